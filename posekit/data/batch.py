@@ -1,0 +1,77 @@
+"""The batch contract: every field that travels from a data module to a method.
+
+Conventions, everywhere in posekit:
+    pixels    centres are integers, points are (x, y), the last column of a width-W image is x = W - 1.
+    images    (C, H, W) RGB float32, normalised by ImageNet's mean and standard deviation (``posekit.data.transforms``).
+    boxes     (x, y, w, h) in pixels of the original image.
+    visible   0 not labelled (its coordinates mean nothing), 1 labelled but hidden, 2 labelled and seen.
+    3D        metres, camera frame: x right, y down, z forward.
+    ids       int64; ``sample_id`` is unique in a split, so that duplicates a distributed sampler pads in can be dropped.
+
+A field's leading axis B is the batch; a single sample of a data set has the same fields without it.
+"""
+
+from __future__ import annotations
+
+from typing import NotRequired, TypedDict
+
+from torch import Tensor
+
+
+class CropBatch(TypedDict):
+    """Person crops for top-down estimation.
+
+    A crop without labels (prediction, detector boxes) has ``visible`` all 0.
+    """
+
+    image: Tensor  # (B, 3, H, W) float32, normalised RGB
+    keypoints: Tensor  # (B, K, 2) float32, px of the crop
+    visible: Tensor  # (B, K) int64 in {0, 1, 2}; 0 as well where augmentation moved the joint out of the crop
+    affine: Tensor  # (B, 2, 3) float32, original image px -> crop px
+    box: Tensor  # (B, 4) float32, xywh in the original image, as annotated or detected
+    box_score: Tensor  # (B,) float32, detector's score in [0, 1]; 1 for annotated boxes
+    image_id: Tensor  # (B,) int64
+    sample_id: Tensor  # (B,) int64, annotation id or row number in the detections file
+    joints3d: NotRequired[Tensor]  # (B, K, 3) float32, metres, camera frame (SyntheticPeople, 3D sets)
+    body_pose: NotRequired[Tensor]  # (B, 24, 3) float32, axis-angle in radians, SMPL order; row 0 = root in the camera's frame
+    body_shape: NotRequired[Tensor]  # (B, 10) float32, SMPL-format shape coefficients
+    body_translation: NotRequired[Tensor]  # (B, 3) float32, metres, of the body's origin in the camera's frame
+    camera: NotRequired[Tensor]  # (B, 3, 3) float32, pinhole intrinsics of the crop's pixels
+
+
+class SceneBatch(TypedDict):
+    """Whole images with all their people. Person lists have different lengths, so they stay lists."""
+
+    image: Tensor  # (B, 3, H, W) float32, normalised RGB
+    keypoints: list[Tensor]  # B of (N, K, 2) float32, px of the network input
+    visible: list[Tensor]  # B of (N, K) int64 in {0, 1, 2}
+    boxes: list[Tensor]  # B of (N, 4) float32, xywh px of the network input
+    area: list[Tensor]  # B of (N,) float32, px^2 of the network input
+    mask: Tensor  # (B, H, W) bool, True where the loss counts (False in crowds, people without keypoints, padding)
+    affine: Tensor  # (B, 2, 3) float32, original image px -> input px
+    image_id: Tensor  # (B,) int64
+    sample_id: Tensor  # (B,) int64
+
+
+class ImageTarget(TypedDict):
+    """One image's complete ground truth for OKS AP, in original pixels (``KeypointAP``'s target)."""
+
+    image_id: int
+    keypoints: Tensor  # (M, K, 3) float64: x, y, visibility
+    area: Tensor  # (M,) float64, px^2
+    boxes: Tensor  # (M, 4) float64, xywh
+    iscrowd: Tensor  # (M,) bool
+    num_keypoints: NotRequired[Tensor]  # (M,) int64
+
+
+class KeypointPrediction(TypedDict):
+    """People found in one batch, in original pixels; what ``predict_step`` of a 2D method returns.
+
+    Rows may belong to different images: ``image_id`` tells.
+    """
+
+    keypoints: Tensor  # (N, K, 3) float32: x, y in original px, score of the joint
+    scores: Tensor  # (N,) float32, score of the person
+    boxes: Tensor  # (N, 4) float32, xywh in original px
+    image_id: Tensor  # (N,) int64
+    sample_id: Tensor  # (N,) int64

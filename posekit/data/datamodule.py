@@ -1,0 +1,129 @@
+"""PoseDataModule: the LightningDataModule every data set derives from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, cast
+
+import cv2
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from posekit.data.batch import ImageTarget
+from posekit.skeletons import get_skeleton
+
+Split = Literal["train", "val", "test", "predict"]
+
+
+class EpochSampler(DistributedSampler[Any]):
+    """Yields ``(epoch, index)`` keys, so that augmentation is a function of (seed, epoch, index) in any worker.
+
+    A data set that keeps an epoch of its own would be out of date in persistent workers; a key is not.
+    Being a ``DistributedSampler`` it is left alone by Lightning, which calls ``set_epoch`` on it.
+    """
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter([(self.epoch, index) for index in super().__iter__()])
+
+
+def _single_threaded_worker(_: int) -> None:
+    cv2.setNumThreads(0)  # OpenCV's pool in every worker would fight over the same cores
+
+
+class PoseDataModule(LightningDataModule):
+    """Base of all data modules: loaders, seeds, samplers and the ground truth for evaluation.
+
+    A subclass implements :meth:`make_dataset`, and :meth:`ground_truth` where a metric needs an image's complete
+    annotations. Data sets are indexed with ``(epoch, index)``.
+
+    Args:
+        skeleton: Name of the joint set the samples carry, e.g. ``"COCO17"``.
+        batch_size: Samples per process and step.
+        num_workers: Loader processes.
+        val_batch_size: Samples per evaluation batch; ``batch_size`` when None.
+        seed: Seed of shuffling and augmentation.
+        pin_memory: Page-locked batches, for CUDA.
+    """
+
+    def __init__(
+        self,
+        skeleton: str = "COCO17",
+        batch_size: int = 32,
+        num_workers: int = 0,
+        val_batch_size: int | None = None,
+        seed: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        super().__init__()
+        get_skeleton(skeleton)
+        self.skeleton = skeleton
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.val_batch_size = val_batch_size or batch_size
+        self.seed = seed
+        self.pin_memory = pin_memory
+        self._datasets: dict[str, Dataset[Any]] = {}
+
+    def make_dataset(self, split: Split) -> Dataset[Any]:
+        """Builds the data set of a split.
+
+        Raises:
+            UserError: Files are missing or broken; the message names them and where they come from.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no {split} data")
+
+    def ground_truth(self, split: Split) -> list[ImageTarget] | None:
+        """Returns every image's complete annotations of a split, or None where it has none."""
+        return None
+
+    def collate(self) -> Callable[[list[Any]], Any] | None:
+        """Returns the function that makes a batch of samples; None stands for torch's default."""
+        return None
+
+    def dataset(self, split: Split) -> Dataset[Any]:
+        """Returns a split's data set, built at the first call and kept."""
+        if split not in self._datasets:
+            self._datasets[split] = self.make_dataset(split)
+        return self._datasets[split]
+
+    def setup(self, stage: str) -> None:
+        """Builds the data sets that a stage needs, so that missing files show before anything else starts."""
+        splits = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("predict",)}
+        for split in splits[stage]:
+            self.dataset(cast(Split, split))
+
+    def loader(self, split: Split) -> DataLoader[Any]:
+        """Makes a split's loader."""
+        train = split == "train"
+        dataset = self.dataset(split)
+        world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        sampler = EpochSampler(dataset, world, rank, shuffle=train, seed=self.seed, drop_last=False)
+        batch_size = self.batch_size if train else self.val_batch_size
+        return DataLoader(
+            dataset,
+            batch_size=batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            collate_fn=self.collate(),
+            pin_memory=self.pin_memory,
+            # A last batch of one sample breaks batch normalisation; a data set smaller than a batch still trains.
+            drop_last=train and len(sampler) >= batch_size,
+            worker_init_fn=_single_threaded_worker,
+            persistent_workers=self.num_workers > 0,
+        )
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Returns the training loader."""
+        return self.loader("train")
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Returns the validation loader."""
+        return self.loader("val")
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Returns the test loader."""
+        return self.loader("test")
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """Returns the prediction loader."""
+        return self.loader("predict")

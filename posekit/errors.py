@@ -1,0 +1,28 @@
+"""The error a user's mistake raises: one clear line, no stack trace on the command line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """A mistake in the input (config, path, annotation file, option) that the user can mend.
+
+    The message is one line that names the file, key or value at fault and the valid choices.
+    The command line prints it without a stack trace and exits with a code that is not 0.
+    """
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
+    """Builds the error for a name that is not among the known ones, with the nearest of them.
+
+    Args:
+        kind: What is named, e.g. ``"skeleton"``.
+        name: The name that was given.
+        known: The valid names.
+    """
+    choices = sorted(known)
+    near = difflib.get_close_matches(name, choices, n=2, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    return UserError(f"unknown {kind} {name!r}; known: {', '.join(choices)}.{hint}")
