@@ -1,0 +1,1 @@
+"""MAED: to come. See this package's README; it registers nothing until it works."""

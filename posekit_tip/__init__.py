@@ -1,0 +1,1 @@
+"""TIP: to come. See this package's README; it registers nothing until it works."""

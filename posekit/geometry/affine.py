@@ -49,6 +49,12 @@ def invert_affine(affine: NDArray[np.floating]) -> NDArray[np.floating]:
     return np.concatenate([linear, -linear @ affine[:, 2:]], axis=1)
 
 
+def crop_points(points: Tensor, affine: Tensor) -> Tensor:
+    """Maps original points (B, …, 2) into the crops by each sample's image-to-crop affine (B, 2, 3)."""
+    flat = points.reshape(points.shape[0], -1, 2).to(torch.float32)
+    return (flat @ affine[:, :, :2].float().transpose(1, 2) + affine[:, None, :, 2].float()).reshape(points.shape)
+
+
 def uncrop_points(points: Tensor, affine: Tensor) -> Tensor:
     """Maps crop points (B, …, 2) back to the original image with each sample's image-to-crop affine (B, 2, 3)."""
     shape = points.shape

@@ -1,0 +1,147 @@
+"""The built-in body: a licence-free human mesh in SMPL format that comes with the package (``assets/PROVENANCE.md``)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from importlib.resources import as_file, files
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posekit.body.lbs import rigid_transforms, skin
+from posekit.errors import unknown_name
+
+Float = NDArray[np.float32]
+
+# Vertices of the hm08 base mesh that mark surface points; smplx asks for exactly these names (and head_top is ours).
+_LANDMARKS = {
+    "nose": 5054, "reye": 1056, "leye": 7748, "rear": 5439, "lear": 12038,
+    "LBigToe": 11551, "LSmallToe": 13212, "LHeel": 12453, "RBigToe": 4933, "RSmallToe": 6616, "RHeel": 5856,
+    "lthumb": 9348, "lindex": 8595, "lmiddle": 8813, "lring": 8979, "lpinky": 9171,
+    "rthumb": 2680, "rindex": 1927, "rmiddle": 2145, "rring": 2311, "rpinky": 2503,
+    "head_top": 881,
+}  # fmt: skip
+
+# A joint set's rows: the name of a surface landmark, or the weights of SMPL joints.
+_RegressorRow = str | dict[int, float]
+_COCO17_ROWS: tuple[_RegressorRow, ...] = (
+    "nose", "leye", "reye", "lear", "rear", *({j: 1.0} for j in (16, 17, 18, 19, 20, 21, 1, 2, 4, 5, 7, 8)),
+)  # fmt: skip
+_H36M17_ROWS: tuple[_RegressorRow, ...] = (
+    {0: 0.5, 1: 0.25, 2: 0.25}, *({j: 1.0} for j in (2, 5, 8, 1, 4, 7, 6, 12)),
+    "nose", "head_top", *({j: 1.0} for j in (16, 18, 20, 17, 19, 21)),
+)  # fmt: skip
+_SMPL24_ROWS: tuple[_RegressorRow, ...] = tuple({j: 1.0} for j in range(24))
+_ROWS = {"COCO17": _COCO17_ROWS, "H36M17": _H36M17_ROWS, "SMPL24": _SMPL24_ROWS}
+
+
+@dataclass(frozen=True)
+class BuiltinBody:
+    """The arrays of an SMPL-format body. Lengths are metres; y is up, z is forward, the left side is x > 0.
+
+    Attributes:
+        v_template: (V, 3) mean shape in T-pose, pelvis at the origin.
+        shapedirs: (V, 3, 10) shape components, one standard deviation per unit.
+        joint_regressor: (24, V) joint centres from vertices.
+        weights: (V, 24) skinning weights.
+        faces: (F, 3) triangles, counter-clockwise seen from outside.
+        mirror: (V,) index of each vertex's mirror image.
+        base_vertex: (V,) index in the hm08 base mesh.
+        parents: Parent of each of the 24 joints, -1 at the root.
+    """
+
+    v_template: Float
+    shapedirs: Float
+    joint_regressor: Float
+    weights: Float
+    faces: NDArray[np.int32]
+    mirror: NDArray[np.int32]
+    base_vertex: NDArray[np.int32]
+    parents: tuple[int, ...]
+
+    @cached_property
+    def landmarks(self) -> dict[str, int]:
+        """Vertex indices of surface landmarks, by smplx's names."""
+        row = {int(base): index for index, base in enumerate(self.base_vertex)}
+        return {name: row[base] for name, base in _LANDMARKS.items()}
+
+    @cached_property
+    def _rest_maps(self) -> tuple[Float, Float]:
+        """Joint centres of the mean shape (24, 3) and their shape components (24, 3, 10): regressed once, not per body."""
+        return self.joint_regressor @ self.v_template, np.einsum("jv,vcs->jcs", self.joint_regressor, self.shapedirs)
+
+    def regressor(self, skeleton: str) -> Float:
+        """Returns the (K, V) matrix that takes posed vertices to the joints of COCO17, H36M17 or SMPL24.
+
+        Raises:
+            UserError: The body has no regressor of that joint set.
+        """
+        if skeleton not in _ROWS:
+            raise unknown_name("joint set of the built-in body", skeleton, _ROWS)
+        rows = np.zeros((len(_ROWS[skeleton]), len(self.v_template)), dtype=np.float32)
+        for row, source in zip(rows, _ROWS[skeleton], strict=True):
+            if isinstance(source, str):
+                row[self.landmarks[source]] = 1
+            else:
+                for joint, weight in source.items():
+                    row += weight * self.joint_regressor[joint]
+        return rows
+
+    def rest(self, betas: Float) -> tuple[Float, Float]:
+        """Returns T-posed vertices (…, V, 3) and joint centres (…, 24, 3) of the shapes ``betas`` (…, 10)."""
+        template, directions = self._rest_maps
+        flat = self.shapedirs.reshape(-1, self.shapedirs.shape[-1])
+        offsets = (betas @ flat.T).reshape(*betas.shape[:-1], *self.v_template.shape)
+        return self.v_template + offsets, template + np.einsum("...s,jcs->...jc", betas, directions)
+
+    def pose(self, betas: Float, rotations: Float) -> tuple[Float, Float]:
+        """Shapes and poses the body, without translation.
+
+        Args:
+            betas: (…, 10) shape coefficients.
+            rotations: (…, 24, 3, 3) rotations relative to the parent; row 0 turns the whole body about its pelvis.
+
+        Returns:
+            Vertices (…, V, 3) and joint centres (…, 24, 3), metres.
+        """
+        vertices, joints = self.rest(betas)
+        world, posed = rigid_transforms(rotations, joints, self.parents)
+        return skin(vertices, self.weights, world, posed, joints), posed
+
+
+def _asset() -> dict[str, NDArray[Any]]:
+    with as_file(files("posekit.body") / "assets" / "body_1500.npz") as path, np.load(path) as archive:
+        return dict(archive)
+
+
+@lru_cache(maxsize=1)
+def load_builtin_body() -> BuiltinBody:
+    """Loads the built-in body (1,500 vertices, CC0) once per process."""
+    asset = _asset()
+    parents = tuple(int(p) for p in asset["kintree_table"][0])
+    return BuiltinBody(
+        v_template=asset["v_template"],
+        shapedirs=asset["shapedirs"],
+        joint_regressor=asset["J_regressor"],
+        weights=asset["weights"],
+        faces=asset["f"],
+        mirror=asset["mirror"],
+        base_vertex=asset["base_vertex"],
+        parents=(-1, *parents[1:]),
+    )
+
+
+def load_builtin_smplx(batch_size: int = 1) -> Any:
+    """Loads the built-in body as an ``smplx.SMPL`` module, differentiable in torch.
+
+    Call it with ``global_orient``, ``body_pose``, ``betas`` and ``transl``. The landmark table is passed on, since
+    smplx's own vertex numbers would silently pick other points of this mesh.
+    """
+    from smplx import SMPL
+
+    ids = {name: index for name, index in load_builtin_body().landmarks.items() if name != "head_top"}
+    data = SimpleNamespace(**_asset())
+    return SMPL(model_path="", data_struct=data, vertex_ids=ids, batch_size=batch_size, create_transl=False)

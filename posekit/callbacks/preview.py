@@ -1,0 +1,103 @@
+"""PredictionPreview: a picture of predictions beside the labels at each validation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
+from numpy.typing import NDArray
+
+from posekit.data.files import atomic_write_bytes
+from posekit.data.transforms import denormalize_image
+from posekit.geometry import crop_points
+from posekit.module import StepOutput
+from posekit.visualization import contact_sheet, draw_people, enlarge
+
+
+class PredictionPreview(Callback):
+    """Draws the first crops of each validation: above the prediction, below it the label.
+
+    The picture is ``previews/val_STEP.png`` in the run's folder (rank 0). A failure to draw never stops a run.
+
+    Args:
+        count: How many crops.
+        columns: Crops a row.
+        threshold: Least joint score drawn.
+    """
+
+    def __init__(self, count: int = 16, columns: int = 8, threshold: float = 0.1) -> None:
+        self.count = count
+        self.columns = columns
+        self.threshold = threshold
+        self._tiles: list[NDArray[np.uint8]] = []
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Draws the crops of the first batches."""
+        self._collect(trainer, pl_module, outputs, batch)
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Draws the crops of the first batches."""
+        self._collect(trainer, pl_module, outputs, batch)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the picture."""
+        self._write(trainer, "val")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the picture."""
+        self._write(trainer, "test")
+
+    def _collect(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any) -> None:
+        wanted = self.count - len(self._tiles)
+        found = outputs.predictions if isinstance(outputs, StepOutput) else None
+        drawable = isinstance(found, dict) and "keypoints" in found and isinstance(batch, dict) and "affine" in batch
+        if wanted <= 0 or not drawable or trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        assert isinstance(found, dict)
+        predicted = found["keypoints"][:wanted].float().cpu()
+        predicted[..., :2] = crop_points(predicted[..., :2], batch["affine"][:wanted].cpu())
+        labels = np.concatenate([batch["keypoints"][:wanted].cpu(), batch["visible"][:wanted, :, None].cpu()], axis=-1)
+        for image, above, below in zip(batch["image"][:wanted].cpu(), predicted.numpy(), labels, strict=True):
+            self._tiles.append(self._tile(denormalize_image(image), above, below, pl_module.skeleton))
+
+    def _tile(self, image: NDArray[np.uint8], above: Any, below: Any, skeleton: Any) -> NDArray[np.uint8]:
+        factor = max(1, round(256 / image.shape[0]))
+        rows = []
+        for joints, threshold in ((above, self.threshold), (below, 0.5)):
+            big, points = enlarge(image, joints, factor)
+            rows.append(draw_people(big, points, skeleton, threshold=threshold))
+        return np.concatenate(rows, axis=0)
+
+    def _write(self, trainer: Trainer, stage: str) -> None:
+        tiles, self._tiles = self._tiles, []
+        if not tiles or trainer.sanity_checking or not trainer.log_dir or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        path = Path(trainer.log_dir) / "previews" / f"{stage}_{trainer.global_step:07d}.png"
+        sheet = cv2.cvtColor(contact_sheet(tiles, self.columns), cv2.COLOR_RGB2BGR)
+        try:
+            atomic_write_bytes(path, cv2.imencode(".png", sheet)[1].tobytes())
+        except OSError as error:
+            rank_zero_info(f"preview not written: {error}")
+            return
+        if trainer.state.fn != "fit" or trainer.fit_loop.done:
+            rank_zero_info(f"picture of predictions: {path}")

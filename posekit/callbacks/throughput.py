@@ -1,0 +1,97 @@
+"""ThroughputMonitor: samples per second, the share of time spent waiting for data, and memory."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+
+class ThroughputMonitor(Callback):
+    """Logs what bounds a run: ``perf/samples_per_s``, ``perf/data_wait`` and memory.
+
+    On CUDA it logs ``perf/gpu_peak_gb`` (allocator's peak since the last row), ``perf/gpu_alloc_retries`` and, where
+    NVML can be read, ``perf/gpu_utilization`` in percent; on a CPU ``perf/process_gb`` (resident memory of this
+    process). The clock is read on the host and the device is never waited for, so a step is not slowed down: over
+    ``every`` steps the host cannot run ahead of the device by more than a few.
+
+    Args:
+        every: Training steps between rows.
+    """
+
+    def __init__(self, every: int = 50) -> None:
+        self.every = every
+        self._samples = 0
+        self._waited = 0.0
+        self._began = 0.0
+        self._last_end: float | None = None
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts the clock."""
+        self._restart()
+        self._last_end = time.perf_counter()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Counts the time since the last step ended as waiting for data."""
+        if self._last_end is not None:
+            self._waited += time.perf_counter() - self._last_end
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Counts the samples, and logs every few steps."""
+        self._samples += _batch_size(batch)
+        self._last_end = time.perf_counter()
+        if (batch_idx + 1) % self.every == 0 or trainer.is_last_batch:
+            pl_module.log_dict(self._values(trainer, pl_module), on_step=True, on_epoch=False, batch_size=1)
+            self._restart()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Restarts the clock, so that validation does not count as waiting."""
+        self._restart()
+        self._last_end = time.perf_counter()
+
+    def _restart(self) -> None:
+        self._samples, self._waited, self._began = 0, 0.0, time.perf_counter()
+
+    def _values(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
+        elapsed = max(time.perf_counter() - self._began, 1e-9)
+        values = {
+            "perf/samples_per_s": self._samples * trainer.world_size / elapsed,
+            "perf/data_wait": self._waited / elapsed,
+        }
+        device = pl_module.device
+        return values | (gpu_values(device) if device.type == "cuda" else {"perf/process_gb": process_memory() / 1e9})
+
+
+def _batch_size(batch: Any) -> int:
+    images = batch["image"] if isinstance(batch, dict) and "image" in batch else None
+    return int(images.shape[0]) if images is not None else 1
+
+
+def gpu_values(device: torch.device) -> dict[str, float]:
+    """Reads the allocator's peak memory and retries, and the utilisation where NVML is at hand."""
+    values = {
+        "perf/gpu_peak_gb": torch.cuda.max_memory_allocated(device) / 1e9,
+        "perf/gpu_alloc_retries": float(torch.cuda.memory_stats(device).get("num_alloc_retries", 0)),
+    }
+    torch.cuda.reset_peak_memory_stats(device)
+    try:
+        values["perf/gpu_utilization"] = float(torch.cuda.utilization(device))
+    except Exception:  # pynvml is absent, or the driver refuses: the other figures still hold
+        return values
+    return values
+
+
+def process_memory() -> int:
+    """Returns the resident memory of this process in bytes (its peak where the current value cannot be read)."""
+    statm = Path("/proc/self/statm")
+    if statm.is_file():
+        return int(statm.read_text().split()[1]) * resource.getpagesize()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,159 @@
+"""PredictionWriter: COCO-format results and overlay pictures (or a video) of a prediction run."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from lightning.pytorch import Callback, LightningModule, Trainer
+from numpy.typing import NDArray
+from rich.console import Console
+from torch import Tensor
+
+from posekit.data.files import atomic_write_bytes, atomic_write_text
+from posekit.errors import UserError
+from posekit.visualization import draw_people
+
+
+def coco_results(rows: dict[str, NDArray[np.floating]]) -> list[dict[str, Any]]:
+    """Returns COCO results entries of prediction rows.
+
+    Args:
+        rows: ``keypoints`` (N, K, 3), ``scores`` (N,), ``boxes`` (N, 4) and ``image_id`` (N,).
+    """
+    return [
+        {
+            "image_id": int(image),
+            "category_id": 1,
+            "keypoints": [round(float(value), 3) for value in joints.reshape(-1)],
+            "score": round(float(score), 6),
+            "bbox": [round(float(value), 2) for value in box],
+        }
+        for image, joints, score, box in zip(
+            rows["image_id"], rows["keypoints"], rows["scores"], rows["boxes"], strict=True
+        )
+    ]
+
+
+class PredictionWriter(Callback):
+    """Writes ``results.json`` (COCO format), ``images.json`` (image id to file) and overlays to a folder.
+
+    Overlays are drawn where the data module can give the original pictures (``read_frame``); a video becomes a video.
+    All files appear whole or not at all. In a run of several processes each writes its own share.
+
+    Args:
+        output: Folder; made if it is not there.
+        overlays: Draw pictures or a video.
+        threshold: Least joint score drawn.
+    """
+
+    def __init__(self, output: str = "predictions", overlays: bool = True, threshold: float = 0.2) -> None:
+        self.output = Path(output)
+        self.overlays = overlays
+        self.threshold = threshold
+        self._rows: list[dict[str, NDArray[np.floating]]] = []
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Makes the folder before any work is done.
+
+        Raises:
+            UserError: The folder cannot be made or written to.
+        """
+        self._rows = []
+        try:
+            self.output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"output folder {self.output} cannot be made: {error.strerror}") from None
+        if not os.access(self.output, os.W_OK):
+            raise UserError(f"output folder {self.output} cannot be written to")
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keeps a batch's people.
+
+        Raises:
+            UserError: The method's predictions are no 2D keypoints.
+        """
+        if not isinstance(outputs, dict) or "keypoints" not in outputs:
+            raise UserError(f"PredictionWriter writes 2D keypoints, which {type(pl_module).__name__} does not predict")
+        self._rows.append({name: _to_numpy(value) for name, value in outputs.items()})
+
+    def on_predict_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Writes the files and says where they are."""
+        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+        rows = self._merged()
+        rank = f"_{trainer.global_rank}" if trainer.world_size > 1 else ""
+        results = self.output / f"results{rank}.json"
+        atomic_write_text(results, json.dumps(coco_results(rows)) + "\n")
+        console = Console()
+        console.print(f"{len(rows['scores'])} people: {results}", soft_wrap=True)
+        frames = getattr(datamodule, "frames", None)
+        if frames is not None:
+            names = {str(image_id): str(name) for image_id, name in frames.items()}
+            atomic_write_text(self.output / f"images{rank}.json", json.dumps(names, indent=1) + "\n")
+        if self.overlays and hasattr(datamodule, "read_frame"):
+            written = self._draw(datamodule, rows, pl_module)
+            console.print(f"overlays: {written}", soft_wrap=True)
+
+    def _merged(self) -> dict[str, NDArray[np.floating]]:
+        if not self._rows:
+            return _no_rows()
+        merged = {name: np.concatenate([row[name] for row in self._rows]) for name in self._rows[0]}
+        _, first = np.unique(merged["sample_id"], return_index=True)  # a distributed sampler may have repeated some
+        return {name: value[first] for name, value in merged.items()}
+
+    def _draw(self, datamodule: Any, rows: dict[str, NDArray[np.floating]], pl_module: Any) -> Path:
+        if getattr(datamodule, "is_video", False):
+            return self._draw_video(datamodule, rows, pl_module)
+        folder = self.output / "overlays"
+        for image_id, name in self._own_frames(datamodule, rows):
+            picture = self._overlay(datamodule.read_frame(image_id), image_id, rows, pl_module)
+            encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
+            atomic_write_bytes(folder / f"{Path(str(name)).stem}.jpg", encoded[1].tobytes())
+        return folder
+
+    def _own_frames(self, datamodule: Any, rows: dict[str, NDArray[np.floating]]) -> list[tuple[int, Any]]:
+        seen = {int(i) for i in rows["image_id"]}
+        return [(i, name) for i, name in datamodule.frames.items() if i in seen]
+
+    def _draw_video(self, datamodule: Any, rows: dict[str, NDArray[np.floating]], pl_module: Any) -> Path:
+        path, part = self.output / "overlay.mp4", self.output / "overlay.part.mp4"
+        writer = None
+        for image_id in datamodule.frames:
+            picture = self._overlay(datamodule.read_frame(image_id), image_id, rows, pl_module)
+            if writer is None:
+                size = (picture.shape[1], picture.shape[0])
+                writer = cv2.VideoWriter(str(part), cv2.VideoWriter.fourcc(*"mp4v"), datamodule.fps or 25.0, size)
+            writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        if writer is not None:
+            writer.release()
+            part.replace(path)
+        return path
+
+    def _overlay(
+        self, image: NDArray[np.uint8], image_id: int, rows: dict[str, NDArray[np.floating]], pl_module: Any
+    ) -> NDArray[np.uint8]:
+        mine = rows["image_id"].astype(np.int64) == image_id
+        return draw_people(
+            image, rows["keypoints"][mine], pl_module.skeleton, boxes=rows["boxes"][mine], threshold=self.threshold
+        )
+
+
+def _no_rows() -> dict[str, NDArray[np.floating]]:
+    shapes = {"keypoints": (0, 1, 3), "scores": (0,), "boxes": (0, 4), "image_id": (0,), "sample_id": (0,)}
+    return {name: np.zeros(shape) for name, shape in shapes.items()}
+
+
+def _to_numpy(value: Tensor) -> NDArray[Any]:
+    return (value.float() if value.is_floating_point() else value).cpu().numpy()

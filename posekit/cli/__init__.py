@@ -1,0 +1,100 @@
+"""The command ``posekit``. Quick commands answer without importing torch."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from posekit._version import __version__
+from posekit.errors import UserError, unknown_name
+
+RUN_COMMANDS = ("fit", "validate", "test", "predict")
+
+HELP = f"""posekit {__version__}: human pose estimation on PyTorch Lightning
+
+usage: posekit COMMAND [options]
+
+  fit       train             posekit fit --config examples/quickstart.yaml
+  validate  evaluate          posekit validate --config RUN/config.yaml --ckpt_path RUN/checkpoints/best.ckpt
+  test      evaluate on the test split
+  predict   find people's joints in an image, a folder or a video
+                              posekit predict --ckpt_path RUN/checkpoints/best.ckpt --input photo.jpg
+  evaluate  metrics of a results file, without a model
+                              posekit evaluate coco GT.json RESULTS.json
+  bench     speed of the loader, the network and a step, or of a named part
+                              posekit bench --config examples/quickstart.yaml
+  list      methods, data modules, shipped configs, benchmarks
+  doctor    what is installed, what is missing, what clashes
+
+posekit COMMAND --help tells more; --model.help HDM and --data.help COCOKeypoints list a class's options."""
+
+
+def _run(command: str) -> Callable[[Sequence[str]], None]:
+    def run(argv: Sequence[str]) -> None:
+        from posekit.cli.run import run_trainer
+
+        run_trainer(command, list(argv))
+
+    return run
+
+
+def _list(argv: Sequence[str]) -> None:
+    from posekit.cli.info import list_everything
+
+    list_everything(argv)
+
+
+def _doctor(argv: Sequence[str]) -> None:
+    from posekit.cli.info import doctor
+
+    doctor(argv)
+
+
+def _evaluate(argv: Sequence[str]) -> None:
+    from posekit.metrics.evaluate_cli import run
+
+    run(list(argv))
+
+
+def _bench(argv: Sequence[str]) -> None:
+    from posekit.cli.bench import run
+
+    run(list(argv))
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
+    **{name: _run(name) for name in RUN_COMMANDS},
+    "evaluate": _evaluate,
+    "bench": _bench,
+    "list": _list,
+    "doctor": _doctor,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs a command; exits with 0 after a good run, 2 after a user's mistake (one line on stderr).
+
+    Args:
+        argv: Words after the program's name; None takes the command line's.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(HELP)
+        return
+    if words[0] in ("--version", "-V", "version"):
+        print(f"posekit {__version__}")
+        return
+    try:
+        if words[0] not in COMMANDS:
+            raise unknown_name("command", words[0], COMMANDS)
+        COMMANDS[words[0]](words[1:])
+    except UserError as error:
+        sys.exit(_refuse(str(error)))
+    except KeyboardInterrupt:
+        print("posekit: stopped", file=sys.stderr)
+        sys.exit(130)
+
+
+def _refuse(message: str) -> int:
+    print("posekit: error: " + message, file=sys.stderr)
+    return 2

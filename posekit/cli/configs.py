@@ -1,0 +1,43 @@
+"""Where the shipped configs are: in a source checkout, or installed beside the interpreter."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from posekit.errors import UserError, unknown_name
+
+
+def examples_folder() -> Path | None:
+    """Returns the folder of shipped configs, or None."""
+    for folder in (Path(__file__).parents[2] / "examples", Path(sys.prefix) / "share" / "posekit" / "examples"):
+        if (folder / "quickstart.yaml").is_file():
+            return folder
+    return None
+
+
+def shipped_configs() -> dict[str, Path]:
+    """Returns the shipped configs by name, e.g. ``hdm/coco_w32_256x192.yaml``."""
+    folder = examples_folder()
+    if folder is None:
+        return {}
+    return {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*.yaml"))}
+
+
+def find_config(name: str) -> str:
+    """Resolves the value of ``--config``: a file as given, else a shipped config of that name.
+
+    Raises:
+        UserError: There is neither.
+    """
+    if Path(name).is_file():
+        return name
+    if "\n" in name or name.lstrip().startswith("{"):
+        return name  # configuration text itself
+    shipped = shipped_configs()
+    short = name.removeprefix("./").removeprefix("examples/").removesuffix(".yaml") + ".yaml"
+    if short in shipped:
+        return str(shipped[short])
+    if Path(name).exists():
+        raise UserError(f"config {name} is no file")
+    raise UserError(f"config {name} does not exist; {unknown_name('shipped config', short, shipped)}")

@@ -1,0 +1,284 @@
+"""``fit``, ``validate``, ``test`` and ``predict``: LightningCLI over PoseModule and PoseDataModule."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+
+from posekit.callbacks import PredictionPreview, PredictionWriter, ResultTable, ThroughputMonitor
+from posekit.cli.configs import find_config
+from posekit.cli.messages import explain
+from posekit.data.datamodule import PoseDataModule
+from posekit.errors import UserError
+from posekit.module import CHECKPOINT_KEY, PoseModule, read_checkpoint
+from posekit.plugins import load_plugins
+
+# Values that belong to the data and that the network needs as well (or the other way round, in `predict`).
+LINKED = ("skeleton", "image_size")
+
+_NOISE = (
+    ".*does not have many workers.*",
+    ".*is smaller than the logging interval.*",
+    ".*srun. command is available.*",
+    ".*Discarding init_args.*",
+    ".*due to class_path change.*",
+    ".*LeafSpec.*",
+    ".*You are using `torch.load` with `weights_only=False`.*",
+    ".*Checkpoint directory .* exists and is not empty.*",
+)
+
+
+class _Parser(LightningArgumentParser):
+    """Refuses bad input with one line instead of a page of usage."""
+
+    def error(self, message: str, ex: Exception | None = None) -> Any:
+        """Raises the one line.
+
+        Raises:
+            UserError: Always.
+        """
+        raise UserError(explain(message, self)) from None
+
+
+class PoseCLI(LightningCLI):
+    """LightningCLI with posekit's base classes, linked values, loggers and callbacks."""
+
+    command = "fit"
+    run_name = "run"
+    ckpt_given: dict[str, Any] | None = None
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parses; LightningCLI's own form warns that words were passed from Python."""
+        self.config = parser.parse_args(args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Does nothing: the checkpoint's hyper-parameters were put in front of the words (see `_checkpoint_words`)."""
+
+    def before_instantiate_classes(self) -> None:
+        """Fills in linked values and checks the checkpoint's class."""
+        config = self.config[self.command]
+        link_values(config)
+        if self.ckpt_given is not None:
+            stored, wanted = self.ckpt_given[CHECKPOINT_KEY]["class_path"], config.model.class_path
+            if stored.rpartition(".")[2] != wanted.rpartition(".")[2]:
+                raise UserError(f"the checkpoint is of class {stored}, the config's model is {wanted}")
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Adds posekit's loggers and callbacks where the config has none of their kind."""
+        config = self._get(self.config_init, "trainer", default={})
+        if config.get("logger") in (None, True):
+            kwargs["logger"] = default_loggers(self.run_name, config.get("default_root_dir")) if self._keeps_log() else False
+        given = config.get("callbacks") or []
+        given = given if isinstance(given, list) else [given]
+        missing = [c for c in self._default_callbacks(config) if not any(isinstance(g, type(c)) for g in given)]
+        kwargs["callbacks"] = [*given, *missing]
+        return super().instantiate_trainer(**kwargs)
+
+    def _keeps_log(self) -> bool:
+        dry = self._get(self.config_init, "trainer", default={}).get("fast_dev_run", False)
+        return self.command != "predict" and not dry
+
+    def _default_callbacks(self, config: dict[str, Any]) -> list[Callback]:
+        if self.command == "predict":
+            return [PredictionWriter("predictions")]
+        callbacks: list[Callback] = [ThroughputMonitor(), PredictionPreview(), ResultTable()]
+        if self.command == "fit" and config.get("enable_checkpointing") is not False:
+            callbacks.append(
+                ModelCheckpoint(
+                    monitor=self.model.monitor,
+                    mode=self.model.monitor_mode,
+                    filename="best",
+                    save_last=True,
+                    enable_version_counter=False,
+                )
+            )
+        return callbacks
+
+
+def default_loggers(name: str, root: str | None = None) -> list[Logger]:
+    """Returns a CSV logger, and a TensorBoard logger on the same folder where tensorboard is installed."""
+    csv = CSVLogger(save_dir=root or "runs", name=name)
+    loggers: list[Logger] = [csv]
+    if importlib.util.find_spec("tensorboard") is not None:
+        loggers.append(TensorBoardLogger(save_dir=csv.root_dir, name="", version=f"version_{csv.version}"))
+    return loggers
+
+
+def link_values(config: Any) -> None:
+    """Makes data module and method agree on the linked values: a side that says nothing takes the other's.
+
+    Raises:
+        UserError: Both sides say something and differ.
+    """
+    model, data = config.model.get("init_args"), config.data.get("init_args")
+    for key in LINKED:
+        if model is None or data is None or key not in model or key not in data:
+            continue
+        ours, theirs = model[key], data[key]
+        if ours is None:
+            model[key] = theirs
+        elif theirs is None:
+            data[key] = ours
+        elif _plain(ours) != _plain(theirs):
+            raise UserError(
+                f"model.{key}={_plain(ours)} but data.{key}={_plain(theirs)}: the two are linked; "
+                f"set data.{key} alone, the model takes it from there"
+            )
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, list | tuple) else value
+
+
+def run_trainer(command: str, argv: Sequence[str]) -> None:
+    """Runs a command of the trainer.
+
+    Args:
+        command: ``fit``, ``validate``, ``test`` or ``predict``.
+        argv: The words after it.
+
+    Raises:
+        UserError: A mistake in the config, the data or the checkpoint.
+    """
+    for pattern in _NOISE:
+        warnings.filterwarnings("ignore", pattern)
+    load_plugins()
+    words, name = _resolve_configs(argv)
+    if command == "predict":
+        words = _predict_words(words)
+    front, checkpoint = _checkpoint_words(words)
+    skipped = {"model", "datamodule"} | ({"train_dataloaders", "val_dataloaders"} if command == "fit" else {"dataloaders"})
+    attributes = {
+        "command": command,
+        "run_name": name,
+        "ckpt_given": checkpoint,
+        # One sub-parser instead of four: start-up takes a fraction of the time.
+        "subcommands": staticmethod(lambda: {command: skipped}),
+    }
+    cli = type("PoseCLI", (PoseCLI,), attributes)
+    try:
+        cli(
+            PoseModule,
+            PoseDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            seed_everything_default=0,
+            save_config_kwargs={"overwrite": True},
+            parser_class=_Parser,
+            parser_kwargs={"prog": "posekit"},
+            args=[command, *front, *words],
+            **({"save_config_callback": None} if command == "predict" else {}),
+        )
+    except RuntimeError as error:
+        if "loading state_dict" in str(error):
+            lines = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
+            raise UserError(f"the checkpoint does not fit the config's network: {lines[0][:200]}") from None
+        raise
+
+
+def build_from_config(words: Sequence[str]) -> tuple[PoseModule, PoseDataModule]:
+    """Builds a config's method and data module, without a trainer.
+
+    Args:
+        words: Command line words, e.g. ``["--config", "x.yaml", "--data.batch_size", "8"]``.
+
+    Raises:
+        UserError: A mistake in the config.
+    """
+    load_plugins()
+    resolved, _ = _resolve_configs(words)
+    parser = _Parser(prog="posekit")
+    parser.add_argument("-c", "--config", action="config")
+    parser.add_argument("--seed_everything", type=int | bool, default=0)
+    parser.add_lightning_class_args(Trainer, "trainer")
+    parser.add_lightning_class_args(PoseModule, "model", subclass_mode=True)
+    parser.add_lightning_class_args(PoseDataModule, "data", subclass_mode=True)
+    config = parser.parse_args(resolved)
+    link_values(config)
+    config.pop("trainer")
+    objects = parser.instantiate_classes(config)
+    return objects.model, objects.data
+
+
+def _resolve_configs(argv: Sequence[str]) -> tuple[list[str], str]:
+    """Finds and checks the files given to ``--config``; returns the words and the run's name (the last file's stem)."""
+    words, name, expects_config = [], "run", False
+    for word in argv:
+        if expects_config:
+            word = _checked_config(word)
+            name = Path(word).stem if "\n" not in word else name
+            expects_config = False
+        elif word in ("--config", "-c"):
+            expects_config = True
+        elif word.startswith("--config="):
+            path = _checked_config(word.partition("=")[2])
+            name = Path(path).stem
+            word = "--config=" + path
+        words.append(word)
+    if expects_config:
+        raise UserError("--config needs a file")
+    return words, name
+
+
+def _checked_config(name: str) -> str:
+    path = find_config(name)
+    if not Path(path).is_file():
+        return path
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}" if mark is not None else ""
+        raise UserError(f"config {path} is not YAML{where}: {getattr(error, 'problem', None) or error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"config {path} holds no keys (model, data, trainer …), but {type(content).__name__}")
+    return path
+
+
+def _predict_words(words: list[str]) -> list[str]:
+    """Rewrites ``--input``, ``--boxes`` and ``--output`` to options of ImageSource and PredictionWriter."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--input")
+    parser.add_argument("--boxes")
+    parser.add_argument("--output", default="predictions")
+    known, rest = parser.parse_known_args(words)
+    if known.input is None and known.boxes is not None:
+        raise UserError("--boxes goes with --input")
+    if known.input is not None:
+        if not Path(known.input).exists():
+            raise UserError(f"--input {known.input} does not exist")
+        rest += ["--data=ImageSource", f"--data.source={known.input}"]
+        rest += [f"--data.boxes={known.boxes}"] if known.boxes else []
+    return [*rest, "--trainer.callbacks+=PredictionWriter", f"--trainer.callbacks.output={known.output}"]
+
+
+def _checkpoint_words(words: Sequence[str]) -> tuple[list[str], dict[str, Any] | None]:
+    """Returns words that describe the checkpoint's model, to stand before the user's, and the checkpoint.
+
+    So a command with ``--ckpt_path`` needs no config for the model, and a config given as well has the last word.
+    """
+    path = None
+    for word, following in zip(words, [*words[1:], None], strict=True):
+        if word == "--ckpt_path":
+            path = following
+        elif word.startswith("--ckpt_path="):
+            path = word.partition("=")[2]
+    if path is None or (path in ("last", "best", "hpc") and not Path(path).exists()):
+        return [], None
+    checkpoint = read_checkpoint(path)
+    hparams = {k: v for k, v in checkpoint["hyper_parameters"].items() if not k.startswith("_")}
+    hparams["init_from"] = None  # the checkpoint has all weights
+    model = {"class_path": checkpoint[CHECKPOINT_KEY]["class_path"], "init_args": hparams}
+    return ["--config", yaml.safe_dump({"model": model})], checkpoint

@@ -1,0 +1,235 @@
+"""PoseModule: the LightningModule every method derives from."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+
+from posekit.errors import UserError
+from posekit.nn.weights import LoadReport, load_weights
+from posekit.optim import build_optimizer, build_schedule
+
+CHECKPOINT_KEY = "posekit"
+
+Prediction = TypeVar("Prediction")
+
+
+@dataclass
+class StepOutput(Generic[Prediction]):
+    """What a method's :meth:`PoseModule.step` returns.
+
+    Attributes:
+        loss: Scalar to minimise.
+        logs: Further scalars to log, by name.
+        predictions: What the metrics are fed with; None while training.
+        batch_size: Samples, for weighted averages over an epoch.
+    """
+
+    loss: Tensor
+    batch_size: int
+    logs: dict[str, Tensor] = field(default_factory=dict)
+    predictions: Prediction | None = None
+
+
+class PoseModule(LightningModule):
+    """Base of all methods: optimiser, schedule, weights, one shared step, metrics by split.
+
+    A subclass saves its arguments with ``save_hyperparameters()``, builds its network, and implements :meth:`step`,
+    ``forward`` and ``predict_step``. Hyper-parameters are plain values, so checkpoints load with ``weights_only=True``.
+
+    Args:
+        optimizer: ``adam``, ``adamw`` or ``sgd``.
+        lr: Learning rate (the highest one of the schedule).
+        weight_decay: Weight decay of the optimiser.
+        schedule: ``constant``, ``step``, ``cosine`` or ``onecycle``, stepped with the optimiser.
+        milestones: Epochs at which the ``step`` schedule decays tenfold.
+        lr_warmup_steps: Steps of linear increase at the start.
+        lr_peak: Share of the run at which ``onecycle`` reaches ``lr``.
+        init_from: Checkpoint or weight file (own, or the method's official one) to start from.
+    """
+
+    monitor: ClassVar[str] = "val/loss"
+    monitor_mode: ClassVar[str] = "min"
+
+    def __init__(
+        self,
+        optimizer: str = "adam",
+        lr: float = 1e-3,
+        weight_decay: float = 0.0,
+        schedule: str = "step",
+        milestones: list[int] | None = None,
+        lr_warmup_steps: int = 0,
+        lr_peak: float = 0.2,
+        init_from: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.optimizer_name = optimizer
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.schedule = schedule
+        self.milestones = milestones or []
+        self.lr_warmup_steps = lr_warmup_steps
+        self.lr_peak = lr_peak
+        self.init_from = init_from
+
+    # -- what a method implements -------------------------------------------------------------------------------------
+
+    def step(self, batch: Any, stage: str) -> StepOutput[Any]:
+        """Computes the loss, and for ``stage`` other than ``"train"`` the predictions, of a batch."""
+        raise NotImplementedError
+
+    def convert_weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Renames the tensors of an official weight file to this module's names; own names pass unchanged."""
+        return state
+
+    # -- weights ------------------------------------------------------------------------------------------------------
+
+    def load_initial_weights(self) -> LoadReport | None:
+        """Loads ``init_from`` and reports what matched. A subclass calls it at the end of its constructor.
+
+        Raises:
+            UserError: The file is missing or broken, or nothing in it matched.
+        """
+        if self.init_from is None:
+            return None
+        report = load_weights(self, self.init_from, convert=self.convert_weights)
+        rank_zero_info(f"init_from {self.init_from}: {report}")
+        return report
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Loads a checkpoint of this class, weights only (no pickled objects).
+
+        Raises:
+            UserError: The file is missing, truncated, or a checkpoint of another class.
+        """
+        read_checkpoint(checkpoint_path, expected=cls)
+        kwargs.setdefault("weights_only", True)
+        kwargs.setdefault("map_location", "cpu")
+        kwargs.setdefault("init_from", None)  # the checkpoint has all weights; the file they started from may be gone
+        return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Records which class the weights belong to."""
+        checkpoint[CHECKPOINT_KEY] = {"class_path": f"{type(self).__module__}.{type(self).__qualname__}"}
+
+    # -- optimisation -------------------------------------------------------------------------------------------------
+
+    def parameter_groups(self) -> Any:
+        """Returns the parameters (or groups) to optimise; a method that freezes parts overrides it."""
+        return [p for p in self.parameters() if p.requires_grad]
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Builds optimiser and schedule from the arguments."""
+        optimizer = build_optimizer(self.parameter_groups(), self.optimizer_name, self.lr, self.weight_decay)
+        total = int(self.trainer.estimated_stepping_batches)
+        per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+        scheduler = build_schedule(
+            optimizer,
+            self.schedule,
+            total_steps=total,
+            steps_per_epoch=per_epoch,
+            milestones=self.milestones,
+            warmup_steps=self.lr_warmup_steps,
+            peak=self.lr_peak,
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    # -- steps --------------------------------------------------------------------------------------------------------
+
+    def _run_step(self, batch: Any, stage: str) -> StepOutput[Any]:
+        output = self.step(batch, stage)
+        self.log_dict(
+            {f"{stage}/{name}": value.detach() for name, value in {"loss": output.loss, **output.logs}.items()},
+            prog_bar=stage == "train",
+            batch_size=output.batch_size,
+            sync_dist=stage != "train",
+            on_step=stage == "train",
+            on_epoch=stage != "train",
+            add_dataloader_idx=False,
+        )
+        return output
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Returns the loss of a training batch."""
+        return self._run_step(batch, "train").loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> StepOutput[Any]:
+        """Runs the shared step and feeds the metrics."""
+        return self._evaluate(batch, "val")
+
+    def test_step(self, batch: Any, batch_idx: int) -> StepOutput[Any]:
+        """Runs the shared step and feeds the metrics."""
+        return self._evaluate(batch, "test")
+
+    def _evaluate(self, batch: Any, stage: str) -> StepOutput[Any]:
+        output = self._run_step(batch, stage)
+        self.update_metrics(batch, output, stage)
+        return output
+
+    # -- metrics ------------------------------------------------------------------------------------------------------
+
+    def reset_metrics(self, stage: str) -> None:
+        """Prepares the metrics of a stage at the start of its epoch."""
+
+    def update_metrics(self, batch: Any, output: StepOutput[Any], stage: str) -> None:
+        """Feeds the metrics of a stage with a batch's predictions."""
+
+    def compute_metrics(self, stage: str) -> dict[str, Tensor]:
+        """Returns the metrics of a stage at the end of its epoch, by name."""
+        return {}
+
+    def _log_metrics(self, stage: str) -> None:
+        if self.trainer.sanity_checking:  # a few batches: no number worth keeping
+            return
+        for name, value in self.compute_metrics(stage).items():
+            key = f"{stage}/{name}"
+            self.log(key, value, prog_bar=key == self.monitor, add_dataloader_idx=False)
+
+    def on_validation_epoch_start(self) -> None:
+        """Resets the metrics."""
+        self.reset_metrics("val")
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs ``val/...``."""
+        self._log_metrics("val")
+
+    def on_test_epoch_start(self) -> None:
+        """Resets the metrics."""
+        self.reset_metrics("test")
+
+    def on_test_epoch_end(self) -> None:
+        """Logs ``test/...``."""
+        self._log_metrics("test")
+
+
+def read_checkpoint(path: str | Path, expected: type[PoseModule] | None = None) -> dict[str, Any]:
+    """Reads a Lightning checkpoint of posekit with weights only, and checks its class.
+
+    Raises:
+        UserError: The file is missing, truncated, no checkpoint of posekit, or of another class than expected.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"checkpoint {path} does not exist")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0][:120]
+        raise UserError(f"checkpoint {path} cannot be read (truncated, or not a checkpoint): {reason}") from None
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint or CHECKPOINT_KEY not in checkpoint:
+        raise UserError(f"{path} is no checkpoint of posekit; foreign weights load with --model.init_from")
+    stored = checkpoint[CHECKPOINT_KEY]["class_path"]
+    if expected is not None and expected is not PoseModule:
+        known = {f"{c.__module__}.{c.__qualname__}" for c in (expected, *expected.__subclasses__())}
+        if stored not in known:
+            raise UserError(f"checkpoint {path} is of class {stored}, not {expected.__name__}")
+    return checkpoint

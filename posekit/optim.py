@@ -1,0 +1,82 @@
+"""Optimisers and learning-rate schedules by name, with plain values that YAML and checkpoints can hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+
+from posekit.errors import UserError, unknown_name
+
+OPTIMIZERS = ("adam", "adamw", "sgd")
+SCHEDULES = ("constant", "step", "cosine", "onecycle")
+
+Parameters = Iterable[Parameter] | Iterable[Tensor] | Sequence[dict[str, Any]]
+
+
+def build_optimizer(parameters: Parameters, name: str, lr: float, weight_decay: float = 0.0) -> Optimizer:
+    """Makes an optimiser over parameters or parameter groups.
+
+    Raises:
+        UserError: The name is unknown or the learning rate is not positive.
+    """
+    if lr <= 0:
+        raise UserError(f"lr must be positive, not {lr}")
+    if name == "adam":
+        return Adam(parameters, lr=lr, weight_decay=weight_decay)
+    if name == "adamw":
+        return AdamW(parameters, lr=lr, weight_decay=weight_decay)
+    if name == "sgd":
+        return SGD(parameters, lr=lr, weight_decay=weight_decay, momentum=0.9, nesterov=True)
+    raise unknown_name("optimizer", name, OPTIMIZERS)
+
+
+def build_schedule(
+    optimizer: Optimizer,
+    name: str,
+    *,
+    total_steps: int,
+    steps_per_epoch: int,
+    milestones: Sequence[int] = (),
+    gamma: float = 0.1,
+    warmup_steps: int = 0,
+    peak: float = 0.2,
+) -> LRScheduler:
+    """Makes a schedule that is stepped after every optimiser step.
+
+    Args:
+        optimizer: Its learning rates are the base (of ``onecycle``: the highest) values.
+        name: ``constant``; ``step``: times ``gamma`` at each milestone; ``cosine``: half a cosine down to 0;
+            ``onecycle``: up to the learning rate at the share ``peak`` of the run, then down (Smith & Topin, 2018).
+        total_steps: Optimiser steps of the whole run.
+        steps_per_epoch: Optimiser steps of an epoch.
+        milestones: Epochs at which ``step`` decays.
+        gamma: Factor of ``step``.
+        warmup_steps: Steps of linear increase from a thousandth of the rate (not for ``onecycle``).
+        peak: See ``onecycle``.
+
+    Raises:
+        UserError: The name is unknown.
+    """
+    if name == "onecycle":
+        rates = [group["lr"] for group in optimizer.param_groups]
+        return OneCycleLR(optimizer, max_lr=rates, total_steps=max(total_steps, 2), pct_start=peak)
+    shapes: dict[str, Callable[[int], float]] = {
+        "constant": lambda step: 1.0,
+        "step": lambda step: gamma ** sum(step >= epoch * steps_per_epoch for epoch in milestones),
+        "cosine": lambda step: 0.5 * (1 + math.cos(math.pi * min(step / max(total_steps, 1), 1.0))),
+    }
+    if name not in shapes:
+        raise unknown_name("schedule", name, SCHEDULES)
+    shape = shapes[name]
+
+    def factor(step: int) -> float:
+        ramp = min(1.0, 0.001 + 0.999 * step / warmup_steps) if warmup_steps else 1.0
+        return ramp * shape(step)
+
+    return LambdaLR(optimizer, factor)

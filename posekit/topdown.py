@@ -1,0 +1,170 @@
+"""TopDownModule: what all methods that read one person's joints from a heatmap of a crop have in common."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, cast
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+
+from posekit.data.batch import CropBatch, KeypointPrediction
+from posekit.data.transforms import crop_person
+from posekit.geometry import crop_points, uncrop_points
+from posekit.heatmaps import flip_heatmaps
+from posekit.metrics import KeypointAP, KeypointError
+from posekit.module import PoseModule, StepOutput
+from posekit.skeletons import get_skeleton
+
+
+class TopDownModule(PoseModule):
+    """Base of methods on :class:`~posekit.data.batch.CropBatch`.
+
+    It owns the joint set, the flip test, OKS AP, the map back to the original image, and :meth:`predict` for notebooks.
+    A subclass implements ``forward(images) -> (B, K, h, w)`` heatmaps, :meth:`decode` and ``step``.
+
+    Args:
+        skeleton: Name of the joint set; None takes the data module's (in Python: COCO17).
+        image_size: (W, H) of the crops in px; None takes the data module's (in Python: 192 x 256).
+        flip_test: Average the maps of the crop and of its mirror image in evaluation and prediction.
+        score_threshold: A person's score is the box score times the mean of the joint scores above this value
+            (HRNet's rescoring); with no joint above it, times 0.
+        oks_nms: OKS above which the lower-scored of two people of an image is dropped in evaluation; None keeps all.
+        kwargs: Arguments of :class:`~posekit.module.PoseModule`.
+    """
+
+    monitor: ClassVar[str] = "val/AP"
+    monitor_mode: ClassVar[str] = "max"
+
+    def __init__(
+        self,
+        skeleton: str | None = None,
+        image_size: list[int] | None = None,
+        flip_test: bool = True,
+        score_threshold: float = 0.2,
+        oks_nms: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.skeleton = get_skeleton(skeleton or "COCO17")
+        self.image_size = (int(image_size[0]), int(image_size[1])) if image_size else (192, 256)
+        self.flip_test = flip_test
+        self.score_threshold = score_threshold
+        self.register_buffer("flip_index", torch.tensor(self.skeleton.flip_index), persistent=False)
+        self.keypoint_ap = nn.ModuleDict(
+            {stage + "_ap": KeypointAP(self.skeleton.sigmas, oks_nms=oks_nms) for stage in ("val", "test")}
+        )
+        self.keypoint_error = nn.ModuleDict({stage + "_error": KeypointError() for stage in ("val", "test")})
+
+    # -- what a method implements -------------------------------------------------------------------------------------
+
+    def decode(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
+        """Reads joints (B, K, 2) in crop px and their scores (B, K) in [0, 1] from (merged) heatmaps."""
+        raise NotImplementedError
+
+    def merge_flipped(self, heatmaps: Tensor, mirrored: Tensor) -> Tensor:
+        """Merges the maps of a crop with those of its mirror image (already mirrored back)."""
+        return 0.5 * (heatmaps + mirrored)
+
+    # -- inference ----------------------------------------------------------------------------------------------------
+
+    def infer(self, images: Tensor, heatmaps: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Returns joints (B, K, 2) in crop px and scores (B, K), with the flip test if it is on.
+
+        Args:
+            images: (B, 3, H, W) normalised crops.
+            heatmaps: Their maps, where the caller has them already.
+        """
+        heatmaps = self(images) if heatmaps is None else heatmaps
+        if self.flip_test:
+            mirrored = flip_heatmaps(self(images.flip(-1)), self.flip_index)
+            heatmaps = self.merge_flipped(heatmaps, mirrored)
+        return self.decode(heatmaps.float())
+
+    def predictions(self, batch: CropBatch, points: Tensor, scores: Tensor) -> KeypointPrediction:
+        """Maps joints of crops back to the original image and scores the people."""
+        confident = scores > self.score_threshold
+        person = (scores * confident).sum(1) / confident.sum(1).clamp(min=1)
+        original = uncrop_points(points, batch["affine"])
+        return {
+            "keypoints": torch.cat([original, scores[..., None].to(original.dtype)], dim=-1),
+            "scores": person * batch["box_score"],
+            "boxes": batch["box"],
+            "image_id": batch["image_id"],
+            "sample_id": batch["sample_id"],
+        }
+
+    def predict_step(self, batch: CropBatch, batch_idx: int) -> KeypointPrediction:
+        """Returns the people of a batch in original pixels."""
+        points, scores = self.infer(batch["image"])
+        return self.predictions(batch, points, scores)
+
+    @torch.inference_mode()
+    def predict(
+        self, image: NDArray[np.uint8], boxes: ArrayLike | None = None, box_scale: float = 1.25
+    ) -> KeypointPrediction:
+        """Finds the joints of the people in a picture; for notebooks.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            boxes: (N, 4) xywh in px; None takes the whole picture as one box, not enlarged.
+            box_scale: How much boxes are enlarged before cropping.
+
+        Returns:
+            Predictions in the picture's pixels, on the CPU; ``image_id`` is 0, ``sample_id`` the box's number.
+        """
+        was_training = self.training
+        self.eval()
+        if boxes is None:
+            boxes, box_scale = [[0, 0, image.shape[1], image.shape[0]]], 1.0
+        rows = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+        crops = [crop_person(image, box, self.image_size, box_scale) for box in rows]
+        device = self.device
+        batch = {
+            "image": torch.stack([c.image for c in crops]).to(device) if crops else torch.zeros(0, 3, *self.image_size),
+            "affine": torch.tensor(np.array([c.affine for c in crops]), dtype=torch.float32, device=device),
+            "box": torch.tensor(rows, dtype=torch.float32, device=device),
+            "box_score": torch.ones(len(rows), device=device),
+            "image_id": torch.zeros(len(rows), dtype=torch.int64, device=device),
+            "sample_id": torch.arange(len(rows), device=device),
+        }
+        result = self.predict_step(cast(CropBatch, batch), 0)
+        self.train(was_training)
+        return cast(KeypointPrediction, {name: value.cpu() for name, value in result.items()})  # type: ignore[attr-defined]
+
+    # -- metrics ------------------------------------------------------------------------------------------------------
+
+    def reset_metrics(self, stage: str) -> None:
+        """Empties the metrics and hands the ground truth of all images to OKS AP."""
+        metric = self._ap(stage)
+        metric.reset()
+        self._error(stage).reset()
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if datamodule is not None and metric.targets is None:
+            metric.set_targets(datamodule.ground_truth(stage))
+
+    def update_metrics(self, batch: CropBatch, output: StepOutput[KeypointPrediction], stage: str) -> None:
+        """Adds a batch's people."""
+        found = output.predictions
+        if found is None:
+            return
+        self._ap(stage).update_rows(found)
+        # Errors are measured in the crop's pixels: people of all sizes count alike.
+        points = crop_points(found["keypoints"][..., :2], batch["affine"])
+        self._error(stage).update(points, batch["keypoints"], batch["visible"], batch["sample_id"])
+
+    def compute_metrics(self, stage: str) -> dict[str, Tensor]:
+        """Returns OKS AP's ten numbers and the pixel errors."""
+        values: dict[str, Tensor] = {}
+        metric = self._ap(stage)
+        if metric.targets is not None:
+            values.update(metric.compute())
+        values.update(self._error(stage).compute())
+        return values
+
+    def _ap(self, stage: str) -> KeypointAP:
+        return cast(KeypointAP, self.keypoint_ap[stage + "_ap"])
+
+    def _error(self, stage: str) -> KeypointError:
+        return cast(KeypointError, self.keypoint_error[stage + "_error"])

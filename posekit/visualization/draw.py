@@ -1,0 +1,125 @@
+"""Drawing of 2D people on pictures, with OpenCV; no window and no GL."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from posekit.skeletons import Skeleton
+
+Color = tuple[int, int, int]
+LEFT: Color = (255, 140, 40)
+RIGHT: Color = (50, 160, 255)
+MIDDLE: Color = (90, 220, 110)
+_SHIFT = 4  # OpenCV draws at 1/16 px, so that a small crop shows sub-pixel joints
+
+
+def side_color(skeleton: Skeleton, *joints: int) -> Color:
+    """Returns orange for the person's left side, blue for the right one, green for what has no side or both."""
+    names = [skeleton.joints[j] for j in joints]
+    if all("left_" in name for name in names):
+        return LEFT
+    if all("right_" in name for name in names):
+        return RIGHT
+    return MIDDLE
+
+
+def _fixed(point: NDArray[np.floating]) -> tuple[int, int]:
+    x, y = np.round(np.clip(point, -1e4, 1e4) * (1 << _SHIFT)).astype(int)
+    return int(x), int(y)
+
+
+def draw_people(
+    image: NDArray[np.uint8],
+    keypoints: ArrayLike,
+    skeleton: Skeleton,
+    boxes: ArrayLike | None = None,
+    threshold: float = 0.2,
+    thickness: int | None = None,
+) -> NDArray[np.uint8]:
+    """Draws joints and bones of people.
+
+    Args:
+        image: (H, W, 3) uint8 RGB; it is not changed.
+        keypoints: (N, K, 3): x, y in px, and a score (or visibility); joints at or below the threshold are left out.
+        skeleton: Its joint set.
+        boxes: (N, 4) xywh px, drawn thinly where given.
+        threshold: Least score drawn.
+        thickness: Line width in px; None chooses by the people's size.
+
+    Returns:
+        A new picture of the same size.
+    """
+    canvas = np.ascontiguousarray(image).copy()
+    people = np.asarray(keypoints, dtype=np.float64).reshape(-1, len(skeleton), 3)
+    for box in np.asarray(boxes if boxes is not None else [], dtype=np.float64).reshape(-1, 4):
+        corner = box[:2] + box[2:]
+        cv2.rectangle(canvas, _fixed(box[:2]), _fixed(corner), (235, 235, 235), 1, cv2.LINE_AA, _SHIFT)
+    for person in people:
+        _draw_person(canvas, person, skeleton, threshold, thickness)
+    return canvas
+
+
+def _draw_person(
+    canvas: NDArray[np.uint8], person: NDArray[np.floating], skeleton: Skeleton, threshold: float, thickness: int | None
+) -> None:
+    shown = (person[:, 2] > threshold) & np.isfinite(person).all(axis=1)
+    if not shown.any():
+        return
+    extent = np.ptp(person[shown, :2], axis=0).max()
+    width = thickness or int(np.clip(round(extent / 90), 1, 6))
+    for a, b in skeleton.edges:
+        if shown[a] and shown[b]:
+            ends = _fixed(person[a, :2]), _fixed(person[b, :2])
+            cv2.line(canvas, *ends, (20, 20, 20), width + 2, cv2.LINE_AA, _SHIFT)
+            cv2.line(canvas, *ends, side_color(skeleton, a, b), width, cv2.LINE_AA, _SHIFT)
+    radius = max(int((width + 1) * (1 << _SHIFT) * 0.75), 1 << _SHIFT)
+    for j in np.flatnonzero(shown):
+        center = _fixed(person[j, :2])
+        cv2.circle(canvas, center, radius, (255, 255, 255), -1, cv2.LINE_AA, _SHIFT)
+        cv2.circle(canvas, center, radius, side_color(skeleton, j), 1, cv2.LINE_AA, _SHIFT)
+
+
+def draw_heatmap(image: NDArray[np.uint8], heatmap: NDArray[np.floating], opacity: float = 0.6) -> NDArray[np.uint8]:
+    """Lays a map (h, w) of any range over a picture (H, W, 3); its highest value becomes the brightest colour."""
+    low, high = float(heatmap.min()), float(heatmap.max())
+    scaled = ((heatmap - low) / max(high - low, 1e-9) * 255).astype(np.uint8)
+    resized = cv2.resize(scaled, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_NEAREST)
+    colored = cv2.cvtColor(cv2.applyColorMap(resized, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
+    return cv2.addWeighted(colored, opacity, image, 1 - opacity, 0).astype(np.uint8)
+
+
+def enlarge(image: NDArray[np.uint8], keypoints: NDArray[np.floating], factor: int) -> tuple[NDArray[np.uint8], NDArray[np.floating]]:
+    """Enlarges a small crop and its joints (…, 2 or 3) by a whole factor, so that drawn bones stay fine."""
+    big = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+    points = keypoints.copy()
+    points[..., :2] = (points[..., :2] + 0.5) * factor - 0.5
+    return big.astype(np.uint8), points
+
+
+def contact_sheet(images: Sequence[NDArray[np.uint8]], columns: int, gap: int = 4) -> NDArray[np.uint8]:
+    """Lays pictures of one size (H, W, 3) out in rows on white.
+
+    Raises:
+        ValueError: There is no picture.
+    """
+    if not images:
+        raise ValueError("a contact sheet needs at least one picture")
+    height, width = images[0].shape[:2]
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    sheet = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, 3), 255, dtype=np.uint8)
+    for index, image in enumerate(images):
+        y, x = (gap + (size + gap) * k for size, k in zip((height, width), divmod(index, columns), strict=True))
+        sheet[y : y + height, x : x + width] = image
+    return sheet
+
+
+def palette(count: int) -> list[Color]:
+    """Returns ``count`` well-separated bright colours."""
+    colors = (colorsys.hsv_to_rgb(i / max(count, 1), 0.75, 1.0) for i in range(count))
+    return [(int(r * 255), int(g * 255), int(b * 255)) for r, g, b in colors]

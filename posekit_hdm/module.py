@@ -1,0 +1,113 @@
+"""HDM: a heatmap network trained by matching its map, as a distribution, to the annotated point."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from posekit.data.batch import CropBatch, KeypointPrediction
+from posekit.errors import UserError, unknown_name
+from posekit.heatmaps import DECODERS, decode_heatmaps, from_heatmap, to_heatmap
+from posekit.module import StepOutput
+from posekit.nn import build_backbone
+from posekit.topdown import TopDownModule
+from posekit_hdm.losses import build_loss, normalize_maps
+
+# How each loss's maps are read unless ``decoder`` says otherwise.
+DEFAULT_DECODERS = {"gaussian_mse": "parabola", "dot_mse": "argmax_shift", "dark": "dark"}
+
+
+class HDM(TopDownModule):
+    """Heatmap Distribution Matching (Qu et al., NeurIPS 2022) and its rivals, by one option.
+
+    All losses share data, backbone, schedule and metric; ``loss`` chooses.
+
+    Args:
+        skeleton: Name of the joint set; None takes the data module's (in Python: COCO17).
+        image_size: (W, H) of the crops in px; None takes the data module's (in Python: 192 x 256).
+        backbone: Network, e.g. ``hrnet_w32``, ``resnet50``, ``small``.
+        backbone_options: Further arguments of the network.
+        loss: ``hdm`` (transport), or a rival: ``gaussian_mse``, ``dot_mse``, ``corner_ce``, ``expected_distance``,
+            ``soft_argmax``, ``dsnt``.
+        loss_options: Arguments of the loss, e.g. ``{suppliers: relu}`` or ``{sigma: 2}``.
+        decoder: How a map is read: ``window``, ``expectation``, ``argmax``, ``argmax_shift``, ``parabola``, ``dark``;
+            None takes the loss's own.
+        mapping: Map between crop and heatmap pixels: ``udp`` (unbiased), ``half_pixel`` or ``legacy``.
+        warmup: Loss of a first phase; None has no such phase.
+        warmup_options: Arguments of the warm-up loss.
+        warmup_share: Share of the run's steps that the first phase takes.
+        flip_test: Average the maps of the crop and of its mirror image in evaluation and prediction.
+        kwargs: Arguments of :class:`~posekit.topdown.TopDownModule` and :class:`~posekit.module.PoseModule`.
+
+    Raises:
+        UserError: An unknown name or option.
+    """
+
+    def __init__(
+        self,
+        skeleton: str | None = None,
+        image_size: list[int] | None = None,
+        backbone: str = "hrnet_w32",
+        backbone_options: dict[str, Any] | None = None,
+        loss: str = "hdm",
+        loss_options: dict[str, Any] | None = None,
+        decoder: str | None = None,
+        mapping: str = "udp",
+        warmup: str | None = None,
+        warmup_options: dict[str, Any] | None = None,
+        warmup_share: float = 0.3,
+        flip_test: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(skeleton=skeleton, image_size=image_size, flip_test=flip_test, **kwargs)
+        self.save_hyperparameters()
+        if not 0 <= warmup_share <= 1:
+            raise UserError(f"warmup_share must lie in [0, 1], not {warmup_share}")
+        self.network = build_backbone(backbone, num_joints=len(self.skeleton), **(backbone_options or {}))
+        self.loss = build_loss(loss, **(loss_options or {}))
+        self.warmup_loss = build_loss(warmup, **(warmup_options or {})) if warmup else None
+        self.warmup_share = warmup_share
+        self.decoder = decoder or DEFAULT_DECODERS.get(loss, "window")
+        if self.decoder not in DECODERS:
+            raise unknown_name("decoder", self.decoder, DECODERS)
+        self.mapping = mapping
+        self.load_initial_weights()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns raw heatmaps (B, K, H/4, W/4) of normalised crops (B, 3, H, W)."""
+        return self.network(images)
+
+    def in_warmup(self) -> bool:
+        """Tells whether the run is still in its first phase."""
+        if self.warmup_loss is None or self._trainer is None:
+            return False
+        return self.global_step < self.warmup_share * self.trainer.estimated_stepping_batches
+
+    def step(self, batch: CropBatch, stage: str) -> StepOutput[KeypointPrediction]:
+        """Computes the loss of a batch; outside training also the predictions."""
+        images = batch["image"]
+        heatmaps = self(images)
+        size, input_size = heatmaps.shape[-2:], images.shape[-2:]
+        points = to_heatmap(batch["keypoints"], input_size, size, self.mapping)
+        weight = (batch["visible"] > 0).to(torch.float32)
+        criterion = self.warmup_loss if self.warmup_loss is not None and self.in_warmup() else self.loss
+        output: StepOutput[KeypointPrediction] = StepOutput(
+            criterion(heatmaps, points, weight), batch_size=images.shape[0]
+        )
+        if stage != "train":
+            output.predictions = self.predictions(batch, *self.infer(images, heatmaps))
+        return output
+
+    def merge_flipped(self, heatmaps: Tensor, mirrored: Tensor) -> Tensor:
+        """Averages normalised maps: a transport map's scale is free, so raw values of two passes do not compare."""
+        if not self.loss.is_distribution:
+            return super().merge_flipped(heatmaps, mirrored)
+        return 0.5 * (normalize_maps(heatmaps, self.loss) + normalize_maps(mirrored, self.loss))
+
+    def decode(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
+        """Reads joints in crop px and scores from maps."""
+        points, scores = decode_heatmaps(heatmaps, self.decoder)
+        width, height = self.image_size
+        return from_heatmap(points, (height, width), heatmaps.shape[-2:], self.mapping), scores
