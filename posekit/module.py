@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -222,9 +223,11 @@ def read_checkpoint(path: str | Path, expected: type[PoseModule] | None = None) 
         raise UserError(f"checkpoint {path} does not exist")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise UserError(f"{path} is no checkpoint, or holds pickled objects, which posekit refuses to load") from None
     except Exception as error:
-        reason = str(error).strip().splitlines()[0][:120]
-        raise UserError(f"checkpoint {path} cannot be read (truncated, or not a checkpoint): {reason}") from None
+        reason = str(error).strip().splitlines()[0][:80]
+        raise UserError(f"checkpoint {path} cannot be read: truncated, or not a checkpoint ({reason})") from None
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint or CHECKPOINT_KEY not in checkpoint:
         raise UserError(f"{path} is no checkpoint of posekit; foreign weights load with --model.init_from")
     stored = checkpoint[CHECKPOINT_KEY]["class_path"]

@@ -4,75 +4,80 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from posekit.plugins import DATAMODULES, METHODS, plugins
 
+Answer = Callable[[re.Match[str], Sequence[str]], str]
+
 
 def explain(message: str, parser: Any) -> str:
     """Shortens a parser's message to one line.
+
+    The parser of a nested class reports first, and the outer one quotes it among the failures of a Union; so the
+    quoted lines are passed through.
 
     Args:
         message: What jsonargparse says, possibly over many lines.
         parser: The parser, whose option names are the valid choices.
     """
     text = re.sub(r"\x1b\[[0-9;]*m", "", message)
+    options = _options(parser)
     for pattern, answer in _ANSWERS:
         match = re.search(pattern, text, flags=re.DOTALL)
         if match:
-            return answer(match, parser)
-    lines = [line.strip(" -|") for line in text.splitlines() if line.strip(" -|")]
-    return " ".join(lines)[:400] if lines else "the arguments cannot be read"
-
-
-def _nearest(word: str, names: list[str]) -> str:
-    near = difflib.get_close_matches(word, names, n=3, cutoff=0.5)
-    return f" Did you mean {' or '.join(near)}?" if near else ""
+            return answer(match, options)
+    return " ".join(_lines(text))[:400] or "the arguments cannot be read"
 
 
 def _options(parser: Any) -> list[str]:
+    """Returns the names of a parser's options and of its sub-commands' options."""
     names = []
     for action in parser._actions:
         names += [option.lstrip("-") for option in action.option_strings]
+        for sub in getattr(action, "_name_parser_map", {}).values():
+            names += _options(sub)
     return names
 
 
-def _unknown_option(match: re.Match[str], parser: Any) -> str:
-    word = match.group(1).split("=")[0].lstrip("-")
-    known = _options(parser) + ["model", "data", "trainer", "config", "ckpt_path", "seed_everything"]
-    return f"unknown option --{word}.{_nearest(word, known)} `posekit list` and --help tell the valid ones"
+def _lines(text: str) -> list[str]:
+    return [line.strip(" -|") for line in text.splitlines() if line.strip(" -|")]
 
 
-def _unknown_key(match: re.Match[str], parser: Any) -> str:
-    word = match.group(1)
-    group = ""
-    before = re.search(r"[Pp]arser key \"?([\w.]+)\"?", match.string)
-    if before:
-        group = before.group(1)
-    known = _valid_keys(match.string, group, parser)
-    valid = f" Valid keys: {', '.join(sorted(known))}." if known else ""
-    inside = f" of {group}" if group else ""
-    return f"unknown key {word!r}{inside}.{_nearest(word.rpartition('.')[2], known)}{valid}"
+_NOT_KEYS = {"", "help", "h", "c", "config", "print_config", "print_shtab"}
 
 
-def _valid_keys(text: str, group: str, parser: Any) -> list[str]:
-    """Returns the argument names of the class that a message is about, or a group's options."""
-    from inspect import signature  # the parser has imported everything by now
-
-    from jsonargparse._util import import_object
-
-    found = re.search(r"class_path[\"']?[:=]\s*[\"']?([\w.]+)", text)
-    if found:
-        try:
-            from jsonargparse._parameter_resolvers import get_signature_parameters
-
-            return [p.name for p in get_signature_parameters(import_object(found.group(1)))]
-        except Exception:
-            return list(signature(import_object(found.group(1)).__init__).parameters)
-    return [name.removeprefix(group + ".") for name in _options(parser) if name.startswith(group + ".")]
+def _nearest(word: str, names: Sequence[str]) -> str:
+    near = difflib.get_close_matches(word, sorted(set(names)), n=2, cutoff=0.5)
+    return f" Did you mean {' or '.join(near)}?" if near else ""
 
 
-def _unknown_class(match: re.Match[str], parser: Any) -> str:
+def _unknown_key(match: re.Match[str], options: Sequence[str]) -> str:
+    """Answers for a key of a config: the nearest keys of the innermost group that exists."""
+    path = match.group(1).split(".")
+    for depth in range(len(path) - 1, -1, -1):
+        group = "".join(part + "." for part in path[:depth])
+        known = {name[len(group) :].split(".")[0] for name in options if name.startswith(group)} - _NOT_KEYS
+        if known:
+            valid = "" if len(known) > 30 else f" Valid keys: {', '.join(sorted(known))}."
+            inside = f" of {group[:-1]}" if group else ""
+            return f"unknown key {'.'.join(path[depth:])!r}{inside}.{_nearest(path[depth], list(known))}{valid}"
+    return f"unknown key {match.group(1)!r}"
+
+
+def _unknown_option(match: re.Match[str], options: Sequence[str]) -> str:
+    word = match.group(1).split("=")[0]
+    if not word.startswith("-"):
+        return f"unexpected word {word!r}; options begin with --, a config file is given by --config FILE"
+    name = word.lstrip("-")
+    group = name.split(".")[0]
+    if "." in name and group not in {option.split(".")[0] for option in options}:
+        return f"unknown option {word}.{_nearest(group, [o.split('.')[0] for o in options])}"
+    return f"unknown option {word}.{_nearest(name, options)}"
+
+
+def _unknown_class(match: re.Match[str], options: Sequence[str]) -> str:
     word = match.group(1)
     methods, data = list(plugins(METHODS)), list(plugins(DATAMODULES))
     return (
@@ -81,8 +86,30 @@ def _unknown_class(match: re.Match[str], parser: Any) -> str:
     )
 
 
-_ANSWERS = (
+def _quoted(match: re.Match[str], options: Sequence[str]) -> str:
+    """Answers for a value that fits no member of a Union: the first failure that is not about None."""
+    key = re.search(r"[Pp]arser key \"?([\w.]+)\"?", match.string)
+    failures = [line for line in _lines(match.group(1).split("Given value")[0]) if "NoneType" not in line]
+    what = " ".join(failures[:2]) if failures else " ".join(_lines(match.string))
+    return (f"{key.group(1)}: " if key else "") + what[:400]
+
+
+def _missing(match: re.Match[str], options: Sequence[str]) -> str:
+    names = [name.strip().split(".")[-1] for name in match.group(1).split(",")]
+    return f"nothing says which {' and '.join(names)} to use: give --config FILE, or --{names[0]} NAME (see posekit list)"
+
+
+def _wrong_type(match: re.Match[str], options: Sequence[str]) -> str:
+    kind = re.sub(r"<class '([\w.]+)'>", r"\1", match.group(2))
+    return f"{match.group(1)} must be {kind.strip(' .')}, not {match.group(3).strip()!r}"
+
+
+_ANSWERS: tuple[tuple[str, Answer], ...] = (
     (r"[Uu]nrecognized arguments?:\s*(\S+)", _unknown_option),
+    (r"arguments are required: ([\w., ]+)", _missing),
     (r"Expected a dot import path string: ([\w.]+)", _unknown_class),
-    (r"(?:Key|Option) ['\"]([\w.]+)['\"] is not (?:expected|accepted)", _unknown_key),
+    (r"does not accept option '([\w.]+)'", _unknown_key),
+    (r"\A(?:Key|Option) ['\"]([\w.]+)['\"] is not (?:expected|accepted)", _unknown_key),
+    (r"\AParser key \"([\w.]+)\":\s*Expected an? (.+?)\. Got value: (.*)\Z", _wrong_type),
+    (r"Errors:\s*\n(.*)", _quoted),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,7 +36,9 @@ _NOISE = (
     ".*LeafSpec.*",
     ".*You are using `torch.load` with `weights_only=False`.*",
     ".*Checkpoint directory .* exists and is not empty.*",
+    ".*callbacks used to create the checkpoint need to be provided.*",
 )
+_CHATTER = ("Tip:", "TPU available", "Loading `train_dataloader`", "Restoring states from", "Loaded model weights")
 
 
 class _Parser(LightningArgumentParser):
@@ -56,6 +59,12 @@ class PoseCLI(LightningCLI):
     command = "fit"
     run_name = "run"
     ckpt_given: dict[str, Any] | None = None
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand in ("validate", "test"):
+            parser.set_defaults({"verbose": False})  # ResultTable prints the numbers
+        return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parses; LightningCLI's own form warns that words were passed from Python."""
@@ -150,8 +159,7 @@ def run_trainer(command: str, argv: Sequence[str]) -> None:
     Raises:
         UserError: A mistake in the config, the data or the checkpoint.
     """
-    for pattern in _NOISE:
-        warnings.filterwarnings("ignore", pattern)
+    _quieten()
     load_plugins()
     words, name = _resolve_configs(argv)
     if command == "predict":
@@ -210,6 +218,18 @@ def build_from_config(words: Sequence[str]) -> tuple[PoseModule, PoseDataModule]
     config.pop("trainer")
     objects = parser.instantiate_classes(config)
     return objects.model, objects.data
+
+
+def _quieten() -> None:
+    """Hides remarks of the framework that tell a user of posekit nothing."""
+    for pattern in _NOISE:
+        warnings.filterwarnings("ignore", pattern)
+
+    def is_news(record: logging.LogRecord) -> bool:
+        return not any(text in record.getMessage() for text in _CHATTER)
+
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
+        logging.getLogger(name).addFilter(is_news)
 
 
 def _resolve_configs(argv: Sequence[str]) -> tuple[list[str], str]:

@@ -1,0 +1,79 @@
+"""Networks that turn images into heatmaps, public weights for them, and counts of what they cost.
+
+Networks import torch and posekit only; nothing here knows Lightning.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from posekit.errors import UserError, unknown_name
+from posekit.nn.blocks import HeatmapNetwork
+from posekit.nn.counting import count_macs, count_parameters
+from posekit.nn.hrnet import HRNet
+from posekit.nn.resnet import DEPTHS, ResNet
+from posekit.nn.small import SmallNet
+from posekit.nn.weights import LoadReport, checksum, load_weights, read_state_dict
+
+__all__ = [
+    "BACKBONES",
+    "HRNet",
+    "HeatmapNetwork",
+    "LoadReport",
+    "ResNet",
+    "SmallNet",
+    "backbone_options",
+    "build_backbone",
+    "checksum",
+    "count_macs",
+    "count_parameters",
+    "load_weights",
+    "read_state_dict",
+]
+
+BACKBONES: dict[str, Callable[..., HeatmapNetwork]] = {
+    "hrnet_w32": partial(HRNet, width=32),
+    "hrnet_w48": partial(HRNet, width=48),
+    **{f"resnet{depth}": partial(ResNet, depth=depth) for depth in DEPTHS},
+    "small": SmallNet,
+}
+"""Heatmap networks by name; each takes ``num_joints`` and its own options."""
+
+
+def backbone_options(name: str) -> list[str]:
+    """Returns the names of a backbone's options.
+
+    Raises:
+        UserError: There is no such backbone.
+    """
+    if name not in BACKBONES:
+        raise unknown_name("backbone", name, BACKBONES)
+    factory = BACKBONES[name]
+    # What the name itself says (the width of hrnet_w32) is no option.
+    fixed = factory.keywords if isinstance(factory, partial) else {}
+    return [option for option in inspect.signature(factory).parameters if option not in {"num_joints", *fixed}]
+
+
+def build_backbone(name: str, num_joints: int | None, **options: Any) -> HeatmapNetwork:
+    """Builds a heatmap network by name, with fresh weights.
+
+    Args:
+        name: One of :data:`BACKBONES`.
+        num_joints: Number of heatmaps; None builds it without the last layer.
+        options: The network's own options.
+
+    Raises:
+        UserError: Unknown name, unknown option, or a value that the network refuses.
+    """
+    valid = backbone_options(name)
+    unknown = [option for option in options if option not in valid]
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], valid, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        listed = ", ".join(valid)
+        raise UserError(f"backbone {name!r} has no option {unknown[0]!r}; its options: {listed}.{hint}")
+    return BACKBONES[name](num_joints=num_joints, **options)

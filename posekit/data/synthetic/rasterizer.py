@@ -45,9 +45,9 @@ class Visible:
         """
         corners = faces[self.face]
         columns = np.ascontiguousarray(attributes.T)
-        values: Float32 = columns[:, corners[:, 0]] * self.barycentric[0]
-        values += columns[:, corners[:, 1]] * self.barycentric[1]
-        values += columns[:, corners[:, 2]] * self.barycentric[2]
+        values: Float32 = columns.take(corners[:, 0], axis=1) * self.barycentric[0]
+        values += columns.take(corners[:, 1], axis=1) * self.barycentric[1]
+        values += columns.take(corners[:, 2], axis=1) * self.barycentric[2]
         return values
 
 
@@ -64,7 +64,7 @@ def rasterize(
     """
     width, height = size
     # Corners lead, (3, F): numpy reduces a leading axis of three many times faster than a trailing one.
-    corners = faces.T
+    corners = np.ascontiguousarray(faces.T)
     x, y = points[:, 0].astype(np.float64)[corners], points[:, 1].astype(np.float64)[corners]
     # Counter-clockwise seen from outside is a negative area on the screen, whose y points down.
     area = (x[1] - x[0]) * (y[2] - y[0]) - (x[2] - x[0]) * (y[1] - y[0])
@@ -72,7 +72,7 @@ def rasterize(
     bottom = np.minimum(np.floor(y.max(0)), height - 1).astype(np.int32)
     front = np.flatnonzero((area < -1e-9) & (bottom >= top) & (x.max(0) >= 0) & (x.min(0) <= width - 1))
 
-    x, y, top, bottom = x[:, front], y[:, front], top[front], bottom[front]
+    x, y, top, bottom = x.take(front, axis=1), y.take(front, axis=1), top[front], bottom[front]
     x_next, y_next = x[[1, 2, 0]], y[[1, 2, 0]]
     # Edge functions a x + b y + c of the edges i -> i+1, positive inside.
     a, b, c = y_next - y, x - x_next, x_next * y - x * y_next
@@ -112,13 +112,13 @@ def _fragments(
     rows = bottom - top + 1
     row_face = np.repeat(np.arange(len(rows), dtype=np.int32), rows)
     row_y = np.arange(len(row_face)) - np.repeat(np.cumsum(rows) - rows - top, rows)
-    line = lines[:, :, row_face]
+    line = lines.take(row_face, axis=2)
     first = np.maximum(np.ceil((line[0] * row_y + line[1]).max(0)), 0).astype(np.int32)
     last = np.minimum(np.floor((line[2] * row_y + line[3]).min(0)), size[0] - 1).astype(np.int32)
     counts = last - first + 1
     kept = np.flatnonzero(counts > 0)
     first, counts, row_face, row_y = first[kept], counts[kept], row_face[kept], row_y[kept]
-    plane = depth_plane[:, row_face]
+    plane = depth_plane.take(row_face, axis=1)
     slopes = plane[0].astype(np.float32)
     origins = (plane[0] * first + plane[1] * row_y + plane[2]).astype(np.float32)
 
@@ -135,7 +135,7 @@ def _fragments(
 def _evaluate(planes: Float32, pixel: Int, width: int, face: NDArray[np.int32]) -> Float32:
     """Weights (3, N) of the corners at pixels from the corners' planes (3 coefficients, 3 corners, F), summing to 1."""
     y, x = np.divmod(pixel, width)
-    plane = planes[:, :, face]
+    plane = planes.take(face, axis=2)
     weights: Float32 = plane[0] * x.astype(np.float32)
     weights += plane[1] * y.astype(np.float32)
     weights += plane[2]

@@ -1,0 +1,78 @@
+"""How hard the synthetic pictures are: two presets, and every option by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from posekit.errors import UserError, unknown_name
+
+
+@dataclass(frozen=True)
+class Difficulty:
+    """Options of the generator. Probabilities lie in [0, 1]; strengths are 1 for the recipe's value and 0 for none.
+
+    Attributes:
+        truncation: Probability that the picture's border or a wide object cuts the person.
+        closeups: Probability that a cut person is taken from 0.5 to 1.5 m, as in a portrait.
+        occluders: Mean number of objects in front of the person (at most 3).
+        people: Mean number of other people in a crop, behind, beside or in front (at most 3).
+        pose_variety: Strength of everything beyond the recorded frames: mixed and bent arms, sitting, joint noise.
+        frontal: Probability that the person roughly faces the camera; any direction otherwise.
+        clutter: Strength of background clutter.
+        noise: Strength of sensor noise and JPEG.
+        blur: Strength of defocus, motion blur and low resolution.
+        color: Strength of the jitter of gain, contrast, tint and saturation.
+        augmentation: Strength of flips (on if > 0), rotation, scale and shift of training crops.
+    """
+
+    truncation: float
+    closeups: float
+    occluders: float
+    people: float
+    pose_variety: float
+    frontal: float
+    clutter: float
+    noise: float
+    blur: float
+    color: float
+    augmentation: float
+
+    def __post_init__(self) -> None:
+        """Checks the ranges."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            limit = 1.0 if field.name in ("truncation", "closeups", "frontal") else float("inf")
+            if not 0 <= value <= limit:
+                wanted = "between 0 and 1" if limit == 1 else "0 or more"
+                raise UserError(f"SyntheticPeople: {field.name} is {value}, but must be {wanted}")
+
+
+PRESETS = {
+    # Mostly whole people under mild disturbance: what a small net learns in a few minutes.
+    "easy": Difficulty(
+        truncation=0.1, closeups=0.0, occluders=0.25, people=0.15, pose_variety=0.5, frontal=0.7, clutter=0.6,
+        noise=0.5, blur=0.5, color=0.6, augmentation=0.6,
+    ),
+    # COCO's framing: half of the people without legs, close-ups, crowds, objects in front.
+    "hard": Difficulty(
+        truncation=0.6, closeups=0.3, occluders=0.8, people=0.6, pose_variety=1.0, frontal=0.6, clutter=1.0,
+        noise=1.0, blur=1.0, color=1.0, augmentation=1.0,
+    ),
+}  # fmt: skip
+
+
+def resolve_difficulty(name: str, overrides: Mapping[str, Any]) -> Difficulty:
+    """Returns a preset with the options that were given in place of its own.
+
+    Args:
+        name: ``"easy"`` or ``"hard"``.
+        overrides: Options by name; None keeps the preset's value.
+
+    Raises:
+        UserError: There is no such preset, or an option is out of range.
+    """
+    if name not in PRESETS:
+        raise unknown_name("difficulty", name, PRESETS)
+    return replace(PRESETS[name], **{key: value for key, value in overrides.items() if value is not None})
