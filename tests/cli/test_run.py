@@ -1,0 +1,177 @@
+"""The running commands, on a toy method."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+import yaml
+from posekit.cli import main
+
+from . import toys  # noqa: F401  (its classes become known by name)
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "toy.yaml"
+    path.write_text(
+        "model: {class_path: Toy, init_args: {width: 3, lr: 0.01}}\n"
+        "data: {class_path: ToyData, init_args: {batch_size: 8}}\n"
+        "trainer: {max_epochs: 2, enable_progress_bar: false, enable_model_summary: false, accelerator: cpu}\n"
+    )
+    return path
+
+
+def refused(capsys, *words):
+    """Runs a command that must be refused, and returns its one line."""
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code not in (0, None)
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines
+    assert lines[-1].startswith("posekit: error: ")
+    assert not any("Traceback" in line for line in lines)
+    return lines[-1]
+
+
+def test_fit_leaves_config_checkpoints_metrics_and_results(config, capsys):
+    main(["fit", "--config", str(config)])
+    run = config.parent / "runs" / "toy" / "version_0"
+    assert yaml.safe_load((run / "config.yaml").read_text())["model"]["init_args"]["skeleton"] == "COCO17"
+    assert {p.name for p in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert (run / "metrics.csv").read_text().count("\n") > 1
+    results = json.loads((run / "results.json").read_text())
+    assert "val/loss" in results
+    assert "val/loss" in capsys.readouterr().out
+
+
+def test_validate_with_a_checkpoint_alone_and_with_the_saved_config(config):
+    main(["fit", "--config", str(config)])
+    run = config.parent / "runs" / "toy" / "version_0"
+    best = str(run / "checkpoints" / "best.ckpt")
+    trained = json.loads((run / "results.json").read_text())["val/loss"]
+    for words in (["--data", "ToyData", "--data.batch_size", "8"], ["--config", str(run / "config.yaml")]):
+        main(["validate", *words, "--ckpt_path", best, "--trainer.default_root_dir", str(run / words[0].strip("-"))])
+        found = next((run / words[0].strip("-")).rglob("results.json"))
+        assert json.loads(found.read_text())["val/loss"] == pytest.approx(trained, rel=1e-5)
+
+
+def test_resumed_run_ends_like_an_unbroken_one(config):
+    main(["fit", "--config", str(config), "--trainer.max_epochs", "3"])
+    main(["fit", "--config", str(config), "--trainer.max_epochs", "1"])
+    first = config.parent / "runs" / "toy" / "version_1" / "checkpoints" / "last.ckpt"
+    main(["fit", "--config", str(config), "--trainer.max_epochs", "3", "--ckpt_path", str(first)])
+    ends = [
+        torch.load(config.parent / f"runs/toy/version_{k}/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        for k in (0, 2)
+    ]
+    for name, value in ends[0].items():
+        assert torch.equal(value, ends[1][name]), name
+
+
+def test_later_configs_and_flags_win(config, capsys):
+    fragment = config.parent / "more.yaml"
+    fragment.write_text("model: {init_args: {lr: 0.5}}\n")
+    main_words = ["fit", "--config", str(config), "--config", str(fragment), "--model.width", "2", "--print_config"]
+    with pytest.raises(SystemExit) as stop:
+        main(main_words)
+    assert stop.value.code in (0, None)
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["model"]["init_args"]["lr"] == 0.5
+    assert printed["model"]["init_args"]["width"] == 2
+
+
+def test_a_linked_value_set_to_another_value_is_refused(config, capsys):
+    line = refused(capsys, "fit", "--config", str(config), "--model.skeleton=MPII16", "--data.skeleton=COCO17")
+    assert "model.skeleton=MPII16" in line
+    assert "data.skeleton=COCO17" in line
+
+
+@pytest.mark.parametrize(
+    ("words", "texts"),
+    [
+        (["--model.widht", "4"], ["widht", "Did you mean width"]),
+        (["--model.width", "four"], ["width", "int", "four"]),
+        (["--model", "Toi"], ["unknown class 'Toi'", "HDM"]),
+        (["--trainer.max_epohcs=3"], ["max_epohcs", "trainer.max_epochs"]),
+        (["--modle.width=3"], ["--modle.width", "model"]),
+        (["stray"], ["stray", "--config"]),
+        (["--config"], ["needs a file"]),
+        (["--config", "nowhere.yaml"], ["nowhere.yaml", "does not exist"]),
+        (["--ckpt_path", "nowhere.ckpt"], ["nowhere.ckpt", "does not exist"]),
+        (["--model.lr", "-1"], ["lr must be positive"]),
+        (["--model.optimizer", "adamm"], ["adamm", "adam"]),
+        (["--model.init_from", "nowhere.pth"], ["nowhere.pth"]),
+        (["--data.skeleton", "COCO18"], ["COCO18", "COCO17"]),
+    ],
+    ids=lambda value: "_".join(value)[:30] if isinstance(value, list) else None,
+)
+def test_mistakes_get_one_line(config, capsys, words, texts):
+    line = refused(capsys, "fit", "--config", str(config), *words)
+    for text in texts:
+        assert text in line
+
+
+@pytest.mark.parametrize(
+    ("content", "texts"),
+    [
+        ("model: {class_path: Toyy}\n", ["Toyy", "HDM"]),
+        ("model: {class_path: Toy, init_args: {widht: 1}}\n", ["widht", "width"]),
+        ("modl: {class_path: Toy}\n", ["modl", "model"]),
+        ("trainer: {max_epoch: 3}\n", ["max_epoch", "max_epochs"]),
+        ("model: {a: [\n", ["not YAML", "line"]),
+        ("- just\n- a list\n", ["list"]),
+    ],
+)
+def test_mistakes_in_a_config_get_one_line(config, capsys, content, texts):
+    bad = config.parent / "bad.yaml"
+    bad.write_text(content)
+    line = refused(capsys, "fit", "--config", str(config), "--config", str(bad))
+    for text in texts:
+        assert text in line
+
+
+def test_checkpoints_that_cannot_be_used(config, capsys):
+    main(["fit", "--config", str(config), "--trainer.max_epochs", "1"])
+    good = config.parent / "runs/toy/version_0/checkpoints/last.ckpt"
+    words = ["validate", "--config", str(config), "--ckpt_path"]
+    truncated = config.parent / "truncated.ckpt"
+    truncated.write_bytes(good.read_bytes()[:500])
+    assert "truncated" in refused(capsys, *words, str(truncated))
+    assert "no checkpoint" in refused(capsys, *words, str(config))
+    assert "class" in refused(capsys, *words, str(good), "--model", "OtherToy")
+    assert "does not fit" in refused(capsys, *words, str(good), "--model.width", "5")
+    with pytest.raises(ValueError, match="Toy"):
+        from posekit_hdm import HDM
+
+        HDM.load_from_checkpoint(good)
+
+
+def test_unknown_command_and_nothing_else(capsys):
+    assert "fit" in refused(capsys, "fitt")
+
+
+@pytest.mark.parametrize("words", [["--version"], ["--help"], ["list"], ["doctor", "--fast"]], ids=lambda w: w[0])
+def test_quick_commands_need_no_torch(words):
+    code = "import sys; from posekit.cli import main; main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
+    began = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.strip()
+    assert time.perf_counter() - began < 20  # the second itself is for a benchmark; this catches a hang
+
+
+def test_a_broken_plug_in_costs_one_line(monkeypatch):
+    from importlib.metadata import EntryPoint
+
+    from posekit import plugins
+
+    broken = {"Broken": EntryPoint("Broken", "no_such_package:Thing", plugins.METHODS)}
+    monkeypatch.setattr(plugins, "plugins", lambda group: broken if group == plugins.METHODS else {})
+    lines = []
+    assert plugins.load_plugins(lines.append) == {}
+    assert len(lines) == 1
+    assert "no_such_package" in lines[0]
