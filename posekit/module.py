@@ -163,12 +163,12 @@ class PoseModule(LightningModule):
         """Returns the loss of a training batch."""
         return self._run_step(batch, "train").loss
 
-    def validation_step(self, batch: Any, batch_idx: int) -> StepOutput[Any]:
-        """Runs the shared step and feeds the metrics."""
+    def validation_step(self, batch: Any, batch_idx: int) -> Any:
+        """Runs the shared step and feeds the metrics; returns the :class:`StepOutput` for callbacks."""
         return self._evaluate(batch, "val")
 
-    def test_step(self, batch: Any, batch_idx: int) -> StepOutput[Any]:
-        """Runs the shared step and feeds the metrics."""
+    def test_step(self, batch: Any, batch_idx: int) -> Any:
+        """Runs the shared step and feeds the metrics; returns the :class:`StepOutput` for callbacks."""
         return self._evaluate(batch, "test")
 
     def _evaluate(self, batch: Any, stage: str) -> StepOutput[Any]:

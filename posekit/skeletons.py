@@ -61,7 +61,7 @@ class Skeleton:
         return self.joints.index(joint)
 
     def map_to(self, other: Skeleton) -> NDArray[np.int64]:
-        """Returns, for each joint of ``other``, this set's index of the joint of that name, or -1. Shape (len(other),)."""
+        """Returns this set's index of each joint of ``other`` by name, -1 where it has none: shape (len(other),)."""
         return np.array([self.joints.index(j) if j in self.joints else -1 for j in other.joints], dtype=np.int64)
 
 
@@ -81,7 +81,10 @@ def _bones(joints: tuple[str, ...], pairs: str) -> tuple[tuple[int, int], ...]:
     return tuple(bones)
 
 
-_LIMBS = "*shoulder-*elbow *elbow-*wrist *hip-*knee *knee-*ankle left_shoulder-right_shoulder left_hip-right_hip *shoulder-*hip"
+_LIMBS = (
+    "*shoulder-*elbow *elbow-*wrist *hip-*knee *knee-*ankle "
+    "left_shoulder-right_shoulder left_hip-right_hip *shoulder-*hip"
+)
 
 _COCO_JOINTS = (
     "nose", "left_eye", "right_eye", "left_ear", "right_ear",
@@ -201,7 +204,8 @@ CROWDPOSE14 = Skeleton(
 _SMPL_JOINTS = (
     "pelvis", "left_hip", "right_hip", "spine1", "left_knee", "right_knee", "spine2", "left_ankle", "right_ankle",
     "spine3", "left_foot", "right_foot", "neck", "left_collar", "right_collar", "head",
-    "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hand", "right_hand",
+    "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist",
+    "left_hand", "right_hand",
 )  # fmt: skip
 _SMPL_PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21)
 
@@ -221,10 +225,12 @@ _SPIN_OPENPOSE = (
     "right_eye", "left_eye", "right_ear", "left_ear", "left_big_toe", "left_small_toe", "left_heel",
     "right_big_toe", "right_small_toe", "right_heel",
 )  # fmt: skip
-_SPIN_JOINTS = tuple("op_" + j for j in _SPIN_OPENPOSE) + (
+_SPIN_JOINTS = (
+    *("op_" + j for j in _SPIN_OPENPOSE),
     "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle",
     "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist",
-    "neck", "head_top", "pelvis", "thorax", "spine", "jaw", "head", "nose", "left_eye", "right_eye", "left_ear", "right_ear",
+    "neck", "head_top", "pelvis", "thorax", "spine", "jaw", "head",
+    "nose", "left_eye", "right_eye", "left_ear", "right_ear",
 )  # fmt: skip
 
 SPIN49 = Skeleton(

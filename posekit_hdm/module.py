@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from posekit.heatmaps import DECODERS, decode_heatmaps, from_heatmap, to_heatmap
 from torch import Tensor
 
 from posekit.data.batch import CropBatch, KeypointPrediction
 from posekit.errors import UserError, unknown_name
-from posekit.heatmaps import DECODERS, decode_heatmaps, from_heatmap, to_heatmap
 from posekit.module import StepOutput
 from posekit.nn import build_backbone
 from posekit.topdown import TopDownModule

@@ -236,3 +236,63 @@ def newton(potential: Tensor, supply: Tensor, relative: Tensor, weight: Tensor, 
         step = _newton_step(mass, coupling, gradient, active, epsilon)
         potential = potential + step.clamp(-3 * epsilon, 3 * epsilon)
     return potential
+
+
+def _responsibilities(potential: Tensor, relative: Tensor, weight: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """Shares of the last three corners in every pixel (M, 3, n), and the log of the softmax's sum (M, n)."""
+    # A corner without demand drops out through a logit so low that its exponential is exactly zero.
+    logit = torch.where(weight > 0, weight.clamp(min=torch.finfo(weight.dtype).tiny).log() + potential / epsilon, -1e30)
+    top = logit.amax(-1, keepdim=True)
+    logit = logit - top
+    exponent = torch.sub(logit[:, 1:, None], relative, alpha=1 / epsilon)
+    if math.sqrt(2) / epsilon <= _SAFE_EXPONENT:
+        terms = exponent.exp_()
+        total = logit[:, :1].exp() + terms.sum(1)
+        return terms.div_(total[:, None]), total.log() + top
+    peak = torch.maximum(exponent.amax(1), logit[:, :1])
+    terms = exponent.sub_(peak[:, None]).exp_()
+    total = (logit[:, :1] - peak).exp() + terms.sum(1)
+    return terms.div_(total[:, None]), total.log() + peak + top
+
+
+def _newton_step(mass: Tensor, coupling: Tensor, gradient: Tensor, active: Tensor, epsilon: float) -> Tensor:
+    """Solves the damped 4x4 Newton system.
+
+    Args:
+        mass: (M, 4) mass that each corner receives.
+        coupling: (M, 3, 3) sum_n S_n p_n p_n^T of the last three corners; the first follows from the row sums.
+        gradient: (M, 4) demand minus mass.
+        active: (M, 4) 1 where the corner has demand.
+        epsilon: Entropic weight of the step, px.
+    """
+    border = mass[:, 1:] - coupling.sum(-1)
+    first = mass[:, :1] - border.sum(-1, keepdim=True)
+    full = torch.cat(
+        [torch.cat([first, border], dim=1)[:, None], torch.cat([border[:, :, None], coupling], dim=2)], dim=1
+    )
+    damping = 1e-2 * gradient.abs().amax(-1, keepdim=True) + torch.finfo(mass.dtype).tiny
+    # A constant added to all potentials changes nothing: a rank-one term of the Laplacian's size fixes it.
+    gauge = mass.amax(-1)[:, None, None] * active[:, :, None] * active[:, None, :]
+    system = torch.diag_embed(mass + damping + (1 - active)) - full + gauge
+    return epsilon * _solve_positive(system, gradient)
+
+
+def _solve_positive(matrix: Tensor, right: Tensor) -> Tensor:
+    """Solves positive definite systems (M, 4, 4) x = (M, 4), unrolled: no status check, so no wait for the device."""
+    a = [[matrix[:, i, j] for j in range(4)] for i in range(4)]
+    b = list(right.unbind(-1))
+    for k in range(4):
+        pivot = a[k][k].clamp(min=torch.finfo(matrix.dtype).tiny)
+        a[k][k] = pivot
+        for i in range(k + 1, 4):
+            factor = a[i][k] / pivot
+            for j in range(k + 1, 4):
+                a[i][j] = a[i][j] - factor * a[k][j]
+            b[i] = b[i] - factor * b[k]
+    x: list[Tensor] = [torch.empty(0)] * 4
+    for k in reversed(range(4)):
+        rest = b[k]
+        for j in range(k + 1, 4):
+            rest = rest - a[k][j] * x[j]
+        x[k] = rest / a[k][k]
+    return torch.stack(x, dim=-1)

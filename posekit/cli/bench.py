@@ -61,7 +61,11 @@ def bench_config(words: list[str], batches: int, device_name: str) -> list[Row]:
     """Times the loader, inference and a training step of a config, and counts its operations."""
     seed_everything(0, verbose=False)
     module, datamodule = build_from_config(words)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu") if device_name == "auto" else torch.device(device_name)
+    device = (
+        torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if device_name == "auto"
+        else torch.device(device_name)
+    )
     datamodule.setup("fit")
     rows = _loader_rows(datamodule, batches)
     batch = next(iter(datamodule.train_dataloader()))

@@ -19,7 +19,9 @@ from posekit.plugins import BENCHMARKS, DATAMODULES, METHODS, load_plugins, plug
 def _no_arguments(command: str, argv: Sequence[str], allowed: Sequence[str] = ()) -> None:
     unknown = [word for word in argv if word not in allowed]
     if unknown:
-        raise UserError(f"posekit {command} does not know {unknown[0]!r}; it takes {', '.join(allowed) or 'no options'}")
+        raise UserError(
+            f"posekit {command} does not know {unknown[0]!r}; it takes {', '.join(allowed) or 'no options'}"
+        )
 
 
 def list_everything(argv: Sequence[str]) -> None:

@@ -96,7 +96,9 @@ def _quoted(match: re.Match[str], options: Sequence[str]) -> str:
 
 def _missing(match: re.Match[str], options: Sequence[str]) -> str:
     names = [name.strip().split(".")[-1] for name in match.group(1).split(",")]
-    return f"nothing says which {' and '.join(names)} to use: give --config FILE, or --{names[0]} NAME (see posekit list)"
+    return (
+        f"nothing says which {' and '.join(names)} to use: give --config FILE, or --{names[0]} NAME (see posekit list)"
+    )
 
 
 def _wrong_type(match: re.Match[str], options: Sequence[str]) -> str:

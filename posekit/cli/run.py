@@ -68,7 +68,7 @@ class PoseCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parses; LightningCLI's own form warns that words were passed from Python."""
-        self.config = parser.parse_args(args)
+        self.config = parser.parse_args(args if isinstance(args, list) else None)
 
     def _parse_ckpt_path(self) -> None:
         """Does nothing: the checkpoint's hyper-parameters were put in front of the words (see `_checkpoint_words`)."""
@@ -86,7 +86,9 @@ class PoseCLI(LightningCLI):
         """Adds posekit's loggers and callbacks where the config has none of their kind."""
         config = self._get(self.config_init, "trainer", default={})
         if config.get("logger") in (None, True):
-            kwargs["logger"] = default_loggers(self.run_name, config.get("default_root_dir")) if self._keeps_log() else False
+            kwargs["logger"] = (
+                default_loggers(self.run_name, config.get("default_root_dir")) if self._keeps_log() else False
+            )
         given = config.get("callbacks") or []
         given = given if isinstance(given, list) else [given]
         missing = [c for c in self._default_callbacks(config) if not any(isinstance(g, type(c)) for g in given)]
@@ -165,7 +167,9 @@ def run_trainer(command: str, argv: Sequence[str]) -> None:
     if command == "predict":
         words = _predict_words(words)
     front, checkpoint = _checkpoint_words(words)
-    skipped = {"model", "datamodule"} | ({"train_dataloaders", "val_dataloaders"} if command == "fit" else {"dataloaders"})
+    skipped = {"model", "datamodule"} | (
+        {"train_dataloaders", "val_dataloaders"} if command == "fit" else {"dataloaders"}
+    )
     attributes = {
         "command": command,
         "run_name": name,

@@ -1,0 +1,1 @@
+from posekit.data.synthetic import SyntheticPeople

@@ -10,7 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 
-def crop_affine(center: ArrayLike, size: ArrayLike, output_size: Sequence[int], rotation: float = 0.0) -> NDArray[np.float64]:
+def crop_affine(
+    center: ArrayLike, size: ArrayLike, output_size: Sequence[int], rotation: float = 0.0
+) -> NDArray[np.float64]:
     """Returns the 2x3 map from image pixels to crop pixels.
 
     The box of width and height ``size`` around ``center`` becomes the whole crop: its left edge lands on x = 0 and its

@@ -78,7 +78,7 @@ def _draw_person(
             cv2.line(canvas, *ends, (20, 20, 20), width + 2, cv2.LINE_AA, _SHIFT)
             cv2.line(canvas, *ends, side_color(skeleton, a, b), width, cv2.LINE_AA, _SHIFT)
     radius = max(int((width + 1) * (1 << _SHIFT) * 0.75), 1 << _SHIFT)
-    for j in np.flatnonzero(shown):
+    for j in np.flatnonzero(shown).tolist():
         center = _fixed(person[j, :2])
         cv2.circle(canvas, center, radius, (255, 255, 255), -1, cv2.LINE_AA, _SHIFT)
         cv2.circle(canvas, center, radius, side_color(skeleton, j), 1, cv2.LINE_AA, _SHIFT)
@@ -93,7 +93,9 @@ def draw_heatmap(image: NDArray[np.uint8], heatmap: NDArray[np.floating], opacit
     return cv2.addWeighted(colored, opacity, image, 1 - opacity, 0).astype(np.uint8)
 
 
-def enlarge(image: NDArray[np.uint8], keypoints: NDArray[np.floating], factor: int) -> tuple[NDArray[np.uint8], NDArray[np.floating]]:
+def enlarge(
+    image: NDArray[np.uint8], keypoints: NDArray[np.floating], factor: int
+) -> tuple[NDArray[np.uint8], NDArray[np.floating]]:
     """Enlarges a small crop and its joints (…, 2 or 3) by a whole factor, so that drawn bones stay fine."""
     big = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
     points = keypoints.copy()

@@ -8,6 +8,7 @@ import time
 import pytest
 import torch
 import yaml
+
 from posekit.cli import main
 
 from . import toys  # noqa: F401  (its classes become known by name)
@@ -144,9 +145,9 @@ def test_checkpoints_that_cannot_be_used(config, capsys):
     assert "no checkpoint" in refused(capsys, *words, str(config))
     assert "class" in refused(capsys, *words, str(good), "--model", "OtherToy")
     assert "does not fit" in refused(capsys, *words, str(good), "--model.width", "5")
-    with pytest.raises(ValueError, match="Toy"):
-        from posekit_hdm import HDM
+    from posekit_hdm import HDM
 
+    with pytest.raises(ValueError, match="Toy"):
         HDM.load_from_checkpoint(good)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+
 from posekit.data.datamodule import PoseDataModule
 from posekit.module import PoseModule, StepOutput
 

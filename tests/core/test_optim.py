@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from posekit.errors import UserError
 from posekit.optim import build_optimizer, build_schedule
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from posekit.errors import UserError
 from posekit.skeletons import COCO17, H36M17, MPII16, SKELETONS, SPIN49, get_skeleton
 

@@ -1,0 +1,240 @@
+"""Compositing: layers over backgrounds, objects in front, and what a real camera does to the picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from posekit.data.synthetic.options import Difficulty
+from posekit.data.synthetic.patterns import smooth_noise
+from posekit.data.synthetic.streams import chance
+
+Bytes = NDArray[np.uint8]
+Float = NDArray[np.float32]
+Affine = NDArray[np.float64]
+
+# Share of a person's own pixels that objects and other people must leave.
+_LEAST_VISIBLE = 0.35
+
+
+@dataclass(frozen=True)
+class Stock:
+    """A split's raw material.
+
+    Attributes:
+        backgrounds: (n, S, S, 3) uint8 RGB.
+        objects: (m, s, s, 4) uint8, premultiplied.
+    """
+
+    backgrounds: Bytes
+    objects: Bytes
+
+
+def take_background(rng: np.random.Generator, stock: Stock, size: tuple[int, int]) -> Float:
+    """Cuts a window of random place and scale out of a random background, (H, W, 3) float32 in 0..255."""
+    side = stock.backgrounds.shape[1]
+    source = stock.backgrounds[int(rng.integers(len(stock.backgrounds)))]
+    width, height = size
+    most = side / max(width, height)
+    step = most * rng.uniform(0.45, 1.0)  # background px per crop px
+    x, y = rng.random(2) * (side - 1 - step * (np.array(size) - 1))
+    if chance(rng, 0.5):
+        matrix = np.array([[-step, 0, x + step * (width - 1)], [0, step, y]])
+    else:
+        matrix = np.array([[step, 0, x], [0, step, y]])
+    cut = cv2.warpAffine(source, matrix, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REFLECT_101)
+    gain = np.exp(rng.normal(0, 0.2)) * np.exp(rng.normal(0, 0.06, 3))
+    return cut.astype(np.float32) * gain.astype(np.float32)
+
+
+def warp_layer(rgba: Bytes, origin: tuple[int, int], matrix: Affine, size: tuple[int, int]) -> Bytes:
+    """Moves a layer's rectangle into a crop, (H, W, 4).
+
+    Args:
+        rgba: (h, w, 4) premultiplied.
+        origin: (x, y) of its first pixel in the frame that ``matrix`` maps from.
+        matrix: (2, 3) that frame -> crop.
+        size: (W, H) of the crop.
+    """
+    moved = matrix.copy()
+    moved[:, 2] += moved[:, :2] @ np.asarray(origin, dtype=np.float64)
+    shrunk = float(np.sqrt(abs(np.linalg.det(moved[:, :2]))))
+    if shrunk < 0.6:  # averaging first keeps small people free of jagged edges
+        factor = 2 if shrunk > 0.3 else 4
+        small = (max(1, rgba.shape[1] // factor), max(1, rgba.shape[0] // factor))
+        ratio = np.array([rgba.shape[1] / small[0], rgba.shape[0] / small[1]])
+        rgba = cv2.resize(rgba, small, interpolation=cv2.INTER_AREA)
+        moved[:, 2] += moved[:, :2] @ (0.5 * ratio - 0.5)
+        moved[:, :2] *= ratio
+    result: Bytes = cv2.warpAffine(rgba, moved, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    return result
+
+
+def blend(canvas: Float, rgba: Bytes, gain: float | Float = 1.0) -> None:
+    """Lays a premultiplied layer (H, W, 4) over a canvas (H, W, 3) in place; only the rows and columns it covers."""
+    x, y, w, h = cv2.boundingRect(rgba[..., 3])
+    if w == 0 or h == 0:
+        return
+    window, source = canvas[y : y + h, x : x + w], rgba[y : y + h, x : x + w].astype(np.float32)
+    keep = 1 - source[..., 3] * np.float32(1 / 255)
+    window *= keep[..., None]
+    window += source[..., :3] * np.asarray(gain, dtype=np.float32)
+
+
+def object_layer(rng: np.random.Generator, stock: Stock, size: tuple[int, int], center: Float, extent: float) -> Bytes:
+    """Places a random object, (H, W, 4).
+
+    Args:
+        rng: Source of randomness.
+        stock: The objects.
+        size: (W, H).
+        center: (x, y) px.
+        extent: Its side, px.
+    """
+    rgba = stock.objects[int(rng.integers(len(stock.objects)))]
+    side = rgba.shape[0]
+    angle, stretch = rng.normal(0, 0.3), np.exp(rng.normal(0, 0.3))
+    c, s = np.cos(angle), np.sin(angle)
+    scale = extent / side
+    linear = np.array([[c, -s], [s, c]]) @ np.diag([scale * stretch, scale / stretch])
+    if chance(rng, 0.5):
+        linear[:, 0] *= -1
+    matrix = np.concatenate([linear, (center - linear @ np.full(2, (side - 1) / 2))[:, None]], 1)
+    result: Bytes = cv2.warpAffine(rgba, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    return result
+
+
+def inside_edges(edges: Float, matrix: Affine, size: tuple[int, int], slack: float = 0.0) -> NDArray[np.bool_]:
+    """Tells which crop pixels lie within a rectangle of the layer's frame, (H, W).
+
+    Args:
+        edges: (left, top, right, bottom) px of the layer's frame, infinite where open.
+        matrix: (2, 3) layer's frame -> crop.
+        size: (W, H).
+        slack: px by which the rectangle is grown.
+    """
+    width, height = size
+    inside = np.ones((height, width), dtype=bool)
+    if not np.isfinite(edges).any():
+        return inside
+    inverse = np.linalg.inv(matrix[:, :2])
+    x, y = np.arange(width)[None, :] - matrix[0, 2], np.arange(height)[:, None] - matrix[1, 2]
+    for side in range(4):
+        if np.isfinite(edges[side]):
+            axis = side % 2
+            place = inverse[axis, 0] * x + inverse[axis, 1] * y
+            inside &= place >= edges[side] - slack if side < 2 else place <= edges[side] + slack
+    return inside
+
+
+def wide_object(rng: np.random.Generator, stock: Stock, outside: NDArray[np.bool_], size: tuple[int, int]) -> Bytes:
+    """Turns a half-plane into a table, a wall, a hedge: another background's texture with a lit edge, (H, W, 4)."""
+    texture = take_background(rng, stock, size)
+    mean = texture.mean((0, 1))
+    strength = rng.uniform(0.1, 0.8)
+    texture = (texture - mean) * strength + mean * rng.uniform(0.5, 1.2)
+    mask = outside.astype(np.uint8) * 255
+    edge = cv2.dilate(mask, np.ones((3, 3), np.uint8)) & ~mask
+    rgb = np.clip(texture, 0, 255).astype(np.uint8)
+    if chance(rng, 0.6):
+        rgb[cv2.erode(mask, np.ones((5, 5), np.uint8)) != mask] = np.clip(mean * rng.uniform(0.4, 1.6), 0, 255)
+        mask |= edge
+    rgb[mask == 0] = 0
+    return np.dstack([rgb, mask])
+
+
+class Occlusion:
+    """Keeps account of what hides a person, so that objects in front never hide all of it.
+
+    Args:
+        person: (H, W) uint8 coverage of the person.
+    """
+
+    def __init__(self, person: Bytes) -> None:
+        self.person = person > 127
+        self.front = np.zeros(person.shape, dtype=bool)
+        self._total = max(int(self.person.sum()), 1)
+
+    def admit(self, coverage: Bytes) -> bool:
+        """Adds something in front unless too little of the person would remain; tells whether it was added."""
+        front = self.front | (coverage > 127)
+        if int((self.person & ~front).sum()) < _LEAST_VISIBLE * self._total:
+            return False
+        self.front = front
+        return True
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """(H, W) the person's pixels that are seen."""
+        return self.person & ~self.front
+
+
+@lru_cache(maxsize=1)
+def _noise_pool() -> Float:
+    """One block of sensor noise, half of it fine, half of it as coarse as after demosaicking and scaling."""
+    rng = np.random.default_rng(20240504)
+    fine = rng.normal(size=(1 << 17, 3)).astype(np.float32)
+    coarse = smooth_noise(rng, (0.7, 0.7), 256).reshape(-1, 1)
+    luminance = np.concatenate([coarse, coarse]).astype(np.float32)
+    return (np.float32(0.5) * fine + luminance).astype(np.float32)
+
+
+def _blur(rng: np.random.Generator, canvas: Float, strength: float) -> Float:
+    height, width = canvas.shape[:2]
+    scale = height / 128
+    if chance(rng, 0.25 * strength):
+        canvas = cv2.GaussianBlur(canvas, (0, 0), float(rng.uniform(0.4, 1.3)) * scale)
+    elif chance(rng, 0.1 * strength):
+        length = int(rng.integers(3, 8) * scale) | 1
+        kernel = np.zeros((length, length), dtype=np.float32)
+        angle = rng.uniform(0, np.pi)
+        arm = np.array([np.cos(angle), np.sin(angle)]) * (length // 2)
+        middle = length // 2
+        start, end = (tuple(int(v) for v in np.rint(middle + sign * arm)) for sign in (-1, 1))
+        cv2.line(kernel, start, end, 1.0, 1)
+        canvas = cv2.filter2D(canvas, -1, kernel / kernel.sum())
+    elif chance(rng, 0.15 * strength):
+        factor = rng.uniform(0.35, 0.8)
+        small = (max(8, int(width * factor)), max(8, int(height * factor)))
+        canvas = cv2.resize(cv2.resize(canvas, small, interpolation=cv2.INTER_AREA), (width, height), interpolation=cv2.INTER_LINEAR)
+    return canvas
+
+
+def _recolor(rng: np.random.Generator, canvas: Float, strength: float) -> Float:
+    """Gain, contrast, white balance and saturation as one affine map of RGB."""
+    gain = np.exp(rng.normal(0, 0.18 * strength))
+    contrast = np.exp(rng.normal(0, 0.14 * strength))
+    balance = np.exp(rng.normal(0, 0.05 * strength, 3))
+    saturation = 0.0 if chance(rng, 0.06 * strength) else np.exp(rng.normal(0, 0.25 * strength))
+    gray = np.array([0.299, 0.587, 0.114])
+    matrix = np.diag(balance) @ (saturation * np.eye(3) + (1 - saturation) * np.tile(gray, (3, 1))) * gain * contrast
+    offset = np.full(3, 115 * (1 - contrast)) * gain
+    result: Float = cv2.transform(canvas, np.concatenate([matrix, offset[:, None]], 1).astype(np.float32))
+    return result
+
+
+def photograph(rng: np.random.Generator, canvas: Float, options: Difficulty) -> Bytes:
+    """Blurs, recolours, adds noise and compresses a canvas (H, W, 3) in 0..255; returns uint8 RGB."""
+    if options.blur > 0:
+        canvas = _blur(rng, canvas, options.blur)
+    if options.color > 0:
+        canvas = _recolor(rng, canvas, options.color)
+    if options.noise > 0:
+        pool = _noise_pool()
+        pixels = canvas.shape[0] * canvas.shape[1]
+        level = np.float32(rng.gamma(1.5, 2.2) * options.noise)
+        if pixels <= len(pool):
+            start = int(rng.integers(len(pool) - pixels + 1))
+            canvas = canvas + level * pool[start : start + pixels].reshape(canvas.shape)
+        else:
+            canvas = canvas + rng.normal(0, level, canvas.shape).astype(np.float32)
+    image: Bytes = np.clip(canvas, 0, 255, out=canvas).astype(np.uint8)
+    if chance(rng, min(0.5 * options.noise, 1.0)):
+        _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 95))])
+        # The coder is told BGR and given RGB both ways, which only swaps the roles of two channels in its colour model.
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    return image

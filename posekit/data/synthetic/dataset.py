@@ -1,0 +1,182 @@
+"""Data sets over the generator: an ``(epoch, index)`` key in, a sample of the batch contract out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from posekit.data.batch import ImageTarget
+from posekit.data.synthetic.cache import LayerStore
+from posekit.data.synthetic.compositing import Stock
+from posekit.data.synthetic.crops import Crop, compose_crop
+from posekit.data.synthetic.options import Difficulty
+from posekit.data.synthetic.scenes import Scene, compose_scene
+from posekit.data.synthetic.streams import COMPOSITE, stream
+from posekit.data.transforms import normalize_image
+from posekit.skeletons import get_skeleton
+
+Key = int | tuple[int, int]
+
+
+class SyntheticDataset(Dataset[dict[str, Any]]):
+    """What the views share: layers, stock, and the stream of a key.
+
+    Val and test pictures are the same in every epoch.
+
+    Args:
+        layers: People, rendered.
+        stock: Backgrounds and objects.
+        length: Pictures per epoch.
+        options: The difficulty.
+        size: (W, H) of the pictures, px.
+    """
+
+    def __init__(self, layers: LayerStore, stock: Stock, length: int, options: Difficulty, size: tuple[int, int]) -> None:
+        self.layers = layers
+        self.stock = stock
+        self.length = length
+        self.options = options
+        self.size = size
+        self.train = layers.settings.split == "train"
+        self.flip_index = get_skeleton(layers.settings.skeleton).flip_index
+
+    def __len__(self) -> int:
+        return self.length
+
+    def resolve(self, key: Key) -> tuple[int, np.random.Generator]:
+        """Returns a key's index and random stream; a bare index means epoch 0.
+
+        Raises:
+            IndexError: The index is out of range.
+        """
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        if not 0 <= index < self.length:
+            raise IndexError(index)
+        settings = self.layers.settings
+        return index, stream(settings.seed, settings.split, COMPOSITE, epoch if self.train else 0, index)
+
+    def target(self, index: int) -> ImageTarget:
+        """Returns a picture's complete ground truth (of epoch 0)."""
+        raise NotImplementedError
+
+
+def _target(index: int, keypoints: NDArray[Any], visible: NDArray[Any], area: NDArray[Any], boxes: NDArray[Any]) -> ImageTarget:
+    rows = np.concatenate([keypoints.astype(np.float64), visible[..., None]], -1)
+    rows[visible == 0] = 0  # COCO's files write zeros for joints without a label
+    return ImageTarget(
+        image_id=index,
+        keypoints=torch.from_numpy(rows),
+        area=torch.from_numpy(area.astype(np.float64)),
+        boxes=torch.from_numpy(boxes.astype(np.float64)),
+        iscrowd=torch.zeros(len(rows), dtype=torch.bool),
+        num_keypoints=torch.from_numpy((visible > 0).sum(-1)),
+    )
+
+
+def _float(array: NDArray[Any]) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+
+
+class CropDataset(SyntheticDataset):
+    """Samples of a ``CropBatch``; the crop is its own original image, so the affine is the identity."""
+
+    def crop(self, key: Key) -> Crop:
+        """Composites one crop."""
+        index, rng = self.resolve(key)
+        layers = self.layers
+        return compose_crop(
+            rng,
+            layers[index % len(layers)],
+            layers.__getitem__,
+            len(layers),
+            self.stock,
+            self.options,
+            self.size,
+            self.flip_index,
+            augment=self.train,
+        )
+
+    def __getitem__(self, key: Key) -> dict[str, Any]:
+        """Returns a sample with all fields of ``CropBatch``."""
+        crop = self.crop(key)
+        index = key[1] if isinstance(key, tuple) else key
+        labels = crop.labels
+        return {
+            "image": normalize_image(crop.image),
+            "keypoints": _float(labels.keypoints),
+            "visible": torch.from_numpy(crop.visible),
+            "affine": torch.eye(2, 3),
+            "box": _float(crop.box),
+            "box_score": torch.tensor(1.0),
+            "image_id": torch.tensor(index),
+            "sample_id": torch.tensor(index),
+            "joints3d": _float(labels.joints3d),
+            "body_pose": _float(labels.pose),
+            "body_shape": _float(labels.betas),
+            "body_translation": _float(labels.translation),
+            "camera": _float(labels.camera),
+        }
+
+    def target(self, index: int) -> ImageTarget:
+        """Returns the one person's ground truth."""
+        crop = self.crop(index)
+        area = np.array([crop.area])
+        return _target(index, crop.labels.keypoints[None], crop.visible[None], area, crop.box[None])
+
+
+class SceneDataset(SyntheticDataset):
+    """Samples of a ``SceneBatch``; the scene is its own original image.
+
+    Args:
+        layers: Whole people, rendered.
+        stock: Backgrounds and objects.
+        length: Pictures per epoch.
+        options: The difficulty.
+        size: (W, H) of the pictures, px.
+        people: Least and greatest number of people in a scene.
+    """
+
+    def __init__(
+        self,
+        layers: LayerStore,
+        stock: Stock,
+        length: int,
+        options: Difficulty,
+        size: tuple[int, int],
+        people: tuple[int, int],
+    ) -> None:
+        super().__init__(layers, stock, length, options, size)
+        self.people = people
+
+    def scene(self, key: Key) -> Scene:
+        """Composites one scene."""
+        _, rng = self.resolve(key)
+        layers = self.layers
+        return compose_scene(
+            rng, layers.__getitem__, len(layers), self.stock, self.options, self.size, self.flip_index, self.people
+        )
+
+    def __getitem__(self, key: Key) -> dict[str, Any]:
+        """Returns a sample with all fields of ``SceneBatch``."""
+        scene = self.scene(key)
+        index = key[1] if isinstance(key, tuple) else key
+        return {
+            "image": normalize_image(scene.image),
+            "keypoints": torch.from_numpy(scene.keypoints),
+            "visible": torch.from_numpy(scene.visible),
+            "boxes": torch.from_numpy(scene.boxes),
+            "area": torch.from_numpy(scene.area),
+            "mask": torch.from_numpy(scene.mask),
+            "affine": torch.eye(2, 3),
+            "image_id": torch.tensor(index),
+            "sample_id": torch.tensor(index),
+        }
+
+    def target(self, index: int) -> ImageTarget:
+        """Returns the ground truth of the labelled people."""
+        scene = self.scene(index)
+        return _target(index, scene.keypoints, scene.visible, scene.area, scene.boxes)
