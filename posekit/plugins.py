@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -41,3 +42,9 @@ def load_plugins(warn: Callable[[str], None] = _warn) -> dict[str, Any]:
                 reason = " ".join(str(error).split())[:200]
                 warn(f"warning: plug-in {name} ({point.value}) failed to load: {type(error).__name__}: {reason}")
     return loaded
+
+
+def import_class(path: str) -> Any:
+    """Imports a class by its dotted path, e.g. ``posekit_hdm.module.HDM``."""
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(module), name)

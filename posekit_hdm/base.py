@@ -149,7 +149,7 @@ class HeatmapLoss(nn.Module):
             maps = heatmaps if heatmaps.dtype == torch.float64 else heatmaps.float()
             dots = points.to(maps)
             height, width = maps.shape[-2:]
-            limit = dots.new_tensor([width, height]) if not maps.is_cuda else _limits(dots, height, width)
+            limit = _limits(dots, height, width)
             # Comparisons with NaN are false, so a NaN weight or dot masks its joint.
             inside = ((dots >= -0.5) & (dots < limit - 0.5)).all(-1)
             factor = weight.to(maps)
@@ -190,6 +190,5 @@ class HeatmapLoss(nn.Module):
 
 def _limits(like: Tensor, height: int, width: int) -> Tensor:
     """Builds (W, H) on the device without a copy from the host, which would wait for it."""
-    limit = torch.full((2,), float(width), dtype=like.dtype, device=like.device)
-    limit[1].fill_(float(height))
-    return limit
+    axis = torch.arange(2, dtype=like.dtype, device=like.device)
+    return width + axis * (height - width)

@@ -25,6 +25,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from posekit.heatmaps import bilinear_cells
+
 ANNEAL_START = 0.7
 """First epsilon of the annealing, heatmap px: wide enough for one Newton step to be safe from any start."""
 
@@ -57,11 +59,7 @@ def bilinear_demand(points: Tensor, height: int, width: int) -> Demand:
         height: H of the map, at least 2.
         width: W of the map, at least 2.
     """
-    x, y = points.unbind(-1)
-    column, row = x.floor().clamp(0, width - 2), y.floor().clamp(0, height - 2)
-    u, v = x - column, y - row
-    weight = torch.stack([(1 - u) * (1 - v), u * (1 - v), (1 - u) * v, u * v], dim=-1)
-    return Demand(column.long(), row.long(), weight)
+    return Demand(*bilinear_cells(points, (height, width)))
 
 
 def corner_costs(dx: Tensor, dy: Tensor, truncate: float | None = None) -> Tensor:

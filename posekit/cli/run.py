@@ -19,13 +19,10 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from posekit.callbacks import PredictionPreview, PredictionWriter, ResultTable, ThroughputMonitor
 from posekit.cli.configs import find_config
 from posekit.cli.messages import explain
-from posekit.data.datamodule import PoseDataModule
+from posekit.data.datamodule import LINKED, PoseDataModule
 from posekit.errors import UserError
 from posekit.module import CHECKPOINT_KEY, PoseModule, read_checkpoint
-from posekit.plugins import load_plugins
-
-# Values that belong to the data and that the network needs as well (or the other way round, in `predict`).
-LINKED = ("skeleton", "image_size")
+from posekit.plugins import import_class, load_plugins
 
 _NOISE = (
     ".*does not have many workers.*",
@@ -132,12 +129,15 @@ def link_values(config: Any) -> None:
         UserError: Both sides say something and differ.
     """
     model, data = config.model.get("init_args"), config.data.get("init_args")
+    if model is None or data is None:
+        return
+    offered = import_class(config.data.class_path).linked_values(data.as_dict())
     for key in LINKED:
-        if model is None or data is None or key not in model or key not in data:
+        if key not in model or key not in offered:
             continue
-        ours, theirs = model[key], data[key]
+        ours, theirs = model[key], offered[key]
         if ours is None:
-            model[key] = theirs
+            model[key] = _plain(theirs)
         elif theirs is None:
             data[key] = ours
         elif _plain(ours) != _plain(theirs):

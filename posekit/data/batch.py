@@ -6,7 +6,7 @@ Conventions, everywhere in posekit:
     boxes     (x, y, w, h) in pixels of the original image.
     visible   0 not labelled (its coordinates mean nothing), 1 labelled but hidden, 2 labelled and seen.
     3D        metres, camera frame: x right, y down, z forward.
-    ids       int64; ``sample_id`` is unique in a split, so that duplicates a distributed sampler pads in can be dropped.
+    ids       int64; ``sample_id`` is unique in a split, so that a distributed sampler's duplicates can be dropped.
 
 A field's leading axis B is the batch; a single sample of a data set has the same fields without it.
 """

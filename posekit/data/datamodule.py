@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, cast
 
 import cv2
@@ -11,6 +11,9 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from posekit.data.batch import ImageTarget
 from posekit.skeletons import get_skeleton
+
+LINKED = ("skeleton", "image_size")
+"""Arguments that data module and method share; see :meth:`PoseDataModule.linked_values`."""
 
 Split = Literal["train", "val", "test", "predict"]
 
@@ -63,6 +66,17 @@ class PoseDataModule(LightningDataModule):
         self.seed = seed
         self.pin_memory = pin_memory
         self._datasets: dict[str, Dataset[Any]] = {}
+
+    @classmethod
+    def linked_values(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns what a method takes over from constructor arguments: the joint set and the size of its input.
+
+        A value of None says that the data module has no such value of its own, and takes the method's.
+
+        Args:
+            arguments: The constructor's arguments with their defaults.
+        """
+        return {name: arguments[name] for name in LINKED if name in arguments}
 
     def make_dataset(self, split: Split) -> Dataset[Any]:
         """Builds the data set of a split.

@@ -18,6 +18,7 @@ Cut = Literal["none", "border", "object"]
 
 # A top-down crop is the person's box grown by this factor (HRNet's, COCO's convention).
 BOX_PADDING = 1.25
+_LEAST_SHARE = 0.15  # of the trunk, head, legs and upper arms; head and shoulders have a little more
 _NEAREST = 0.25  # metres between the camera and the nearest vertex
 
 
@@ -95,12 +96,15 @@ class Framing:
         return points[..., :2] / points[..., 2:] * np.float32(self.focal) + self.center
 
 
-def frame(rng: np.random.Generator, vertices: Float, view: View, size: tuple[int, int]) -> Framing:
+def frame(
+    rng: np.random.Generator, vertices: Float, core: NDArray[np.bool_], view: View, size: tuple[int, int]
+) -> Framing:
     """Fits the crop around the part of the person that the cut leaves, as a top-down detector's box would.
 
     Args:
         rng: Source of the box's jitter.
         vertices: (V, 3) in the camera's frame.
+        core: (V,) the vertices without which a cut leaves no person: all but forearms and hands.
         view: Says what is cut.
         size: (W, H) of the crop.
     """
@@ -109,9 +113,14 @@ def frame(rng: np.random.Generator, vertices: Float, view: View, size: tuple[int
     limits = np.array([-np.inf, -np.inf, np.inf, np.inf])
     if view.cut != "none":
         axis = view.side % 2
-        extent = (high[axis] - low[axis]) * view.keep
-        limits[view.side] = high[axis] - extent if view.side < 2 else low[axis] + extent
-        inside = unit[(unit >= limits[:2]).all(1) & (unit <= limits[2:]).all(1)]
+        # A raised hand alone is no person: the cut moves on until enough of the body is left.
+        for keep in np.arange(view.keep, 1.2, 0.08):
+            extent = (high[axis] - low[axis]) * keep
+            limits[view.side] = high[axis] - extent if view.side < 2 else low[axis] + extent
+            kept = (unit >= limits[:2]).all(1) & (unit <= limits[2:]).all(1)
+            if kept[core].mean() >= _LEAST_SHARE:
+                break
+        inside = unit[kept]
         low, high = np.maximum(inside.min(0), limits[:2]), np.minimum(inside.max(0), limits[2:])
     padding = BOX_PADDING * np.exp(rng.normal(0, 0.05))
     box = fit_aspect((high - low) * padding, size[0] / size[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -151,8 +152,6 @@ class SyntheticPeople(PoseDataModule):
         options, layer_size = self.options, self.image_size
         if self.view == "scenes":
             # Scenes cut people by their own border; a layer is a whole person, as large as the scene is high.
-            from dataclasses import replace
-
             options, layer_size = replace(options, truncation=0.0), (int(self.image_size[1] * 0.75), self.image_size[1])
         settings = LayerSettings(self.seed, split, layer_size, options, self.skeleton)
         layers = LayerStore(settings, count, self.cache, self.num_render_workers, self.cache_dir)

@@ -88,7 +88,7 @@ class Look:
 def _pick(rng: np.random.Generator, table: NDArray[np.int64], jitter: float = 0.06) -> Float:
     """Draws a table's colour, between two neighbours where it is ordered, with jitter; RGB in [0, 1]."""
     color = table[int(rng.integers(len(table)))] / 255
-    return np.clip(color * np.exp(rng.normal(0, jitter)) + rng.normal(0, jitter / 3, 3), 0.01, 1).astype(np.float32)
+    return np.clip(color * np.exp(rng.normal(0, jitter) + rng.normal(0, jitter / 3, 3)), 0.01, 1).astype(np.float32)
 
 
 def _cloth_color(rng: np.random.Generator, neutral: float = 0.4) -> Float:
@@ -125,8 +125,8 @@ def sample_look(rng: np.random.Generator) -> Look:
         lips=np.clip(skin * [0.85, 0.52, 0.5] + [0.05, 0, 0], 0, 1).astype(np.float32),
         hair=hair,
         iris=_pick(rng, np.array([[50, 30, 20], [90, 60, 30], [70, 100, 130], [80, 110, 70]])),
-        top=_garment(rng, _cloth_color(rng), 0.45, (0.004, 0.028)),
-        bottom=_garment(rng, lower_color, 0.12, (0.003, 0.02)),
+        top=_garment(rng, _cloth_color(rng), 0.45, (0.004, 0.034)),
+        bottom=_garment(rng, lower_color, 0.12, (0.004, 0.03)),
         shoes=_garment(rng, _cloth_color(rng, 0.7), 0.0, (0.006, 0.012)),
         trim=_cloth_color(rng, 0.6),
         inner=_cloth_color(rng, 0.7),

@@ -52,8 +52,8 @@ class Difficulty:
 PRESETS = {
     # Mostly whole people under mild disturbance: what a small net learns in a few minutes.
     "easy": Difficulty(
-        truncation=0.1, closeups=0.0, occluders=0.25, people=0.15, pose_variety=0.5, frontal=0.7, clutter=0.6,
-        noise=0.5, blur=0.5, color=0.6, augmentation=0.6,
+        truncation=0.04, closeups=0.0, occluders=0.15, people=0.1, pose_variety=0.25, frontal=0.85, clutter=0.6,
+        noise=0.35, blur=0.3, color=0.5, augmentation=0.35,
     ),
     # COCO's framing: half of the people without legs, close-ups, crowds, objects in front.
     "hard": Difficulty(

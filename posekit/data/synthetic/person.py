@@ -24,6 +24,7 @@ Float = NDArray[np.float32]
 
 SUPERSAMPLING = 2
 _LANDMARK_ALLOWANCE = 0.03
+_FOREARM = 0.44  # |x| of the elbows at rest, metres
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def render(rng: np.random.Generator, person: Person, view: View, size: tuple[int
     bare, shift = place(bare, joints[0], view)
     normals = figure.normals(bare)
     vertices = bare + normals * thickness(figure, person.look)[:, None]
-    framing = frame(rng, vertices, view, size)
+    framing = frame(rng, vertices, np.abs(figure.rest[:, 0]) < _FOREARM, view, size)
 
     factor = SUPERSAMPLING
     # Pixel centres are integers: a pixel's sub-pixels lie symmetrically about it.

@@ -47,8 +47,8 @@ def sample_light(rng: np.random.Generator) -> Light:
     direction = np.array([np.sin(azimuth) * np.cos(height), -np.sin(height), -np.cos(azimuth) * np.cos(height)])
     warm = rng.normal(0, 0.05)
     tint = np.array([1 + warm, 1.0, 1 - warm])
-    hard = rng.uniform(0.25, 0.95)
-    ambient = rng.uniform(0.95, 1.25) - 0.62 * hard
+    hard = rng.uniform(0.25, 1.0)
+    ambient = rng.uniform(1.05, 1.4) - 0.62 * hard
     cool = np.array([1 - warm / 2, 1.0, 1 + warm / 2])
     ground = ambient * rng.uniform(0.4, 0.75) * np.array([1.02, 1.0, 0.96])
     return Light(*(np.asarray(v, dtype=np.float32) for v in (direction, hard * tint, ambient * cool, ground)))
@@ -158,7 +158,7 @@ def albedo(rest: Float, material: NDArray[np.uint8], look: Look) -> tuple[Float,
     relief = 1 + np.float32(0.035) * grain
     hair = np.flatnonzero(material == HAIR)
     if len(hair):
-        strands = fold_tiles()[1].reshape(-1)[_tile_index(u[hair] * 2, v[hair], 5.0)]
+        strands = fold_tiles()[1].reshape(-1)[_tile_index(u[hair] * 2, v[hair], 9.0)]
         relief[hair] += np.float32(0.16) * strands
     # Blood: cheeks, nose, hands and knees are a little redder than the rest.
     for label, garment in ((TOP, look.top), (BOTTOM, look.bottom)):

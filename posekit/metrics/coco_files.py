@@ -1,0 +1,256 @@
+"""OKS AP of a ground-truth file and a results file in COCO's format, with one clear line for every mistake."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from posekit.errors import UserError
+from posekit.metrics._coco_match import Accumulated, DetectionRows, Floats, TruthRows
+from posekit.metrics.oks import evaluate_coco, joint_extent_area, summarise
+from posekit.skeletons import COCO17
+
+Source = str | PathLike[str] | Mapping[str, Any] | Sequence[Mapping[str, Any]]
+Entry = Mapping[str, Any]
+
+
+def evaluate_coco_keypoints(
+    gt_json: Source,
+    results_json: Source,
+    sigmas: Sequence[float] = COCO17.sigmas,
+    image_ids: Sequence[int] | None = None,
+    max_dets: int = 20,
+) -> dict[str, float]:
+    """Evaluates a results file against a ground-truth file, equal to pycocotools (also its corner cases).
+
+    As in that tool: a detection's area comes from ``bbox`` if the first result has one, else from its joints;
+    a match with an annotation of id 0 does not count (a warning says so); several categories are averaged.
+
+    Args:
+        gt_json: Path of a COCO annotation file, or its content.
+        results_json: Path of a results file (a list of ``image_id, category_id, keypoints, score``), or its content.
+        sigmas: (K,) OKS standard deviations of the joints.
+        image_ids: Evaluate these images only.
+        max_dets: Detections per image and category that count.
+
+    Returns:
+        ``AP AP50 AP75 APM APL AR AR50 AR75 ARM ARL`` in [0, 1], -1 where nobody is annotated in the area range.
+
+    Raises:
+        UserError: A file is missing or no JSON, or an entry is wrong; the line names the file and the entry.
+    """
+    loaded = load_coco(gt_json, results_json, sigmas, image_ids)
+    return summarise(*(evaluate_coco(det, truth, sigmas, max_dets) for truth, det in loaded))
+
+
+def evaluate_loaded(
+    loaded: Sequence[tuple[TruthRows, DetectionRows]], sigmas: Sequence[float], max_dets: int = 20
+) -> list[Accumulated]:
+    """Evaluates what :func:`load_coco` returned, one result per category."""
+    return [evaluate_coco(det, truth, sigmas, max_dets) for truth, det in loaded]
+
+
+def load_coco(
+    gt_json: Source, results_json: Source, sigmas: Sequence[float], image_ids: Sequence[int] | None = None
+) -> list[tuple[TruthRows, DetectionRows]]:
+    """Reads and checks both files.
+
+    Returns:
+        Per category the annotated and the detected people; images are numbered by rising id.
+
+    Raises:
+        UserError: See :func:`evaluate_coco_keypoints`.
+    """
+    gt_name, gt = read_json(gt_json, "the ground truth")
+    res_name, results = read_json(results_json, "the results")
+    if not isinstance(gt, Mapping) or not isinstance(gt.get("images"), list) or not isinstance(gt.get("annotations"), list):
+        raise UserError(f"{gt_name}: no COCO annotation file (a dict with the lists 'images' and 'annotations')")
+    if not isinstance(results, list):
+        raise UserError(f"{res_name}: no COCO results file (a list of dicts), but a {type(results).__name__}")
+    images = _numbered(gt["images"], gt_name)
+    joints = len(sigmas)
+    annotations = _check_annotations(gt["annotations"], images, gt_name)
+    truth = _truth(annotations, images, joints, gt_name)
+    det = _detections(results, images, joints, res_name)
+    categories = [c["id"] for c in gt.get("categories", [])] or list(dict.fromkeys(_get(annotations, "category_id", 1)))
+    gt_category = np.array(_get(annotations, "category_id", 1), dtype=object)
+    det_category = np.array(_get(results, "category_id", 1), dtype=object)
+    strange = set(det_category.tolist()) - set(categories)
+    if strange and len(results) and not set(det_category.tolist()) & set(categories):
+        raise UserError(f"{res_name}: category_id {strange.pop()!r} is not in {gt_name}, which has {sorted(categories)}")
+    if strange:
+        warnings.warn(f"{res_name}: results of categories {sorted(strange)} are left out: {gt_name} lacks them", stacklevel=3)
+    if image_ids is not None:
+        chosen = np.array(sorted(images[i] for i in _known(image_ids, images, gt_name)), dtype=np.int64)
+        gt_in, det_in = np.isin(truth.image, chosen), np.isin(det.image, chosen)
+    else:
+        gt_in, det_in = np.ones(len(truth.image), dtype=bool), np.ones(len(det.image), dtype=bool)
+    loaded = []
+    for category in categories:
+        # astype: comparing empty object arrays gives objects
+        a, b = (gt_category == category).astype(bool), (det_category == category).astype(bool)
+        loaded.append((truth.take(a & gt_in), det.take(b & det_in)))
+    return loaded
+
+
+def read_json(source: Source, what: str) -> tuple[str, Any]:
+    """Returns a name for messages and the content of a JSON file (or the content itself, as given).
+
+    Raises:
+        UserError: The file is missing or no JSON.
+    """
+    if not isinstance(source, str | PathLike):
+        return what, source
+    path = Path(source)
+    try:
+        return path.name, json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"{what} file {path} does not exist") from None
+    except OSError as error:
+        raise UserError(f"{what} file {path} cannot be read: {error.strerror}") from None
+    except json.JSONDecodeError as error:
+        cut = " (the file ends too early: truncated?)" if error.pos >= len(error.doc.rstrip()) - 1 else ""
+        raise UserError(f"{path}: not valid JSON at line {error.lineno}, column {error.colno}{cut}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not valid JSON (not a text file)") from None
+
+
+# -- checks and conversion --------------------------------------------------------------------------------------------
+
+
+def _get(entries: Sequence[Entry], field: str, default: Any) -> list[Any]:
+    return [e.get(field, default) for e in entries]
+
+
+def _numbered(images: Sequence[Entry], name: str) -> dict[Any, int]:
+    for i, image in enumerate(images):
+        if "id" not in image:
+            raise UserError(f"{name}: images[{i}] has no id")
+    return {key: i for i, key in enumerate(sorted({image["id"] for image in images}))}
+
+
+def _known(image_ids: Sequence[int], images: Mapping[Any, int], name: str) -> Sequence[int]:
+    for key in image_ids:
+        if key not in images:
+            raise UserError(f"image id {key!r} is not in {name}")
+    return image_ids
+
+
+def _check_annotations(annotations: Sequence[Entry], images: Mapping[Any, int], name: str) -> list[Entry]:
+    """Checks ids and the presence of fields; annotations of images that are not listed are left out, as the tool does."""
+    for i, entry in enumerate(annotations):
+        for field in ("id", "image_id", "keypoints", "area", "bbox"):
+            if field not in entry:
+                raise UserError(f"{name}: annotations[{i}] (id {entry.get('id')}) has no {field!r}")
+    ids = Counter(entry["id"] for entry in annotations)
+    if len(ids) < len(annotations):
+        double, times = ids.most_common(1)[0]
+        raise UserError(f"{name}: annotation id {double} is given {times} times")
+    kept = [entry for entry in annotations if entry["image_id"] in images]
+    if len(kept) < len(annotations):
+        left = len(annotations) - len(kept)
+        warnings.warn(f"{name}: {left} annotations belong to images that the file does not list; left out", stacklevel=4)
+    return kept
+
+
+def _numbers(entries: Sequence[Entry], field: str, length: int, what: str, named: Sequence[str] | None = None) -> Floats:
+    """Reads a field of all entries into (N, length), or (N,) for length 0; one pass, checks only on failure."""
+
+    def label(i: int) -> str:
+        return f"{what}[{i}]{named[i] if named else ''}"
+
+    if length:
+        for i, entry in enumerate(entries):
+            value = entry[field]
+            if not isinstance(value, list | tuple | np.ndarray) or len(value) != length:
+                size = f"{len(value)} numbers" if hasattr(value, "__len__") else repr(value)
+                hint = f" (3 for each of the {length // 3} joints)" if field == "keypoints" else ""
+                raise UserError(f"{label(i)}: {field} has {size}, needed are {length}{hint}")
+    try:
+        flat = chain.from_iterable(e[field] for e in entries) if length else (e[field] for e in entries)
+        values = np.fromiter(flat, dtype=np.float64, count=len(entries) * max(length, 1))
+    except (TypeError, ValueError):
+        i = next(i for i, e in enumerate(entries) if not _is_numeric(e[field]))
+        raise UserError(f"{label(i)}: {field} holds something that is no number") from None
+    values = values.reshape(len(entries), length) if length else values
+    wrong = ~np.isfinite(values) if not length else ~np.isfinite(values).all(1)
+    if wrong.any():
+        raise UserError(f"{label(int(wrong.argmax()))}: {field} holds NaN or infinity")
+    return values
+
+
+def _is_numeric(value: Any) -> bool:
+    try:
+        np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        return False
+    return value is not None
+
+
+def _truth(entries: Sequence[Entry], images: Mapping[Any, int], joints: int, name: str) -> TruthRows:
+    named = [f" (id {e['id']})" for e in entries]
+    what = f"{name}: annotations"
+    points = _numbers(entries, "keypoints", 3 * joints, what, named).reshape(-1, joints, 3)
+    labelled = points[..., 2] > 0
+    crowd = np.array([bool(e.get("iscrowd", 0)) for e in entries], dtype=bool)
+    number = labelled.sum(1)
+    given = np.array([e.get("num_keypoints", n) for e, n in zip(entries, number.tolist(), strict=True)])
+    zero = np.array([e["id"] == 0 for e in entries], dtype=bool)
+    if zero.any():
+        warnings.warn(
+            f"{name}: one annotation has id 0; pycocotools does not count a match with it, and so neither does this",
+            stacklevel=4,
+        )
+    return TruthRows(
+        np.array([images[e["image_id"]] for e in entries], dtype=np.int64), points[..., :2], labelled,
+        _numbers(entries, "area", 0, what, named), _numbers(entries, "bbox", 4, what, named),
+        crowd, crowd | (given == 0), zero if zero.any() else None,
+    )  # fmt: skip
+
+
+def _detections(entries: Sequence[Entry], images: Mapping[Any, int], joints: int, name: str) -> DetectionRows:
+    own_boxes = bool(entries) and bool(entries[0].get("bbox"))
+    needed = ("image_id", "keypoints", "score", *(("bbox",) if own_boxes else ()))
+    for i, entry in enumerate(entries):
+        for field in needed:
+            if entry.get(field) is None:
+                also = ", but the first result has one" if field == "bbox" else ""
+                raise UserError(f"{name}: result [{i}] (image_id {entry.get('image_id')}) has no {field!r}{also}")
+        if entry["image_id"] not in images:
+            raise UserError(f"{name}: result [{i}] has image_id {entry['image_id']!r}, which the ground truth lacks")
+    named = [f" (image_id {e['image_id']})" for e in entries]
+    what = f"{name}: result "
+    points = _numbers(entries, "keypoints", 3 * joints, what, named).reshape(-1, joints, 3)
+    score = _numbers(entries, "score", 0, what, named)
+    if own_boxes:
+        boxes = _numbers(entries, "bbox", 4, what, named)
+        area = boxes[:, 2] * boxes[:, 3]
+    else:
+        area = joint_extent_area(points)
+    image = np.array([images[e["image_id"]] for e in entries], dtype=np.int64)
+    _warn_of_duplicates(image, points, score, named, name)
+    return DetectionRows(image, points[..., :2], score, area)
+
+
+def _warn_of_duplicates(image: Any, points: Floats, score: Floats, named: Sequence[str], name: str) -> None:
+    """Warns of results that are equal in image, score and joints; they are evaluated, as the tool does."""
+    seen: dict[tuple[int, float, bytes], int] = {}
+    double, first = 0, (0, 0)
+    for i, key in enumerate(zip(image.tolist(), score.tolist(), (p.tobytes() for p in points), strict=True)):
+        other = seen.setdefault(key, i)
+        if other != i:
+            double, first = double + 1, first if double else (other, i)
+    if double:
+        warnings.warn(
+            f"{name}: {double} results repeat another one, first [{first[1]}] repeats [{first[0]}]{named[first[0]]}; "
+            "all are evaluated",
+            stacklevel=5,
+        )

@@ -1,0 +1,266 @@
+"""KeypointAP: COCO's OKS AP as a torchmetrics class, for scenes, for crops, and for distributed runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from posekit.data.batch import ImageTarget, KeypointPrediction
+from posekit.metrics._coco_match import Bools, DetectionRows, Ints, TruthRows
+from posekit.metrics.oks import (
+    AP_NAMES,
+    concatenate_truth,
+    detection_rows,
+    evaluate_coco,
+    oks_nms,
+    summarise,
+    truth_rows,
+)
+from posekit.metrics.rows import RowsMetric, process_rank
+from posekit.skeletons import COCO17
+
+_ANONYMOUS = -(2**62)  # images without an id are numbered from here
+
+
+class KeypointAP(RowsMetric):
+    """OKS average precision and recall, equal to pycocotools' numbers.
+
+    Two ways to use it:
+
+    - ``update(preds, target)`` with one dict per image each, complete: a bottom-up evaluation.
+    - ``set_targets(targets)`` once with the ground truth of all images, then ``update(preds)`` or ``update_rows(rows)``:
+      top-down, where the people of one image arrive in different batches and the ground truth also holds people
+      that are never cropped (crowds, people without keypoints).
+
+    Repeated samples are dropped: rows whose ``sample_id`` came in an earlier dict (or from another process), and without
+    sample ids a whole image whose ``image_id`` came with a target before. Ties of score are broken by image id, then by
+    sample id, then by order of arrival, so that the result does not depend on the number of processes.
+
+    Args:
+        sigmas: (K,) OKS standard deviations of the joints; any skeleton.
+        max_dets: People per image that count, the highest scores first.
+        oks_nms: OKS above which the lower-scored of two people of one image is dropped; None keeps all.
+        only_seen: With :meth:`set_targets`, evaluate only images of which a prediction dict came (for runs limited to
+            some batches). By default every image counts, as in COCO's tool.
+        kwargs: Arguments of ``torchmetrics.Metric``.
+
+    >>> person = torch.tensor([[[10.0, 10.0, 2.0], [30.0, 50.0, 2.0]]])
+    >>> metric = KeypointAP(sigmas=(0.05, 0.05))
+    >>> metric.update(
+    ...     [{"keypoints": person, "scores": torch.ones(1)}],
+    ...     [{"keypoints": person, "area": torch.tensor([2000.0]), "boxes": torch.tensor([[5.0, 5.0, 40.0, 50.0]]),
+    ...       "iscrowd": torch.zeros(1)}],
+    ... )
+    >>> metric.compute()["AP"].item()
+    1.0
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    plot_lower_bound = 0.0
+    plot_upper_bound = 1.0
+
+    det_xy: list[Tensor]  # (N, K, 2)
+    det_values: list[Tensor]  # (N, 2) score, area
+    det_ids: list[Tensor]  # (N, 3) image, sample (-1 without), dict
+    gt_points: list[Tensor]  # (M, K, 3) x, y, labelled
+    gt_values: list[Tensor]  # (M, 5) box xywh, area
+    gt_ids: list[Tensor]  # (M, 4) image, crowd, ignore, dict
+    seen: list[Tensor]  # (S, 3) image, dict, whether a target came with it
+
+    def __init__(
+        self,
+        sigmas: Sequence[float] = COCO17.sigmas,
+        max_dets: int = 20,
+        oks_nms: float | None = None,
+        only_seen: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.sigmas = tuple(float(s) for s in sigmas)
+        self.max_dets = max_dets
+        self.oks_nms = oks_nms
+        self.only_seen = only_seen
+        self.targets: TruthRows | None = None  # the ground truth given by set_targets; no state: it outlives reset()
+        self._target_images: Ints = np.zeros(0, np.int64)
+        self._dicts = 0  # never reset: torchmetrics' forward() merges states from before and after a reset
+        for name in ("det_xy", "det_values", "gt_points", "gt_values"):
+            self.add_rows(name)
+        for name in ("det_ids", "gt_ids", "seen"):
+            self.add_rows(name, torch.int64)
+
+    # -- input ----------------------------------------------------------------------------------------------------------
+
+    def set_targets(self, targets: Sequence[ImageTarget]) -> None:
+        """Sets the complete ground truth, one entry per image; it stays for the whole run.
+
+        Every process sets the same. Images without people are needed as well where detections may come for them.
+
+        Raises:
+            ValueError: Rows of different length, or an image given twice.
+        """
+        images = np.array([int(t["image_id"]) for t in targets], dtype=np.int64)
+        unique, counts = np.unique(images, return_counts=True)
+        if len(unique) != len(images):
+            raise ValueError(f"set_targets: image {unique[counts.argmax()]} is given twice")
+        joints = len(self.sigmas)
+        self.targets = concatenate_truth([truth_rows(t, int(t["image_id"]), joints) for t in targets], joints)
+        self._target_images = unique
+        self._computed = None
+
+    def update(
+        self,
+        preds: Sequence[Mapping[str, Any]] | Mapping[str, Any],
+        target: Sequence[Mapping[str, Any]] | None = None,
+    ) -> None:
+        """Adds predictions.
+
+        Args:
+            preds: Dicts with ``keypoints`` (N, K, 2 or more) in original px, ``scores`` (N,), optional ``boxes`` (N, 4)
+                xywh px (the area of a detection comes from it then, as in COCO's tool), optional ``image_id`` (one
+                number, or (N,) where rows belong to different images), optional ``sample_ids`` (or ``sample_id``) (N,).
+                One dict per image, or with :meth:`set_targets` any number.
+            target: One dict per image with ``keypoints`` (M, K, 3), ``area`` (M,) px^2, ``boxes`` (M, 4), ``iscrowd``
+                (M,), optional ``num_keypoints`` (M,), optional ``image_id``; None with :meth:`set_targets`.
+
+        Raises:
+            ValueError: Lists or rows of different length, a missing field, or no ground truth.
+        """
+        entries: Sequence[Mapping[str, Any]] = [preds] if isinstance(preds, Mapping) else list(preds)
+        if (target is None) == (self.targets is None):
+            raise ValueError("KeypointAP needs either set_targets(...) once or a target in every update, not both")
+        if target is not None and len(target) != len(entries):
+            raise ValueError(f"{len(entries)} predictions for {len(target)} targets: one dict per image is needed")
+        for i, entry in enumerate(entries):
+            self._append(entry, None if target is None else target[i])
+
+    def update_rows(self, rows: KeypointPrediction) -> None:
+        """Adds the people of a batch of crops, each with its ``image_id`` and ``sample_id``; needs :meth:`set_targets`.
+
+        The ``boxes`` are the crops' and do not count as detected areas: results of top-down methods carry no box,
+        so COCO's tool takes the extent of the joints.
+        """
+        self.update([{k: v for k, v in rows.items() if k != "boxes"}])
+
+    def _append(self, entry: Mapping[str, Any], target: Mapping[str, Any] | None) -> None:
+        joints = len(self.sigmas)
+        number = (self._dicts << 20) | process_rank()
+        self._dicts += 1
+        det = detection_rows(entry, 0, joints)
+        image = entry.get("image_id")
+        if target is not None:
+            image = target.get("image_id", image)
+            truth = truth_rows(target, 0, joints)
+        if image is None and target is None:
+            raise ValueError("predictions without a target need an image_id")
+        images = _per_row(_ANONYMOUS + number if image is None else image, len(det.score), "image_id")
+        sample = entry.get("sample_ids", entry.get("sample_id"))
+        samples = _per_row(-1 if sample is None else sample, len(det.score), "sample_ids")
+        ids = np.stack([images, samples, np.full(len(images), number)], 1)
+        self.append(
+            det_xy=torch.from_numpy(det.xy),
+            det_values=torch.from_numpy(np.stack([det.score, det.area], 1)),
+            det_ids=torch.from_numpy(ids),
+        )
+        # A dict of an image without people still tells that the image was seen.
+        known = np.unique(images) if len(images) or image is None else np.unique(_integers(image))
+        if image is None:
+            known = np.array([_ANONYMOUS + number])
+        seen = np.stack([known, np.full(len(known), number), np.full(len(known), int(target is not None))], 1)
+        self.append(seen=torch.from_numpy(seen.astype(np.int64)))
+        if target is not None:
+            if len(known) != 1:
+                raise ValueError("a prediction with a target must belong to one image")
+            points = np.concatenate([truth.xy, truth.labelled[..., None]], -1)
+            keys = np.stack([np.full(len(points), known[0]), truth.crowd, truth.ignore, np.full(len(points), number)], 1)
+            self.append(
+                gt_points=torch.from_numpy(points),
+                gt_values=torch.from_numpy(np.concatenate([truth.boxes, truth.area[:, None]], 1)),
+                gt_ids=torch.from_numpy(keys.astype(np.int64)),
+            )
+
+    # -- output ---------------------------------------------------------------------------------------------------------
+
+    def compute(self) -> dict[str, Tensor]:
+        """Returns ``AP AP50 AP75 APM APL AR AR50 AR75 ARM ARL`` in [0, 1], -1 where nobody is annotated in the range."""
+        return self.computed()
+
+    def names(self) -> list[str]:
+        """Returns the names of the ten numbers."""
+        return list(AP_NAMES)
+
+    def values(self) -> dict[str, float]:
+        """Computes the ten numbers from the rows of all processes."""
+        det, truth = self.collected()
+        return summarise(evaluate_coco(det, truth, self.sigmas, self.max_dets))
+
+    def collected(self) -> tuple[DetectionRows, TruthRows]:
+        """Returns what is evaluated: rows without repeated samples, in canonical order, after suppression.
+
+        Raises:
+            ValueError: A detection belongs to an image of which no ground truth is known.
+        """
+        joints = len(self.sigmas)
+        ids = self.rows("det_ids", 3).numpy()
+        seen = self.rows("seen", 3).numpy()
+        if self.targets is None:
+            truth, keep = self._given_truth(seen, ids)
+        else:
+            truth, keep = self._set_truth(seen, ids)
+        keep &= _first_dict_of_sample(ids)
+        ids = ids[keep]
+        xy = self.rows("det_xy", joints, 2).numpy()[keep]
+        values = self.rows("det_values", 2).numpy()[keep]
+        order = np.lexsort((ids[:, 1], ids[:, 0]))
+        det = DetectionRows(ids[:, 0], xy, values[:, 0], values[:, 1]).take(order)
+        if self.oks_nms is not None:
+            kept = oks_nms(det.xy, det.score, det.area, self.oks_nms, self.sigmas, det.image)
+            det = det.take(np.sort(kept))
+        return det, truth
+
+    def _given_truth(self, seen: Ints, ids: Ints) -> tuple[TruthRows, Bools]:
+        """Ground truth that came with updates; of an image that came twice (sampler padding) the first."""
+        _, first = np.unique(seen[:, 0], return_index=True)
+        originals = seen[first, 1]
+        points = self.rows("gt_points", len(self.sigmas), 3).numpy()
+        values, keys = self.rows("gt_values", 5).numpy(), self.rows("gt_ids", 4).numpy()
+        truth = TruthRows(
+            keys[:, 0], points[..., :2], points[..., 2] > 0, values[:, 4], values[:, :4], keys[:, 1] > 0, keys[:, 2] > 0
+        )
+        return truth.take(np.isin(keys[:, 3], originals)), (ids[:, 1] >= 0) | np.isin(ids[:, 2], originals)
+
+    def _set_truth(self, seen: Ints, ids: Ints) -> tuple[TruthRows, Bools]:
+        """Ground truth of :meth:`set_targets`; all detections stay."""
+        assert self.targets is not None
+        unknown = np.setdiff1d(ids[:, 0], self._target_images)
+        if len(unknown):
+            raise ValueError(f"predictions for image {unknown[0]}, of which set_targets got no ground truth")
+        truth = self.targets
+        return truth.take(np.isin(truth.image, seen[:, 0])) if self.only_seen else truth, np.ones(len(ids), dtype=bool)
+
+
+def _first_dict_of_sample(ids: Ints) -> Bools:
+    """Tells which rows (image, sample, dict) come from the first dict that held their sample; all without sample id."""
+    _, first, inverse = np.unique(ids[:, 1], return_index=True, return_inverse=True)
+    keep: Bools = (ids[:, 1] < 0) | (ids[:, 2] == ids[first[inverse], 2])
+    return keep
+
+
+def _integers(value: Any) -> Ints:
+    if isinstance(value, Tensor):
+        value = value.detach().cpu().numpy()
+    return np.asarray(value).astype(np.int64).reshape(-1)
+
+
+def _per_row(value: Any, rows: int, name: str) -> Ints:
+    """Spreads one number over the rows, or checks that there is one per row."""
+    numbers = _integers(value)
+    if numbers.size == 1:
+        return np.repeat(numbers, rows)
+    if numbers.size != rows:
+        raise ValueError(f"{name} has {numbers.size} values for {rows} people")
+    return numbers

@@ -1,0 +1,265 @@
+"""Object keypoint similarity (OKS) and its average precision as pure functions.
+
+Source of the rules: pycocotools' ``COCOeval`` 2.0.11; equality is tested to 1e-12.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from posekit.metrics._coco_match import (
+    Accumulated,
+    Bools,
+    DetectionRows,
+    Floats,
+    TruthRows,
+    evaluate_rows,
+    pair_oks,
+    variances,
+)
+from posekit.skeletons import COCO17
+
+OKS_THRESHOLDS: Floats = np.linspace(0.5, 0.95, 10)
+RECALL_POINTS: Floats = np.linspace(0.0, 1.0, 101)
+AREA_RANGES: Floats = np.array([[0, 1e5**2], [32**2, 96**2], [96**2, 1e5**2]], dtype=np.float64)
+AP_NAMES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
+
+
+def oks(
+    keypoints: ArrayLike | Tensor,
+    target: ArrayLike | Tensor,
+    area: ArrayLike | Tensor,
+    sigmas: Sequence[float] = COCO17.sigmas,
+    boxes: ArrayLike | Tensor | None = None,
+) -> Floats:
+    """Computes OKS; leading shapes broadcast, so ``keypoints[:, None]`` and ``target[None]`` give all pairs.
+
+    A person without labelled joints takes the distance by which joints lie outside its box enlarged by its own size on
+    every side, over all joints (COCO's rule for unlabelled people).
+
+    Args:
+        keypoints: (..., K, 2 or more) detected joints, px.
+        target: (..., K, 3) annotated joints, px, with visibility (labelled where > 0).
+        area: (...) area of the annotated person, px^2.
+        sigmas: (K,) standard deviations of the joints.
+        boxes: (..., 4) xywh of the annotated person, px; needed only for people without labelled joints.
+
+    Returns:
+        (...) similarity in [0, 1], float64. NaN joints and people without both labels and box give 0.
+
+    Raises:
+        ValueError: The number of joints is not that of the sigmas.
+
+    >>> target = [[10.0, 10.0, 2.0], [20.0, 10.0, 0.0]]
+    >>> oks([[10.0, 10.0], [99.0, 99.0]], target, 100.0, sigmas=(0.05, 0.05)).item()
+    1.0
+    """
+    xy, gt = as_array(keypoints)[..., :2], as_array(target)
+    joints = len(sigmas)
+    for name, value in (("keypoints", xy), ("target", gt)):
+        if value.shape[-2] != joints:
+            raise ValueError(f"{name} has {value.shape[-2]} joints, sigmas {joints}")
+    box = np.full((*gt.shape[:-2], 4), np.nan) if boxes is None else as_array(boxes)
+    size = as_array(area)
+    lead = np.broadcast_shapes(xy.shape[:-2], gt.shape[:-2], size.shape, box.shape[:-1])
+    det = np.broadcast_to(xy, (*lead, joints, 2)).reshape(-1, joints, 2)
+    flat = np.broadcast_to(gt, (*lead, joints, gt.shape[-1])).reshape(-1, joints, gt.shape[-1])
+    none = np.zeros(len(flat), dtype=bool)
+    truth = TruthRows(
+        np.zeros(len(flat), np.int64), flat[..., :2], flat[..., 2] > 0, np.broadcast_to(size, lead).reshape(-1),
+        np.broadcast_to(box, (*lead, 4)).reshape(-1, 4), none, none,
+    )  # fmt: skip
+    same = np.arange(len(flat))
+    return pair_oks(det, truth, variances(sigmas), same, same).reshape(lead)
+
+
+def oks_nms(
+    keypoints: ArrayLike | Tensor,
+    scores: ArrayLike | Tensor,
+    area: ArrayLike | Tensor,
+    threshold: float,
+    sigmas: Sequence[float] = COCO17.sigmas,
+    image: ArrayLike | Tensor | None = None,
+) -> NDArray[np.intp]:
+    """Greedy suppression: of two people of one image whose OKS exceeds the threshold the lower-scored is dropped.
+
+    All joints count, and the area is the mean of both people's (the rule of HRNet's evaluation code). All images are
+    treated at once, one round per person of the fullest image.
+
+    Args:
+        keypoints: (N, K, 2 or more) joints, px.
+        scores: (N,).
+        area: (N,) px^2.
+        threshold: OKS that is still kept.
+        sigmas: (K,).
+        image: (N,) image of each person; None: all the same.
+
+    Returns:
+        Rows that are kept, by image, then by falling score (of equal scores the earlier row first).
+    """
+    xy, score, size = as_array(keypoints)[..., :2], as_array(scores), as_array(area)
+    where = np.zeros(len(score), np.int64) if image is None else np.asarray(image).astype(np.int64)
+    order = np.lexsort((-score, where))
+    var = variances(sigmas)
+    open_rows, kept = order, []
+    while len(open_rows):
+        _, first, inverse = np.unique(where[open_rows], return_index=True, return_inverse=True)
+        best = open_rows[first][inverse]
+        kept.append(open_rows[first])
+        delta = ((xy[open_rows] - xy[best]) ** 2).sum(-1)
+        mean = (size[open_rows] + size[best]) / 2 + np.spacing(1)
+        similar = np.exp(-delta / var / mean[:, None] / 2).mean(-1) > threshold
+        open_rows = open_rows[~similar & (open_rows != best)]
+    rows = np.concatenate(kept) if kept else np.zeros(0, np.intp)
+    return rows[np.lexsort((-score[rows], where[rows]))]
+
+
+def joint_extent_area(keypoints: Floats) -> Floats:
+    """Returns the area (N,) px^2 spanned by joints (N, K, 2+): what COCO's tool gives results that have no box."""
+    if len(keypoints) == 0:
+        return np.zeros(0)
+    size = keypoints[..., :2].max(1) - keypoints[..., :2].min(1)
+    return size[:, 0] * size[:, 1]
+
+
+def keypoint_ap(
+    preds: Sequence[Mapping[str, Any]],
+    target: Sequence[Mapping[str, Any]],
+    sigmas: Sequence[float] = COCO17.sigmas,
+    max_dets: int = 20,
+) -> dict[str, float]:
+    """Computes OKS AP and AR of lists with one dict per image (see :class:`~posekit.metrics.KeypointAP`).
+
+    Args:
+        preds: Per image ``keypoints`` (N, K, 2 or more) px, ``scores`` (N,), optional ``boxes`` (N, 4) xywh, from which
+            the area of a detection comes then (as in COCO's tool); it decides whether an unmatched one is in range.
+        target: Per image ``keypoints`` (M, K, 3), ``area`` (M,), ``boxes`` (M, 4), ``iscrowd`` (M,), optional
+            ``num_keypoints`` (M,).
+        sigmas: (K,).
+        max_dets: Detections per image that count.
+
+    Returns:
+        ``AP AP50 AP75 APM APL AR AR50 AR75 ARM ARL`` in [0, 1]; -1 where nobody is annotated in the area range.
+
+    Raises:
+        ValueError: Lists or rows of different length.
+    """
+    if len(preds) != len(target):
+        raise ValueError(f"{len(preds)} predictions for {len(target)} targets: one dict per image is needed")
+    joints = len(sigmas)
+    det = [detection_rows(p, i, joints) for i, p in enumerate(preds)]
+    truth = [truth_rows(t, i, joints) for i, t in enumerate(target)]
+    return summarise(evaluate_coco(concatenate_detections(det, joints), concatenate_truth(truth, joints), sigmas, max_dets))
+
+
+def evaluate_coco(
+    det: DetectionRows, truth: TruthRows, sigmas: Sequence[float], max_dets: int = 20, areas: Floats = AREA_RANGES
+) -> Accumulated:
+    """Evaluates rows with COCO's thresholds, recall points and area ranges."""
+    return evaluate_rows(det, truth, variances(sigmas), OKS_THRESHOLDS, RECALL_POINTS, areas, max_dets)
+
+
+def summarise(*categories: Accumulated) -> dict[str, float]:
+    """Averages precision and recall (of several categories) to COCO's ten numbers."""
+    precision = np.stack([c.precision for c in categories], axis=2)
+    recall = np.stack([c.recall for c in categories], axis=1)
+
+    def mean(values: Floats) -> float:
+        valid = values[values > -1]
+        return float(np.mean(valid)) if len(valid) else -1.0
+
+    result = {}
+    for prefix, values in (("AP", precision), ("AR", recall)):
+        result[prefix] = mean(values[..., 0])
+        result[prefix + "50"] = mean(values[OKS_THRESHOLDS == 0.5][..., 0])
+        result[prefix + "75"] = mean(values[OKS_THRESHOLDS == 0.75][..., 0])
+        result[prefix + "M"] = mean(values[..., 1])
+        result[prefix + "L"] = mean(values[..., 2])
+    return result
+
+
+# -- from dicts to rows -----------------------------------------------------------------------------------------------
+
+
+def as_array(value: ArrayLike | Tensor) -> Floats:
+    """Returns a float64 array of anything array-like, from any device."""
+    if isinstance(value, Tensor):
+        value = value.detach().cpu().double().numpy()
+    return np.asarray(value, dtype=np.float64)
+
+
+def _column(entry: Mapping[str, Any], name: str, rows: int, trailing: tuple[int, ...], what: str) -> Floats:
+    if name not in entry:
+        raise ValueError(f"{what} has no {name!r}; it has {', '.join(sorted(entry)) or 'nothing'}")
+    value = as_array(entry[name])
+    if value.size == 0 and rows == 0:
+        return np.zeros((0, *trailing))
+    if value.shape != (rows, *trailing):
+        raise ValueError(f"{what}: {name} has shape {value.shape}, needed is {(rows, *trailing)}")
+    return value
+
+
+def joint_rows(entry: Mapping[str, Any], joints: int, columns: int, what: str) -> Floats:
+    """Reads and checks ``keypoints`` (N, K, at least ``columns``)."""
+    if "keypoints" not in entry:
+        raise ValueError(f"{what} has no 'keypoints'; it has {', '.join(sorted(entry)) or 'nothing'}")
+    value = as_array(entry["keypoints"])
+    if value.size == 0:
+        return np.zeros((0, joints, max(columns, 3)))
+    if value.ndim != 3 or value.shape[1] != joints or value.shape[2] < columns:
+        raise ValueError(f"{what}: keypoints has shape {value.shape}, needed is (N, {joints}, {columns} or more)")
+    return value
+
+
+def detection_rows(entry: Mapping[str, Any], image: int, joints: int, use_boxes: bool = True) -> DetectionRows:
+    """Reads one image's predictions."""
+    what = f"prediction of image {image}"
+    xy = joint_rows(entry, joints, 2, what)[..., :2]
+    count = len(xy)
+    if use_boxes and entry.get("boxes") is not None:
+        boxes = _column(entry, "boxes", count, (4,), what)
+        area = boxes[:, 2] * boxes[:, 3]
+    else:
+        area = joint_extent_area(xy)
+    return DetectionRows(np.full(count, image, np.int64), xy, _column(entry, "scores", count, (), what), area)
+
+
+def truth_rows(entry: Mapping[str, Any], image: int, joints: int) -> TruthRows:
+    """Reads one image's ground truth."""
+    what = f"target of image {image}"
+    points = joint_rows(entry, joints, 3, what)
+    count = len(points)
+    labelled: Bools = points[..., 2] > 0
+    known = entry.get("num_keypoints") is not None
+    number = _column(entry, "num_keypoints", count, (), what) if known else labelled.sum(1).astype(np.float64)
+    crowd: Bools = _column(entry, "iscrowd", count, (), what) > 0
+    return TruthRows(
+        np.full(count, image, np.int64), points[..., :2], labelled, _column(entry, "area", count, (), what),
+        _column(entry, "boxes", count, (4,), what), crowd, crowd | (number == 0),
+    )  # fmt: skip
+
+
+def concatenate_detections(parts: Sequence[DetectionRows], joints: int) -> DetectionRows:
+    """Joins rows; without any part the result has no rows."""
+    empty = DetectionRows(np.zeros(0, np.int64), np.zeros((0, joints, 2)), np.zeros(0), np.zeros(0))
+    all_parts = [empty, *parts]
+    return DetectionRows(
+        *(np.concatenate([getattr(p, f) for p in all_parts]) for f in ("image", "xy", "score", "area"))
+    )
+
+
+def concatenate_truth(parts: Sequence[TruthRows], joints: int) -> TruthRows:
+    """Joins rows; without any part the result has no rows."""
+    none = np.zeros(0, dtype=bool)
+    empty = TruthRows(
+        np.zeros(0, np.int64), np.zeros((0, joints, 2)), np.zeros((0, joints), bool), np.zeros(0), np.zeros((0, 4)),
+        none, none,
+    )  # fmt: skip
+    all_parts = [empty, *parts]
+    fields = ("image", "xy", "labelled", "area", "boxes", "crowd", "ignore")
+    return TruthRows(*(np.concatenate([getattr(p, f) for p in all_parts]) for f in fields))

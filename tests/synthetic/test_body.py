@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+import roma
+import torch
+
+from posekit.body import load_builtin_body, load_builtin_smplx
+from posekit.errors import UserError
+from posekit.geometry import axis_angle_to_matrix, matrix_to_axis_angle
+from posekit.skeletons import COCO17, H36M17
+
+
+def test_rotations_agree_with_roma_in_torch_and_numpy():
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(4, 50, 3, generator=generator, dtype=torch.float64) * 2
+    matrices = axis_angle_to_matrix(vectors)
+    torch.testing.assert_close(matrices, roma.rotvec_to_rotmat(vectors))
+    torch.testing.assert_close(matrix_to_axis_angle(matrices), roma.rotmat_to_rotvec(matrices))
+    np.testing.assert_allclose(axis_angle_to_matrix(vectors.numpy()), matrices.numpy(), atol=1e-14)
+    np.testing.assert_allclose(matrix_to_axis_angle(matrices.numpy()), matrix_to_axis_angle(matrices).numpy(), atol=1e-12)
+
+
+@pytest.mark.parametrize("angle", [0.0, 1e-8, 1e-4, 1e-3, 1.0, 3.1, np.pi - 1e-5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rotations_round_trip_with_finite_gradients(angle, dtype):
+    vector = torch.tensor([0.48, -0.6, 0.64], dtype=dtype) * angle
+    vector.requires_grad_()
+    back = matrix_to_axis_angle(axis_angle_to_matrix(vector))
+    torch.testing.assert_close(back, vector, atol=1e-5, rtol=0)
+    back.sum().backward()
+    assert torch.isfinite(vector.grad).all()
+
+
+def test_half_turns_about_every_axis():
+    axes = torch.nn.functional.normalize(torch.tensor([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [1, 2, 3.0]]), dim=-1)
+    matrices = axis_angle_to_matrix((axes * np.pi).double())
+    torch.testing.assert_close(axis_angle_to_matrix(matrix_to_axis_angle(matrices)), matrices, atol=1e-6, rtol=0)
+
+
+def test_smplx_loads_the_asset_and_gives_the_same_body():
+    body, model = load_builtin_body(), load_builtin_smplx(batch_size=3)
+    rng = np.random.default_rng(0)
+    betas = rng.normal(size=(3, 10)).astype(np.float32)
+    pose = (rng.normal(size=(3, 24, 3)) * 0.5).astype(np.float32)
+    vertices, joints = body.pose(betas, axis_angle_to_matrix(pose))
+    output = model(
+        betas=torch.from_numpy(betas),
+        global_orient=torch.from_numpy(pose[:, 0]),
+        body_pose=torch.from_numpy(pose[:, 1:].reshape(3, -1)),
+        transl=torch.zeros(3, 3),
+    )
+    np.testing.assert_allclose(vertices, output.vertices.detach(), atol=2e-6)
+    np.testing.assert_allclose(joints, output.joints.detach()[:, :24], atol=2e-6)
+    nose = output.vertices[:, body.landmarks["nose"]]
+    torch.testing.assert_close(output.joints[:, 24], nose)  # smplx's first extra joint
+
+
+def test_regressors_are_anatomical_and_mirror_symmetric():
+    body = load_builtin_body()
+    for skeleton in (COCO17, H36M17):
+        joints = body.regressor(skeleton.name) @ body.v_template
+        mirrored = joints[list(skeleton.flip_index)] * [-1, 1, 1]
+        np.testing.assert_allclose(joints, mirrored, atol=2e-3)
+        at = {name: joints[i] for i, name in enumerate(skeleton.joints)}
+        assert at["left_wrist"][0] > at["left_elbow"][0] > at["left_shoulder"][0] > 0
+        assert at["left_ankle"][1] < at["left_knee"][1] < at["left_hip"][1] < at["left_shoulder"][1]
+
+
+def test_unknown_joint_set_is_one_line():
+    with pytest.raises(UserError, match="known: COCO17, H36M17, SMPL24"):
+        load_builtin_body().regressor("COCO18")

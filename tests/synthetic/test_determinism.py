@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+import torch
+
+from posekit.data import SyntheticPeople
+from posekit.data.synthetic.cache import LayerSettings, LayerStore, render_layer
+from posekit.data.synthetic.options import PRESETS
+
+
+def batches(workers, **options):
+    module = SyntheticPeople(
+        train_size=24, val_size=4, difficulty="hard", batch_size=8, num_workers=workers, num_render_workers=1, **options
+    )
+    loader = module.train_dataloader()
+    loader.sampler.set_epoch(2)
+    return list(loader)
+
+
+def test_same_bytes_in_0_and_2_workers():
+    alone, together = batches(0), batches(2)
+    assert len(alone) == len(together) == 3
+    for a, b in zip(alone, together, strict=True):
+        assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_same_layers_from_parallel_processes_from_disk_and_on_the_fly(tmp_path):
+    settings = LayerSettings(7, "train", (48, 64), PRESETS["hard"], "COCO17")
+    serial = LayerStore(settings, 100, workers=1, folder=tmp_path)
+    parallel = LayerStore(settings, 100, workers=2)
+    from_disk = LayerStore(settings, 100, workers=1, folder=tmp_path)
+    fresh = LayerStore(settings, 100, cached=False)
+    assert len(list(tmp_path.iterdir())) == 1
+    for index in (0, 31, 32, 64, 99):
+        first = serial[index]
+        for other in (parallel[index], from_disk[index], fresh[index]):
+            np.testing.assert_array_equal(first.rgba, other.rgba)
+            assert first.origin == other.origin
+            assert first.labels.tobytes() == other.labels.tobytes()
+    assert isinstance(from_disk._pixels, np.memmap)
+
+
+def test_cache_key_follows_the_settings():
+    base = LayerSettings(7, "train", (48, 64), PRESETS["hard"], "COCO17")
+    others = [
+        LayerSettings(8, "train", (48, 64), PRESETS["hard"], "COCO17"),
+        LayerSettings(7, "val", (48, 64), PRESETS["hard"], "COCO17"),
+        LayerSettings(7, "train", (96, 64), PRESETS["hard"], "COCO17"),
+        LayerSettings(7, "train", (48, 64), PRESETS["easy"], "COCO17"),
+        LayerSettings(7, "train", (48, 64), PRESETS["hard"], "H36M17"),
+    ]
+    assert len({s.key(10) for s in [base, *others]} | {base.key(11)}) == 7
+
+
+def test_a_layer_does_not_depend_on_how_many_there_are():
+    settings = LayerSettings(0, "train", (48, 64), PRESETS["easy"], "COCO17")
+    store = LayerStore(settings, 5, workers=1)
+    np.testing.assert_array_equal(store[4].rgba, render_layer(settings, 4).rgba)
+
+
+def test_seeds_and_splits_differ():
+    def first(seed, split):
+        module = SyntheticPeople(train_size=4, val_size=4, test_size=4, seed=seed, num_render_workers=1)
+        return module.dataset(split)[0]
+
+    samples = [first(0, "train"), first(1, "train"), first(0, "val"), first(0, "test")]
+    for i in range(4):
+        for j in range(i):
+            assert not torch.equal(samples[i]["image"], samples[j]["image"])
+            assert not torch.allclose(samples[i]["body_shape"], samples[j]["body_shape"])
+            assert not torch.allclose(samples[i]["body_pose"], samples[j]["body_pose"])
+
+
+def test_fewer_layers_are_used_again_in_turn():
+    module = SyntheticPeople(train_size=10, num_layers=3, augmentation=0, num_render_workers=1)
+    dataset = module.dataset("train")
+    assert len(dataset) == 10
+    assert torch.equal(dataset[1]["body_pose"], dataset[4]["body_pose"])
+    assert not torch.equal(dataset[1]["image"], dataset[4]["image"])
+
+
+@pytest.mark.slow
+def test_full_speed():
+    from posekit.data.synthetic.bench import bench_synthetic
+
+    rates = bench_synthetic()
+    assert rates["layers_per_s"] > 80
+    assert rates["composites_per_s"] > 250
