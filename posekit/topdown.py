@@ -140,16 +140,21 @@ class TopDownModule(PoseModule):
         metric = self._ap(stage)
         metric.reset()
         self._error(stage).reset()
+        limit = self.trainer.limit_val_batches if stage == "val" else self.trainer.limit_test_batches
+        metric.only_seen = limit != 1.0  # a shortened evaluation judges the images it looked at
         datamodule = getattr(self.trainer, "datamodule", None)
         if datamodule is not None and metric.targets is None:
-            metric.set_targets(datamodule.ground_truth(stage))
+            targets = datamodule.ground_truth(stage)
+            if targets is not None:
+                metric.set_targets(targets)
 
     def update_metrics(self, batch: CropBatch, output: StepOutput[KeypointPrediction], stage: str) -> None:
         """Adds a batch's people."""
         found = output.predictions
         if found is None:
             return
-        self._ap(stage).update_rows(found)
+        if self._ap(stage).targets is not None:
+            self._ap(stage).update_rows(found)
         # Errors are measured in the crop's pixels: people of all sizes count alike.
         points = crop_points(found["keypoints"][..., :2], batch["affine"])
         self._error(stage).update(points, batch["keypoints"], batch["visible"], batch["sample_id"])

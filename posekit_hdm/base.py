@@ -30,9 +30,10 @@ class Supply(NamedTuple):
 def make_supply(heatmaps: Tensor, suppliers: str, softmax_scale: float) -> Supply:
     """Turns raw maps (…, N) into distributions.
 
-    ``relu`` is the paper's S = relu(h) / sum relu(h), which is undefined where no pixel is positive. Such a map supplies
-    relu(h - min h) instead, and a constant one supplies evenly, so that a gradient is left (our rule). ``softplus`` maps
-    far below zero are lifted to where their sum is safe; the distribution is the same, as softplus is exponential there.
+    ``relu`` is the paper's S = relu(h) / sum relu(h), which is undefined where no pixel is positive. Such a map
+    supplies relu(h - min h) instead, and a constant one supplies evenly, so that a gradient is left (our rule).
+    ``softplus`` maps far below zero are lifted to where their sum is safe; the distribution stays the same, as
+    softplus is exponential there.
 
     Args:
         heatmaps: (…, N) raw maps.
@@ -62,7 +63,9 @@ def make_supply(heatmaps: Tensor, suppliers: str, softmax_scale: float) -> Suppl
 def supply_gradient(supply: Supply, potential: Tensor) -> Tensor:
     """Applies the chain rule dL/dh = slope * (a - <a, S>) / total to potentials a = dL/dS (…, N)."""
     centred = potential - (potential * supply.mass).sum(-1, keepdim=True)
-    return supply.slope * centred / supply.total.clamp(min=_MIN_TOTAL)
+    # Once more: where nearly all mass sits in one pixel, the first mean is off by more than the gradient's size.
+    centred -= (centred * supply.mass).sum(-1, keepdim=True)
+    return supply.slope * centred.div_(supply.total.clamp(min=_MIN_TOTAL))
 
 
 def empty_supply(heatmaps: Tensor) -> Tensor:
@@ -106,8 +109,9 @@ def choice(name: str, value: str, known: tuple[str, ...]) -> str:
 class HeatmapLoss(nn.Module):
     """Base of the losses ``loss(heatmaps, points, weight)``.
 
-    Joints count where weight is above 0 and the dot is finite and lies in [-0.5, W - 0.5) x [-0.5, H - 0.5); dots in the
-    half-pixel rim move to the map's edge. Other joints give exactly zero loss and gradient, even with NaN maps or dots.
+    Joints count where weight is above 0 and the dot is finite and lies in [-0.5, W - 0.5) x [-0.5, H - 0.5); dots in
+    the half-pixel rim move to the map's edge. Other joints give exactly zero loss and gradient, even with NaN maps
+    or dots.
     Everything is computed in float32 (float64 for float64 maps), also under autocast.
 
     Args:

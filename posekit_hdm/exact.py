@@ -24,12 +24,12 @@ def solve_exact(
         import ot
     except ImportError:
         raise UserError("the exact solver needs POT: pip install pot") from None
-    costs = transport.offset_costs(demand, *size, truncate, torch.float64).cpu()
+    costs = transport.take_windows(transport.offset_table(*size, truncate, supply.device), demand, *size).cpu()
     full = torch.cat([costs[:, :1], costs[:, :1] + costs[:, 1:]], dim=1).transpose(1, 2).contiguous().numpy()
     mass, weight = supply.detach().double().cpu(), demand.weight.detach().double().cpu()
-    mass, weight = (mass / mass.sum(-1, keepdim=True)).numpy(), (weight / weight.sum(-1, keepdim=True)).numpy()
+    mass, weight = mass / mass.sum(-1, keepdim=True), weight / weight.sum(-1, keepdim=True)
     values, potentials = [], []
-    for s, d, c in zip(mass, weight, full, strict=True):
+    for s, d, c in zip(mass.numpy(), weight.numpy(), full, strict=True):
         value, log = ot.emd2(s, d, c, log=True, numItermax=1_000_000)
         values.append(float(value))
         # The simplex leaves pixels without mass at an arbitrary level: the corners' potentials say what they are.

@@ -65,7 +65,9 @@ class HDM(TopDownModule):
         self.save_hyperparameters()
         if not 0 <= warmup_share <= 1:
             raise UserError(f"warmup_share must lie in [0, 1], not {warmup_share}")
-        self.network = build_backbone(backbone, num_joints=len(self.skeleton), **(backbone_options or {}))
+        network = build_backbone(backbone, num_joints=len(self.skeleton), **(backbone_options or {}))
+        # Convolutions run a quarter to a half faster with channels last, on CPUs and on tensor cores.
+        self.network = network.to(memory_format=torch.channels_last)
         self.loss = build_loss(loss, **(loss_options or {}))
         self.warmup_loss = build_loss(warmup, **(warmup_options or {})) if warmup else None
         self.warmup_share = warmup_share
@@ -77,7 +79,7 @@ class HDM(TopDownModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns raw heatmaps (B, K, H/4, W/4) of normalised crops (B, 3, H, W)."""
-        return self.network(images)
+        return self.network(images.contiguous(memory_format=torch.channels_last))
 
     def in_warmup(self) -> bool:
         """Tells whether the run is still in its first phase."""

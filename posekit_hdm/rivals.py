@@ -142,8 +142,9 @@ class SoftArgmaxL1(_SoftmaxLoss):
 class JSGaussian(_SoftmaxLoss):
     """DSNT (Nibali et al., 2018): distance of the map's mean to the dot, and Jensen-Shannon divergence to a Gaussian.
 
-    The distance is in units of half the map (coordinates from -1 to 1), as in the paper; sigma_t = 1 px and a weight of 1
-    are its values. The paper's softmax has scale 1; 10 suits heads initialised near zero and is the other rivals' value.
+    The distance is in units of half the map (coordinates from -1 to 1), as in the paper; sigma_t = 1 px and a weight
+    of 1 are its values. The paper's softmax has scale 1; 10 suits heads initialised near zero and is the other rivals'
+    value.
 
     Args:
         sigma: Standard deviation of the Gaussian, heatmap px.

@@ -33,7 +33,7 @@ ANNEAL_START = 0.7
 _NEAR = 8  # side of the window whose pixels the summary keeps, px
 _BLOCK = 4  # side of the blocks that the summary merges, px
 _ROWS = 64  # rows a CPU handles at once, so that a pass stays in its cache
-_SAFE_EXPONENT = 60.0  # exponents up to this need no shift by their maximum in float32
+_SAFE_EXPONENT = 40.0  # up to this, squares of exponentials stay within float32
 
 
 class Demand(NamedTuple):
@@ -83,14 +83,17 @@ def corner_costs(dx: Tensor, dy: Tensor, truncate: float | None = None) -> Tenso
     return torch.stack(costs)
 
 
-def offset_costs(demand: Demand, height: int, width: int, truncate: float | None, dtype: torch.dtype) -> Tensor:
-    """Costs of every pixel of M maps, (M, 4, H * W), as windows of one table over all offsets."""
-    device = demand.column.device
+def offset_table(height: int, width: int, truncate: float | None, device: torch.device) -> Tensor:
+    """Corner costs over all offsets of a pixel to a cell, (4, 2 H - 2, 2 W - 2) float64, offset 0 at [H - 2, W - 2]."""
     dx = torch.arange(2 - width, width, device=device, dtype=torch.float64)
     dy = torch.arange(2 - height, height, device=device, dtype=torch.float64)
-    table = corner_costs(dx[None, :], dy[:, None], truncate).to(dtype)
+    return corner_costs(dx[None, :], dy[:, None], truncate)
+
+
+def take_windows(table: Tensor, demand: Demand, height: int, width: int) -> Tensor:
+    """Cuts each dot's window out of a table over offsets (4, …): values of all pixels of M maps, (M, 4, H * W)."""
     windows = table.unfold(1, height, 1).unfold(2, width, 1).permute(1, 2, 0, 3, 4)
-    return windows[height - 2 - demand.row, width - 2 - demand.column].reshape(-1, 4, height * width)
+    return windows[height - 2 - demand.row, width - 2 - demand.column].flatten(2)
 
 
 def solve(
@@ -110,28 +113,27 @@ def solve(
         demand: The dots' corners.
         size: (H, W) with H * W = N.
         epsilon: Entropic weight, heatmap px.
-        anneal: Steps with geometrically falling epsilon from 0.7 px, on the summary where there is one.
+        anneal: Steps with geometrically falling epsilon from 0.7 px, on the summary of the map; two at the final
+            epsilon follow.
         refine: Steps at the final epsilon with every pixel.
         truncate: Largest cost, px; None for the plain distance.
 
     Returns:
         Value within epsilon * log 4 above the exact EMD, and the exact gradient of that value.
     """
-    height, width = size
-    small = height * width <= 2 * _NEAR**2
-    schedule = anneal_schedule(epsilon, anneal)
-    theta = torch.zeros_like(demand.weight)
-    if not small:
-        mass, costs = summarise(supply.reshape(-1, height, width), demand, truncate)
-        theta = newton(theta, mass, costs, demand.weight, [*schedule, epsilon, epsilon])
-        schedule = []
-    rows = _ROWS if supply.device.type == "cpu" and not torch.compiler.is_compiling() else supply.shape[0]
-    plans = [
-        _finish(part, Demand(*corner), start, size, [*schedule, *[epsilon] * refine], truncate)
-        for part, corner, start in zip(
-            supply.split(rows), zip(*(d.split(rows) for d in demand), strict=True), theta.split(rows), strict=True
-        )
-    ]
+    mass, relative = summarise(supply.unflatten(1, size), demand, truncate)
+    schedule = [*anneal_schedule(epsilon, anneal), epsilon, epsilon]
+    start = newton(torch.zeros_like(demand.weight), mass, relative, demand.weight, schedule)
+    table = offset_table(*size, truncate, supply.device)
+    if _is_safe(epsilon):
+        table[1:].div_(-epsilon).exp_()
+    table = table.to(supply.dtype)
+    if supply.device.type != "cpu" or torch.compiler.is_compiling():
+        return _finish(supply, demand, start, size, table, epsilon, refine)
+    parts = zip(
+        supply.split(_ROWS), zip(*(d.split(_ROWS) for d in demand), strict=True), start.split(_ROWS), strict=True
+    )
+    plans = [_finish(s, Demand(*d), p, size, table, epsilon, refine) for s, d, p in parts]
     return Plan(torch.cat([p.value for p in plans]), torch.cat([p.potential for p in plans]))
 
 
@@ -146,16 +148,23 @@ def _finish(
     demand: Demand,
     potential: Tensor,
     size: tuple[int, int],
-    schedule: list[float],
-    truncate: float | None,
+    table: Tensor,
+    epsilon: float,
+    refine: int,
 ) -> Plan:
-    """Runs the steps that see every pixel, then reads value and potential off."""
-    costs = offset_costs(demand, *size, truncate, supply.dtype)
-    relative, epsilon = costs[:, 1:], schedule[-1]
-    potential = newton(potential, supply, relative, demand.weight, schedule)
-    log_sum = _responsibilities(potential, relative, demand.weight, epsilon)[1]
-    dual = costs[:, 0] - epsilon * log_sum
-    return Plan((demand.weight * potential).sum(-1) + (supply * dual).sum(-1), dual)
+    """Runs the steps that see every pixel, then reads value and dual potential off."""
+    window = take_windows(table, demand, *size)
+    others, safe = window[:, 1:], _is_safe(epsilon)
+    potential = newton(potential, supply, others, demand.weight, [epsilon] * refine, is_kernel=safe)
+    logit, top = _logits(potential, demand.weight, epsilon)
+    terms = _terms(logit, others, epsilon, safe)
+    log_sum = terms.total().log_()
+    if terms.shift is not None:
+        log_sum += terms.shift
+    dual = torch.sub(window[:, 0], log_sum, alpha=epsilon)
+    # The softmax's common factor does not depend on the pixel: it belongs to the value alone.
+    value = (demand.weight * potential).sum(-1) - epsilon * top[:, 0] + (supply * dual).sum(-1)
+    return Plan(value, dual)
 
 
 def summarise(supply: Tensor, demand: Demand, truncate: float | None) -> tuple[Tensor, Tensor]:
@@ -179,7 +188,10 @@ def summarise(supply: Tensor, demand: Demand, truncate: float | None) -> tuple[T
     y = torch.arange(height, device=supply.device)
     inside_x = (x >= left[:, None]) & (x < left[:, None] + near_w)
     inside_y = (y >= top[:, None]) & (y < top[:, None] + near_h)
-    far = supply.masked_fill(inside_y[:, :, None] & inside_x[:, None, :], 0.0)
+    # s - s * 1 * 1 is exactly zero, and cheaper than a mask.
+    far = torch.addcmul(
+        supply, supply * inside_y[:, :, None].to(supply.dtype), inside_x[:, None, :].to(supply.dtype), value=-1
+    )
     mass, far_x, far_y = _block_moments(far)
     near_x = (left[:, None] + torch.arange(near_w, device=supply.device))[:, None, :].expand(-1, near_h, -1)
     near_y = (top[:, None] + torch.arange(near_h, device=supply.device))[:, :, None].expand(-1, -1, near_w)
@@ -213,44 +225,82 @@ def _block_matrix(length: int, like: Tensor) -> Tensor:
     return functional.one_hot(index, -(-length // _BLOCK)).to(like.dtype)
 
 
-def newton(potential: Tensor, supply: Tensor, relative: Tensor, weight: Tensor, schedule: list[float]) -> Tensor:
+def newton(
+    potential: Tensor,
+    supply: Tensor,
+    others: Tensor,
+    weight: Tensor,
+    schedule: list[float],
+    is_kernel: bool = False,
+) -> Tensor:
     """Damped Newton ascent of the semi-dual, one step per epsilon of the schedule.
 
     Args:
         potential: (M, 4) start, px.
         supply: (M, n) masses.
-        relative: (M, 3, n) costs to the last three corners minus the cost to the first, px.
+        others: (M, 3, n) costs to the last three corners minus the cost to the first, px; or their kernel.
         weight: (M, 4) demands; corners of weight 0 keep potential 0.
         schedule: Epsilon of each step, px.
+        is_kernel: ``others`` holds exp(-cost / epsilon), for the one epsilon of the schedule.
     """
     active = (weight > 0).to(weight.dtype)
     for epsilon in schedule:
-        share, _ = _responsibilities(potential, relative, weight, epsilon)
-        flow = share * supply[:, None]
-        mass = flow.sum(-1)
-        coupling = torch.bmm(flow, share.transpose(1, 2))
+        logit, _ = _logits(potential, weight, epsilon)
+        terms = _terms(logit, others, epsilon, is_kernel)
+        total = terms.total()
+        flow = terms.last * (supply / total.square_())[:, None]
+        coupling = torch.bmm(flow, terms.last.transpose(1, 2))
+        # Shares add up to one in every pixel, so the masses follow from the couplings.
+        mass = coupling.sum(-1) + _weighted_sum(flow, terms.first)
         mass = torch.cat([1 - mass.sum(-1, keepdim=True), mass], dim=1)
-        gradient = (weight - mass) * active
-        step = _newton_step(mass, coupling, gradient, active, epsilon)
+        step = _newton_step(mass, coupling, (weight - mass) * active, active, epsilon)
         potential = potential + step.clamp(-3 * epsilon, 3 * epsilon)
     return potential
 
 
-def _responsibilities(potential: Tensor, relative: Tensor, weight: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
-    """Shares of the last three corners in every pixel (M, 3, n), and the log of the softmax's sum (M, n)."""
+class _Terms(NamedTuple):
+    """Numerators of the softmax over corners in every pixel, up to a factor exp(shift) per pixel."""
+
+    first: Tensor  # (M, 1) or (M, n)
+    last: Tensor  # (M, 3, n)
+    shift: Tensor | None  # (M, n); None for zero
+
+    def total(self) -> Tensor:
+        """Returns the denominator (M, n)."""
+        return self.last.sum(1).add_(self.first)
+
+
+def _is_safe(epsilon: float) -> bool:
+    """Tells whether exponents are small enough to go without a shift: relative costs are at most sqrt(2) px."""
+    return math.sqrt(2) / epsilon <= _SAFE_EXPONENT
+
+
+def _logits(potential: Tensor, weight: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """Log weights plus potentials / epsilon, (M, 4), less their maximum (M, 1)."""
     # A corner without demand drops out through a logit so low that its exponential is exactly zero.
-    logit = torch.where(weight > 0, weight.clamp(min=torch.finfo(weight.dtype).tiny).log() + potential / epsilon, -1e30)
+    floor = torch.finfo(weight.dtype).tiny
+    logit = torch.where(weight > 0, weight.clamp(min=floor).log() + potential / epsilon, -1e30)
     top = logit.amax(-1, keepdim=True)
-    logit = logit - top
-    exponent = torch.sub(logit[:, 1:, None], relative, alpha=1 / epsilon)
-    if math.sqrt(2) / epsilon <= _SAFE_EXPONENT:
-        terms = exponent.exp_()
-        total = logit[:, :1].exp() + terms.sum(1)
-        return terms.div_(total[:, None]), total.log() + top
+    return logit - top, top
+
+
+def _terms(logit: Tensor, others: Tensor, epsilon: float, is_kernel: bool) -> _Terms:
+    """Combines corner logits (M, 4) with the pixels' relative costs or their kernel (M, 3, n)."""
+    if is_kernel:
+        factor = logit.exp()
+        return _Terms(factor[:, :1], others * factor[:, 1:, None], None)
+    exponent = torch.sub(logit[:, 1:, None], others, alpha=1 / epsilon)
+    if _is_safe(epsilon):
+        return _Terms(logit[:, :1].exp(), exponent.exp_(), None)
     peak = torch.maximum(exponent.amax(1), logit[:, :1])
-    terms = exponent.sub_(peak[:, None]).exp_()
-    total = (logit[:, :1] - peak).exp() + terms.sum(1)
-    return terms.div_(total[:, None]), total.log() + peak + top
+    return _Terms((logit[:, :1] - peak).exp_(), exponent.sub_(peak[:, None]).exp_(), peak)
+
+
+def _weighted_sum(flow: Tensor, first: Tensor) -> Tensor:
+    """Sum over pixels of flow (M, 3, n) times first (M, 1) or (M, n)."""
+    if first.shape[-1] == 1:
+        return flow.sum(-1) * first
+    return torch.einsum("mkn,mn->mk", flow, first)
 
 
 def _newton_step(mass: Tensor, coupling: Tensor, gradient: Tensor, active: Tensor, epsilon: float) -> Tensor:

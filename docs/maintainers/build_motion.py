@@ -1,10 +1,10 @@
-"""Cuts the motion file that ``SyntheticPeople`` ships from CMU's joint angles (maintainers only; it needs the source files).
+"""Cuts the motion file that ``SyntheticPeople`` ships from CMU's joint angles (for maintainers: it needs the source).
 
     python docs/maintainers/build_motion.py --sequences train_120hz.npz --skeleton skeleton.npz --output cmu_motion.npz
 
 Input: sequences [T, 117] at 120 Hz (root position in CMU units, 38 exponential maps, row-vector convention) and the
-38-joint skeleton. Output: 24 SMPL-format joint rotations at 30 Hz, split by whole sequences; ``posekit.data.synthetic.motion``
-documents and reads the format.
+38-joint skeleton. Output: 24 SMPL-format joint rotations at 30 Hz, split by whole sequences;
+``posekit.data.synthetic.motion`` documents and reads the format.
 """
 
 from __future__ import annotations
@@ -29,7 +29,14 @@ STEP = 4  # 120 Hz -> 30 Hz
 LONGEST = 720  # frames kept of a sequence: the long ones (traffic, referee signals) repeat themselves
 
 # Whole sequences of every action are held out; traffic has only two, so its second one goes to test.
-VAL = ("basketball_4", "basketball_signal_4", "jumping_4", "running_4", "soccer_4", *(f"walking_{i}" for i in (4, 17, 23, 30, 41, 49)))
+VAL = (
+    "basketball_4",
+    "basketball_signal_4",
+    "jumping_4",
+    "running_4",
+    "soccer_4",
+    *(f"walking_{i}" for i in (4, 17, 23, 30, 41, 49)),
+)
 TEST = (
     "basketball_5", "basketball_signal_5", "directing_traffic_4", "jumping_5", "running_5", "soccer_5",
     *(f"walking_{i}" for i in (5, 18, 24, 31, 42, 50)),
@@ -58,7 +65,9 @@ def retarget(frames: np.ndarray, parents: np.ndarray, names: list[str]) -> np.nd
     rest = world_rotations(reference, parents)[:, rows]
     delta = world_rotations(frames, parents)[:, rows] @ rest.transpose(0, 1, 3, 2)
     parents24 = load_builtin_body().parents
-    local = np.stack([delta[:, j] if p < 0 else delta[:, p].transpose(0, 2, 1) @ delta[:, j] for j, p in enumerate(parents24)], 1)
+    local = np.stack(
+        [delta[:, j] if p < 0 else delta[:, p].transpose(0, 2, 1) @ delta[:, j] for j, p in enumerate(parents24)], 1
+    )
     return matrix_to_axis_angle(local)
 
 
@@ -87,7 +96,9 @@ def main() -> None:
     np.savez_compressed(
         arguments.output, low=low, high=high, lengths=np.array(lengths), names=np.array(kept), splits=np.array(splits)
     )
-    counts = {split: sum(n for n, s in zip(lengths, splits, strict=True) if s == split) for split in ("train", "val", "test")}
+    counts = {
+        split: sum(n for n, s in zip(lengths, splits, strict=True) if s == split) for split in ("train", "val", "test")
+    }
     print(f"{len(kept)} sequences, frames {counts}, {arguments.output.stat().st_size} bytes")
 
 

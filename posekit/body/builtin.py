@@ -1,4 +1,4 @@
-"""The built-in body: a licence-free human mesh in SMPL format that comes with the package (``assets/PROVENANCE.md``)."""
+"""The built-in body: a CC0 human mesh in SMPL format that comes with the package (``assets/PROVENANCE.md``)."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class BuiltinBody:
 
     @cached_property
     def _rest_maps(self) -> tuple[Float, Float]:
-        """Joint centres of the mean shape (24, 3) and their shape components (24, 3, 10): regressed once, not per body."""
+        """Joint centres of the mean shape (24, 3) and their components (24, 3, 10): regressed once, not per body."""
         return self.joint_regressor @ self.v_template, np.einsum("jv,vcs->jcs", self.joint_regressor, self.shapedirs)
 
     def regressor(self, skeleton: str) -> Float:

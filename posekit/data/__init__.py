@@ -1,1 +1,5 @@
+"""Data modules and the batch contract."""
+
 from posekit.data.synthetic import SyntheticPeople
+
+__all__ = ["SyntheticPeople"]

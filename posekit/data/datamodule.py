@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import cv2
 from lightning.pytorch import LightningDataModule
@@ -48,6 +48,9 @@ class PoseDataModule(LightningDataModule):
         pin_memory: Page-locked batches, for CUDA.
     """
 
+    VIEW_SIZES: ClassVar[dict[str, tuple[int, int]]] = {}
+    """[W, H] of the input of each view when the argument ``image_size`` is None."""
+
     def __init__(
         self,
         skeleton: str = "COCO17",
@@ -76,7 +79,10 @@ class PoseDataModule(LightningDataModule):
         Args:
             arguments: The constructor's arguments with their defaults.
         """
-        return {name: arguments[name] for name in LINKED if name in arguments}
+        values = {name: arguments[name] for name in LINKED if name in arguments}
+        if values.get("image_size") is None and arguments.get("view") in cls.VIEW_SIZES:
+            values["image_size"] = cls.VIEW_SIZES[arguments["view"]]
+        return values
 
     def make_dataset(self, split: Split) -> Dataset[Any]:
         """Builds the data set of a split.

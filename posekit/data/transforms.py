@@ -52,7 +52,6 @@ class PersonCrop(NamedTuple):
 
 def warp(image: NDArray[np.uint8], affine: NDArray[np.float64], size: Sequence[int]) -> NDArray[np.uint8]:
     """Samples an image through an image-to-output affine (2, 3); bilinear, black outside. ``size`` is (W, H) px."""
-    # OpenCV's default would be to invert the map itself in float64, which is what we want.
     return np.asarray(cv2.warpAffine(image, affine, (size[0], size[1]), flags=cv2.INTER_LINEAR), dtype=np.uint8)
 
 
@@ -111,13 +110,13 @@ def move_joints(
         Joints (…, K, 2) in output px, zeros where there is no label, and visibility (…, K), 0 also where a joint left
         the output.
     """
-    moved = apply_affine(keypoints, affine)
-    visible = visible.astype(np.int64)
+    moved = np.asarray(apply_affine(keypoints, affine), dtype=np.float64)
+    visible = np.asarray(visible, dtype=np.int64)
     if flip_index is not None:
         moved, visible = moved[..., list(flip_index), :], visible[..., list(flip_index)]
     moved = np.where(visible[..., None] > 0, moved, 0.0)
     inside = ((moved >= 0) & (moved <= np.array([size[0] - 1, size[1] - 1]))).all(-1)
-    return moved, np.where(inside, visible, 0)
+    return moved, np.asarray(np.where(inside, visible, 0), dtype=np.int64)
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,7 @@ def decode_window(heatmaps: Tensor, window: int = 2) -> tuple[Tensor, Tensor]:
         UserError: The window does not fit into the map.
     """
     mass = _distribution(heatmaps)
-    height, width = heatmaps.shape[-2:]
+    width = heatmaps.shape[-1]
     scores, index = _best_window(mass, window)
     columns = width - window + 1
     left, top = index % columns, torch.div(index, columns, rounding_mode="floor")

@@ -12,7 +12,8 @@ from posekit.errors import UserError, unknown_name
 MAPPINGS = ("udp", "half_pixel", "legacy")
 """How a stride is understood.
 
-``udp``: first and last pixel centres coincide, x_hm = x (W_hm - 1) / (W_in - 1) (Huang et al., CVPR 2020); flips commute.
+``udp``: first and last pixel centres coincide, x_hm = x (W_hm - 1) / (W_in - 1) (Huang et al., CVPR 2020);
+flips commute.
 ``half_pixel``: pixels are areas, x_hm = (x + 0.5) / s - 0.5 with s = W_in / W_hm; flips commute too.
 ``legacy``: x_hm = x / s as in HRNet's code; a flip is off by (s - 1) / s heatmap px.
 """

@@ -5,14 +5,15 @@ detections of an image are visited by falling score; each takes the free person 
 threshold (of equal OKS the later person), counted people before ignored ones, and crowds stay free for ever.
 
 The visit is sequential only within one image, so the loop runs over a detection's *rank* (0..19) and treats that rank
-of all images and all thresholds at once. Only pairs that reach the lowest threshold are kept, so memory is linear in the
-number of detections.
+of all images and all thresholds at once. Only pairs that reach the lowest threshold are kept, so memory is linear in
+the number of detections.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -205,7 +206,7 @@ def _match(pairs: _Pairs, truth: TruthRows, ignored_gt: Bools, minimum: Floats) 
     gt, oks = pairs.gt[order], pairs.oks[order]
     ranks = pairs.rank[pairs.det]
     bounds = np.searchsorted(ranks, np.arange(ranks.max() + 2 if len(ranks) else 1))
-    for low, high in zip(bounds[:-1], bounds[1:], strict=True):
+    for low, high in pairwise(bounds):
         starts = position[np.searchsorted(position, low) : np.searchsorted(position, high)]
         rows = gt[low:high]
         free = ~taken[rows] | truth.crowd[rows, None]

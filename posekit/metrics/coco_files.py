@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import warnings
 from collections import Counter
@@ -14,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from posekit.errors import UserError
-from posekit.metrics._coco_match import Accumulated, DetectionRows, Floats, TruthRows
-from posekit.metrics.oks import evaluate_coco, joint_extent_area, summarise
+from posekit.metrics._coco_match import Bools, DetectionRows, Floats, TruthRows
+from posekit.metrics._stack import joint_extent_area
+from posekit.metrics.oks import evaluate_coco, summarise
 from posekit.skeletons import COCO17
 
 Source = str | PathLike[str] | Mapping[str, Any] | Sequence[Mapping[str, Any]]
@@ -51,13 +53,6 @@ def evaluate_coco_keypoints(
     return summarise(*(evaluate_coco(det, truth, sigmas, max_dets) for truth, det in loaded))
 
 
-def evaluate_loaded(
-    loaded: Sequence[tuple[TruthRows, DetectionRows]], sigmas: Sequence[float], max_dets: int = 20
-) -> list[Accumulated]:
-    """Evaluates what :func:`load_coco` returned, one result per category."""
-    return [evaluate_coco(det, truth, sigmas, max_dets) for truth, det in loaded]
-
-
 def load_coco(
     gt_json: Source, results_json: Source, sigmas: Sequence[float], image_ids: Sequence[int] | None = None
 ) -> list[tuple[TruthRows, DetectionRows]]:
@@ -71,34 +66,26 @@ def load_coco(
     """
     gt_name, gt = read_json(gt_json, "the ground truth")
     res_name, results = read_json(results_json, "the results")
-    if not isinstance(gt, Mapping) or not isinstance(gt.get("images"), list) or not isinstance(gt.get("annotations"), list):
+    if not isinstance(gt, Mapping) or not all(isinstance(gt.get(k), list) for k in ("images", "annotations")):
         raise UserError(f"{gt_name}: no COCO annotation file (a dict with the lists 'images' and 'annotations')")
-    if not isinstance(results, list):
-        raise UserError(f"{res_name}: no COCO results file (a list of dicts), but a {type(results).__name__}")
+    if not isinstance(results, list) or not all(isinstance(entry, Mapping) for entry in results):
+        raise UserError(f"{res_name}: no COCO results file (a list of dicts)")
     images = _numbered(gt["images"], gt_name)
-    joints = len(sigmas)
     annotations = _check_annotations(gt["annotations"], images, gt_name)
-    truth = _truth(annotations, images, joints, gt_name)
-    det = _detections(results, images, joints, res_name)
-    categories = [c["id"] for c in gt.get("categories", [])] or list(dict.fromkeys(_get(annotations, "category_id", 1)))
-    gt_category = np.array(_get(annotations, "category_id", 1), dtype=object)
-    det_category = np.array(_get(results, "category_id", 1), dtype=object)
-    strange = set(det_category.tolist()) - set(categories)
-    if strange and len(results) and not set(det_category.tolist()) & set(categories):
-        raise UserError(f"{res_name}: category_id {strange.pop()!r} is not in {gt_name}, which has {sorted(categories)}")
-    if strange:
-        warnings.warn(f"{res_name}: results of categories {sorted(strange)} are left out: {gt_name} lacks them", stacklevel=3)
-    if image_ids is not None:
-        chosen = np.array(sorted(images[i] for i in _known(image_ids, images, gt_name)), dtype=np.int64)
-        gt_in, det_in = np.isin(truth.image, chosen), np.isin(det.image, chosen)
-    else:
+    truth = _truth(annotations, images, len(sigmas), gt_name)
+    det = _detections(results, images, len(sigmas), res_name)
+    if image_ids is None:
         gt_in, det_in = np.ones(len(truth.image), dtype=bool), np.ones(len(det.image), dtype=bool)
-    loaded = []
-    for category in categories:
-        # astype: comparing empty object arrays gives objects
-        a, b = (gt_category == category).astype(bool), (det_category == category).astype(bool)
-        loaded.append((truth.take(a & gt_in), det.take(b & det_in)))
-    return loaded
+    else:
+        chosen = np.array([images[i] for i in _known(image_ids, images, gt_name)], dtype=np.int64)
+        gt_in, det_in = np.isin(truth.image, chosen), np.isin(det.image, chosen)
+    gt_category, det_category = (_get(entries, "category_id", 1) for entries in (annotations, results))
+    categories = [c["id"] for c in gt.get("categories", [])] or list(dict.fromkeys(gt_category))
+    _check_categories(categories, det_category, gt_name, res_name)
+    return [
+        (truth.take(gt_in & _equal(gt_category, category)), det.take(det_in & _equal(det_category, category)))
+        for category in categories
+    ]
 
 
 def read_json(source: Source, what: str) -> tuple[str, Any]:
@@ -110,6 +97,8 @@ def read_json(source: Source, what: str) -> tuple[str, Any]:
     if not isinstance(source, str | PathLike):
         return what, source
     path = Path(source)
+    collecting = gc.isenabled()
+    gc.disable()  # a parser only allocates; looking for garbage meanwhile costs a third of the time
     try:
         return path.name, json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -121,9 +110,24 @@ def read_json(source: Source, what: str) -> tuple[str, Any]:
         raise UserError(f"{path}: not valid JSON at line {error.lineno}, column {error.colno}{cut}") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: not valid JSON (not a text file)") from None
+    finally:
+        if collecting:
+            gc.enable()
 
 
 # -- checks and conversion --------------------------------------------------------------------------------------------
+
+
+def _equal(values: Sequence[Any], wanted: Any) -> Bools:
+    return np.fromiter((v == wanted for v in values), dtype=bool, count=len(values))
+
+
+def _check_categories(known: Sequence[Any], used: Sequence[Any], gt_name: str, res_name: str) -> None:
+    strange = sorted(set(used) - set(known), key=str)
+    if strange and set(used).isdisjoint(known):
+        raise UserError(f"{res_name}: category_id {strange[0]!r} is not in {gt_name}, which has {list(known)}")
+    if strange:
+        warnings.warn(f"{res_name}: results of categories {strange} are left out: {gt_name} lacks them", stacklevel=4)
 
 
 def _get(entries: Sequence[Entry], field: str, default: Any) -> list[Any]:
@@ -145,7 +149,7 @@ def _known(image_ids: Sequence[int], images: Mapping[Any, int], name: str) -> Se
 
 
 def _check_annotations(annotations: Sequence[Entry], images: Mapping[Any, int], name: str) -> list[Entry]:
-    """Checks ids and the presence of fields; annotations of images that are not listed are left out, as the tool does."""
+    """Checks ids and the presence of fields; those of images that are not listed are left out."""
     for i, entry in enumerate(annotations):
         for field in ("id", "image_id", "keypoints", "area", "bbox"):
             if field not in entry:
@@ -157,15 +161,17 @@ def _check_annotations(annotations: Sequence[Entry], images: Mapping[Any, int], 
     kept = [entry for entry in annotations if entry["image_id"] in images]
     if len(kept) < len(annotations):
         left = len(annotations) - len(kept)
-        warnings.warn(f"{name}: {left} annotations belong to images that the file does not list; left out", stacklevel=4)
+        warnings.warn(
+            f"{name}: {left} annotations belong to images that the file does not list; left out", stacklevel=4
+        )
     return kept
 
 
-def _numbers(entries: Sequence[Entry], field: str, length: int, what: str, named: Sequence[str] | None = None) -> Floats:
+def _numbers(entries: Sequence[Entry], field: str, length: int, what: str, named: Sequence[str]) -> Floats:
     """Reads a field of all entries into (N, length), or (N,) for length 0; one pass, checks only on failure."""
 
     def label(i: int) -> str:
-        return f"{what}[{i}]{named[i] if named else ''}"
+        return f"{what}[{i}]{named[i]}"
 
     if length:
         for i, entry in enumerate(entries):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,15 +12,8 @@ from torch import Tensor
 
 from posekit.data.batch import ImageTarget, KeypointPrediction
 from posekit.metrics._coco_match import Bools, DetectionRows, Ints, TruthRows
-from posekit.metrics.oks import (
-    AP_NAMES,
-    concatenate_truth,
-    detection_rows,
-    evaluate_coco,
-    oks_nms,
-    summarise,
-    truth_rows,
-)
+from posekit.metrics._stack import stack_detections, stack_truth
+from posekit.metrics.oks import AP_NAMES, evaluate_coco, oks_nms, summarise
 from posekit.metrics.rows import RowsMetric, process_rank
 from posekit.skeletons import COCO17
 
@@ -32,13 +26,13 @@ class KeypointAP(RowsMetric):
     Two ways to use it:
 
     - ``update(preds, target)`` with one dict per image each, complete: a bottom-up evaluation.
-    - ``set_targets(targets)`` once with the ground truth of all images, then ``update(preds)`` or ``update_rows(rows)``:
-      top-down, where the people of one image arrive in different batches and the ground truth also holds people
-      that are never cropped (crowds, people without keypoints).
+    - ``set_targets(targets)`` once with the ground truth of all images, then ``update(preds)`` or
+      ``update_rows(rows)``: top-down, where the people of one image arrive in different batches and the ground truth
+      also holds people that are never cropped (crowds, people without keypoints).
 
-    Repeated samples are dropped: rows whose ``sample_id`` came in an earlier dict (or from another process), and without
-    sample ids a whole image whose ``image_id`` came with a target before. Ties of score are broken by image id, then by
-    sample id, then by order of arrival, so that the result does not depend on the number of processes.
+    Repeated samples are dropped: rows whose ``sample_id`` came in an earlier dict (or from another process), and
+    without sample ids a whole image whose ``image_id`` came with a target before. Ties of score are broken by image id,
+    then by sample id, then by order of arrival, so that the result does not depend on the number of processes.
 
     Args:
         sigmas: (K,) OKS standard deviations of the joints; any skeleton.
@@ -55,7 +49,7 @@ class KeypointAP(RowsMetric):
     ...     [{"keypoints": person, "area": torch.tensor([2000.0]), "boxes": torch.tensor([[5.0, 5.0, 40.0, 50.0]]),
     ...       "iscrowd": torch.zeros(1)}],
     ... )
-    >>> metric.compute()["AP"].item()
+    >>> round(metric.compute()["AP"].item(), 6)
     1.0
     """
 
@@ -93,7 +87,7 @@ class KeypointAP(RowsMetric):
         for name in ("det_ids", "gt_ids", "seen"):
             self.add_rows(name, torch.int64)
 
-    # -- input ----------------------------------------------------------------------------------------------------------
+    # -- input --------------------------------------------------------------------------------------------------------
 
     def set_targets(self, targets: Sequence[ImageTarget]) -> None:
         """Sets the complete ground truth, one entry per image; it stays for the whole run.
@@ -107,8 +101,8 @@ class KeypointAP(RowsMetric):
         unique, counts = np.unique(images, return_counts=True)
         if len(unique) != len(images):
             raise ValueError(f"set_targets: image {unique[counts.argmax()]} is given twice")
-        joints = len(self.sigmas)
-        self.targets = concatenate_truth([truth_rows(t, int(t["image_id"]), joints) for t in targets], joints)
+        rows, _ = stack_truth(targets, len(self.sigmas))
+        self.targets = replace(rows, image=images[rows.image])
         self._target_images = unique
         self._computed = None
 
@@ -135,8 +129,7 @@ class KeypointAP(RowsMetric):
             raise ValueError("KeypointAP needs either set_targets(...) once or a target in every update, not both")
         if target is not None and len(target) != len(entries):
             raise ValueError(f"{len(entries)} predictions for {len(target)} targets: one dict per image is needed")
-        for i, entry in enumerate(entries):
-            self._append(entry, None if target is None else target[i])
+        self._append(entries, target)
 
     def update_rows(self, rows: KeypointPrediction) -> None:
         """Adds the people of a batch of crops, each with its ``image_id`` and ``sample_id``; needs :meth:`set_targets`.
@@ -146,47 +139,54 @@ class KeypointAP(RowsMetric):
         """
         self.update([{k: v for k, v in rows.items() if k != "boxes"}])
 
-    def _append(self, entry: Mapping[str, Any], target: Mapping[str, Any] | None) -> None:
-        joints = len(self.sigmas)
-        number = (self._dicts << 20) | process_rank()
-        self._dicts += 1
-        det = detection_rows(entry, 0, joints)
-        image = entry.get("image_id")
-        if target is not None:
-            image = target.get("image_id", image)
-            truth = truth_rows(target, 0, joints)
-        if image is None and target is None:
-            raise ValueError("predictions without a target need an image_id")
-        images = _per_row(_ANONYMOUS + number if image is None else image, len(det.score), "image_id")
-        sample = entry.get("sample_ids", entry.get("sample_id"))
-        samples = _per_row(-1 if sample is None else sample, len(det.score), "sample_ids")
-        ids = np.stack([images, samples, np.full(len(images), number)], 1)
+    def _append(self, entries: Sequence[Mapping[str, Any]], target: Sequence[Mapping[str, Any]] | None) -> None:
+        """Turns dicts into rows; every dict gets a number that is unique among all processes."""
+        det, counts = stack_detections(entries, len(self.sigmas))
+        numbers = ((self._dicts + np.arange(len(entries))) << 20) | process_rank()
+        images = [self._images(entry, n, None if target is None else target[i]) for i, (entry, n) in
+                  enumerate(zip(entries, numbers.tolist(), strict=True))]  # fmt: skip
+        ids = [
+            _ids(entry, image, int(count), number)
+            for entry, image, count, number in zip(entries, images, counts, numbers.tolist(), strict=True)
+        ]
+        # A dict without people still tells that its image was seen.
+        given = int(target is not None)
+        seen = [[i, n, given] for k, n in zip(images, numbers.tolist(), strict=True) for i in set(k.tolist())]
+        self._dicts += len(entries)
         self.append(
             det_xy=torch.from_numpy(det.xy),
             det_values=torch.from_numpy(np.stack([det.score, det.area], 1)),
-            det_ids=torch.from_numpy(ids),
+            det_ids=torch.from_numpy(np.concatenate([np.zeros((0, 3), np.int64), *ids])),
+            seen=torch.tensor(seen, dtype=torch.int64).reshape(-1, 3),
         )
-        # A dict of an image without people still tells that the image was seen.
-        known = np.unique(images) if len(images) or image is None else np.unique(_integers(image))
-        if image is None:
-            known = np.array([_ANONYMOUS + number])
-        seen = np.stack([known, np.full(len(known), number), np.full(len(known), int(target is not None))], 1)
-        self.append(seen=torch.from_numpy(seen.astype(np.int64)))
         if target is not None:
-            if len(known) != 1:
-                raise ValueError("a prediction with a target must belong to one image")
-            points = np.concatenate([truth.xy, truth.labelled[..., None]], -1)
-            keys = np.stack([np.full(len(points), known[0]), truth.crowd, truth.ignore, np.full(len(points), number)], 1)
+            truth, _ = stack_truth(target, len(self.sigmas))
+            image = np.array([i[0] for i in images], dtype=np.int64)[truth.image]
+            keys = np.stack([image, truth.crowd, truth.ignore, numbers[truth.image]], 1)
             self.append(
-                gt_points=torch.from_numpy(points),
+                gt_points=torch.from_numpy(np.concatenate([truth.xy, truth.labelled[..., None]], -1)),
                 gt_values=torch.from_numpy(np.concatenate([truth.boxes, truth.area[:, None]], 1)),
                 gt_ids=torch.from_numpy(keys.astype(np.int64)),
             )
 
-    # -- output ---------------------------------------------------------------------------------------------------------
+    @staticmethod
+    def _images(entry: Mapping[str, Any], number: int, target: Mapping[str, Any] | None) -> Ints:
+        """Returns the image ids of a dict: one, or one per person."""
+        image = entry.get("image_id")
+        if target is None and image is None:
+            raise ValueError("predictions without a target need an image_id")
+        if target is None:
+            return _integers(image)
+        image = target.get("image_id", image)
+        ids = np.unique(_integers(_ANONYMOUS + number if image is None else image))
+        if len(ids) != 1:
+            raise ValueError(f"a prediction with a target must belong to one image, not to {ids.tolist()}")
+        return ids
+
+    # -- output -------------------------------------------------------------------------------------------------------
 
     def compute(self) -> dict[str, Tensor]:
-        """Returns ``AP AP50 AP75 APM APL AR AR50 AR75 ARM ARL`` in [0, 1], -1 where nobody is annotated in the range."""
+        """Returns ``AP AP50 AP75 APM APL AR AR50 AR75 ARM ARL`` in [0, 1], -1 where nobody is annotated."""
         return self.computed()
 
     def names(self) -> list[str]:
@@ -253,14 +253,18 @@ def _first_dict_of_sample(ids: Ints) -> Bools:
 def _integers(value: Any) -> Ints:
     if isinstance(value, Tensor):
         value = value.detach().cpu().numpy()
-    return np.asarray(value).astype(np.int64).reshape(-1)
+    return np.asarray(value, dtype=np.int64).reshape(-1)
 
 
-def _per_row(value: Any, rows: int, name: str) -> Ints:
-    """Spreads one number over the rows, or checks that there is one per row."""
-    numbers = _integers(value)
-    if numbers.size == 1:
-        return np.repeat(numbers, rows)
-    if numbers.size != rows:
-        raise ValueError(f"{name} has {numbers.size} values for {rows} people")
-    return numbers
+def _ids(entry: Mapping[str, Any], image: Ints, count: int, number: int) -> Ints:
+    """Returns (N, 3): image, sample (-1 without) and dict of each person of a dict."""
+    ids = np.full((count, 3), -1, dtype=np.int64)
+    sample = entry.get("sample_ids", entry.get("sample_id"))
+    for column, value in ((0, image), (1, None if sample is None else _integers(sample))):
+        if value is not None and value.size not in (1, count):
+            name = ("image_id", "sample_ids")[column]
+            raise ValueError(f"{name} has {value.size} values for {count} people")
+        if value is not None and count:
+            ids[:, column] = value
+    ids[:, 2] = number
+    return ids

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from posekit.metrics._coco_match import (
     Accumulated,
-    Bools,
     DetectionRows,
     Floats,
     TruthRows,
@@ -22,6 +21,7 @@ from posekit.metrics._coco_match import (
     pair_oks,
     variances,
 )
+from posekit.metrics._stack import as_array, stack_detections, stack_truth
 from posekit.skeletons import COCO17
 
 OKS_THRESHOLDS: Floats = np.linspace(0.5, 0.95, 10)
@@ -119,14 +119,6 @@ def oks_nms(
     return rows[np.lexsort((-score[rows], where[rows]))]
 
 
-def joint_extent_area(keypoints: Floats) -> Floats:
-    """Returns the area (N,) px^2 spanned by joints (N, K, 2+): what COCO's tool gives results that have no box."""
-    if len(keypoints) == 0:
-        return np.zeros(0)
-    size = keypoints[..., :2].max(1) - keypoints[..., :2].min(1)
-    return size[:, 0] * size[:, 1]
-
-
 def keypoint_ap(
     preds: Sequence[Mapping[str, Any]],
     target: Sequence[Mapping[str, Any]],
@@ -151,10 +143,9 @@ def keypoint_ap(
     """
     if len(preds) != len(target):
         raise ValueError(f"{len(preds)} predictions for {len(target)} targets: one dict per image is needed")
-    joints = len(sigmas)
-    det = [detection_rows(p, i, joints) for i, p in enumerate(preds)]
-    truth = [truth_rows(t, i, joints) for i, t in enumerate(target)]
-    return summarise(evaluate_coco(concatenate_detections(det, joints), concatenate_truth(truth, joints), sigmas, max_dets))
+    det, _ = stack_detections(preds, len(sigmas))
+    truth, _ = stack_truth(target, len(sigmas))
+    return summarise(evaluate_coco(det, truth, sigmas, max_dets))
 
 
 def evaluate_coco(
@@ -181,85 +172,3 @@ def summarise(*categories: Accumulated) -> dict[str, float]:
         result[prefix + "M"] = mean(values[..., 1])
         result[prefix + "L"] = mean(values[..., 2])
     return result
-
-
-# -- from dicts to rows -----------------------------------------------------------------------------------------------
-
-
-def as_array(value: ArrayLike | Tensor) -> Floats:
-    """Returns a float64 array of anything array-like, from any device."""
-    if isinstance(value, Tensor):
-        value = value.detach().cpu().double().numpy()
-    return np.asarray(value, dtype=np.float64)
-
-
-def _column(entry: Mapping[str, Any], name: str, rows: int, trailing: tuple[int, ...], what: str) -> Floats:
-    if name not in entry:
-        raise ValueError(f"{what} has no {name!r}; it has {', '.join(sorted(entry)) or 'nothing'}")
-    value = as_array(entry[name])
-    if value.size == 0 and rows == 0:
-        return np.zeros((0, *trailing))
-    if value.shape != (rows, *trailing):
-        raise ValueError(f"{what}: {name} has shape {value.shape}, needed is {(rows, *trailing)}")
-    return value
-
-
-def joint_rows(entry: Mapping[str, Any], joints: int, columns: int, what: str) -> Floats:
-    """Reads and checks ``keypoints`` (N, K, at least ``columns``)."""
-    if "keypoints" not in entry:
-        raise ValueError(f"{what} has no 'keypoints'; it has {', '.join(sorted(entry)) or 'nothing'}")
-    value = as_array(entry["keypoints"])
-    if value.size == 0:
-        return np.zeros((0, joints, max(columns, 3)))
-    if value.ndim != 3 or value.shape[1] != joints or value.shape[2] < columns:
-        raise ValueError(f"{what}: keypoints has shape {value.shape}, needed is (N, {joints}, {columns} or more)")
-    return value
-
-
-def detection_rows(entry: Mapping[str, Any], image: int, joints: int, use_boxes: bool = True) -> DetectionRows:
-    """Reads one image's predictions."""
-    what = f"prediction of image {image}"
-    xy = joint_rows(entry, joints, 2, what)[..., :2]
-    count = len(xy)
-    if use_boxes and entry.get("boxes") is not None:
-        boxes = _column(entry, "boxes", count, (4,), what)
-        area = boxes[:, 2] * boxes[:, 3]
-    else:
-        area = joint_extent_area(xy)
-    return DetectionRows(np.full(count, image, np.int64), xy, _column(entry, "scores", count, (), what), area)
-
-
-def truth_rows(entry: Mapping[str, Any], image: int, joints: int) -> TruthRows:
-    """Reads one image's ground truth."""
-    what = f"target of image {image}"
-    points = joint_rows(entry, joints, 3, what)
-    count = len(points)
-    labelled: Bools = points[..., 2] > 0
-    known = entry.get("num_keypoints") is not None
-    number = _column(entry, "num_keypoints", count, (), what) if known else labelled.sum(1).astype(np.float64)
-    crowd: Bools = _column(entry, "iscrowd", count, (), what) > 0
-    return TruthRows(
-        np.full(count, image, np.int64), points[..., :2], labelled, _column(entry, "area", count, (), what),
-        _column(entry, "boxes", count, (4,), what), crowd, crowd | (number == 0),
-    )  # fmt: skip
-
-
-def concatenate_detections(parts: Sequence[DetectionRows], joints: int) -> DetectionRows:
-    """Joins rows; without any part the result has no rows."""
-    empty = DetectionRows(np.zeros(0, np.int64), np.zeros((0, joints, 2)), np.zeros(0), np.zeros(0))
-    all_parts = [empty, *parts]
-    return DetectionRows(
-        *(np.concatenate([getattr(p, f) for p in all_parts]) for f in ("image", "xy", "score", "area"))
-    )
-
-
-def concatenate_truth(parts: Sequence[TruthRows], joints: int) -> TruthRows:
-    """Joins rows; without any part the result has no rows."""
-    none = np.zeros(0, dtype=bool)
-    empty = TruthRows(
-        np.zeros(0, np.int64), np.zeros((0, joints, 2)), np.zeros((0, joints), bool), np.zeros(0), np.zeros((0, 4)),
-        none, none,
-    )  # fmt: skip
-    all_parts = [empty, *parts]
-    fields = ("image", "xy", "labelled", "area", "boxes", "crowd", "ignore")
-    return TruthRows(*(np.concatenate([getattr(p, f) for p in all_parts]) for f in fields))

@@ -16,7 +16,7 @@ class RowsMetric(Metric):
 
     The rules that make a distributed run give the numbers of a single one (each was a trap; see the tests):
 
-    - States are lists that grow by a new list, never changed in place: with ``ddp_spawn`` on the CPU processes share them.
+    - States are lists replaced by longer ones, never changed in place: ``ddp_spawn`` on the CPU shares their memory.
     - A process without any sample contributes rows of shape (0, ...): gloo kills a process that contributes nothing.
       The trailing shape is agreed on first, since such a process cannot know it.
     - Rows carry sample ids, so that the samples which a distributed sampler repeats to fill its last round are dropped.
@@ -40,7 +40,7 @@ class RowsMetric(Metric):
     def append(self, **rows: Tensor) -> None:
         """Adds (N, ...) rows to the named states. They are copied: later changes of the argument do not matter."""
         for name, value in rows.items():
-            copy = value.detach().to(device=self.device, dtype=self._dtype(name), copy=True)
+            copy = value.detach().to(device=self.device, dtype=self._row_dtype(name), copy=True)
             setattr(self, name, [*_pieces(getattr(self, name)), copy])
 
     def rows(self, name: str, *trailing: int) -> Tensor:
@@ -48,7 +48,7 @@ class RowsMetric(Metric):
         pieces = _pieces(getattr(self, name))
         if not pieces:
             return torch.zeros(0, *trailing, dtype=self._row_dtypes[name])
-        return torch.cat(pieces).cpu().to(self._row_dtypes[name])
+        return torch.cat(list(pieces)).cpu().to(self._row_dtypes[name])
 
     def names(self) -> list[str]:
         """Returns the names of the numbers, the same on every process."""
@@ -75,8 +75,9 @@ class RowsMetric(Metric):
             except Exception as error:  # the others wait for the broadcast: tell them before raising
                 failure = error
         if distributed:
-            group = self.process_group or torch.distributed.group.WORLD
-            torch.distributed.broadcast(result, src=torch.distributed.get_global_rank(group, 0), group=group)
+            group = self.process_group
+            source = 0 if group is None else torch.distributed.get_global_rank(group, 0)
+            torch.distributed.broadcast(result, src=source, group=group)
         if failure is not None:
             raise failure
         if torch.isnan(result[0]):
@@ -101,7 +102,7 @@ class RowsMetric(Metric):
     def _float(self) -> torch.dtype:
         return torch.float32 if self.device.type == "mps" else torch.float64
 
-    def _dtype(self, name: str) -> torch.dtype:
+    def _row_dtype(self, name: str) -> torch.dtype:
         dtype = self._row_dtypes[name]
         return self._float() if dtype == torch.float64 else dtype
 
@@ -118,7 +119,7 @@ class RowsMetric(Metric):
         known = torch.stack(list(gather(shapes, group=process_group or self.process_group))).amax(0).tolist()
         for (name, _), (ndim, *sizes) in zip(self._row_dtypes.items(), known, strict=True):
             if not _pieces(getattr(self, name)):
-                empty = torch.zeros(0, *sizes[: max(ndim, 0)], dtype=self._dtype(name), device=self.device)
+                empty = torch.zeros(0, *sizes[: max(ndim, 0)], dtype=self._row_dtype(name), device=self.device)
                 setattr(self, name, [empty])
         super()._sync_dist(gather, process_group=process_group)
 

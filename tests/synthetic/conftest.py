@@ -6,7 +6,9 @@ from posekit.data.synthetic import SyntheticPeople
 @pytest.fixture(scope="session")
 def hard_crops():
     """A small, hard data module with its train and val data sets drawn once."""
-    module = SyntheticPeople(train_size=48, val_size=24, test_size=8, difficulty="hard", num_render_workers=1, batch_size=8)
+    module = SyntheticPeople(
+        train_size=48, val_size=24, test_size=8, difficulty="hard", num_render_workers=1, batch_size=8
+    )
     module.setup("fit")
     return module
 
@@ -15,5 +17,13 @@ def hard_crops():
 def clean_crops():
     """Whole people without anything in front, augmented fully."""
     return SyntheticPeople(
-        train_size=40, val_size=16, occluders=0, people=0, truncation=0, augmentation=1.0, num_render_workers=1, noise=0, blur=0
+        train_size=40,
+        val_size=16,
+        occluders=0,
+        people=0,
+        truncation=0,
+        augmentation=1.0,
+        num_render_workers=1,
+        noise=0,
+        blur=0,
     )

@@ -16,7 +16,9 @@ def test_rotations_agree_with_roma_in_torch_and_numpy():
     torch.testing.assert_close(matrices, roma.rotvec_to_rotmat(vectors))
     torch.testing.assert_close(matrix_to_axis_angle(matrices), roma.rotmat_to_rotvec(matrices))
     np.testing.assert_allclose(axis_angle_to_matrix(vectors.numpy()), matrices.numpy(), atol=1e-14)
-    np.testing.assert_allclose(matrix_to_axis_angle(matrices.numpy()), matrix_to_axis_angle(matrices).numpy(), atol=1e-12)
+    np.testing.assert_allclose(
+        matrix_to_axis_angle(matrices.numpy()), matrix_to_axis_angle(matrices).numpy(), atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("angle", [0.0, 1e-8, 1e-4, 1e-3, 1.0, 3.1, np.pi - 1e-5])
@@ -31,7 +33,9 @@ def test_rotations_round_trip_with_finite_gradients(angle, dtype):
 
 
 def test_half_turns_about_every_axis():
-    axes = torch.nn.functional.normalize(torch.tensor([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [1, 2, 3.0]]), dim=-1)
+    axes = torch.nn.functional.normalize(
+        torch.tensor([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [1, 2, 3.0]]), dim=-1
+    )
     matrices = axis_angle_to_matrix((axes * np.pi).double())
     torch.testing.assert_close(axis_angle_to_matrix(matrix_to_axis_angle(matrices)), matrices, atol=1e-6, rtol=0)
 

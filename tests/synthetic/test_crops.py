@@ -103,7 +103,10 @@ def test_mask_holds_the_seen_joints_and_gives_area_and_box(clean_crops):
             if state == 2:
                 total += 1
                 # A point of the outline (ear, thin wrist) may round to the neighbouring pixel.
-                window = crop.mask[max(round(float(py)) - 1, 0) : round(float(py)) + 2, max(round(float(px)) - 1, 0) : round(float(px)) + 2]
+                window = crop.mask[
+                    max(round(float(py)) - 1, 0) : round(float(py)) + 2,
+                    max(round(float(px)) - 1, 0) : round(float(px)) + 2,
+                ]
                 inside += bool(window.any())
     assert total > 400
     assert inside / total > 0.995

@@ -59,7 +59,9 @@ def test_shared_edges_leave_no_gap():
     grid = np.stack(np.meshgrid(np.linspace(-3, 66, 14), np.linspace(-3, 66, 14)), -1).reshape(-1, 2)
     grid += np.random.default_rng(0).uniform(-1.5, 1.5, grid.shape)
     cells = np.array([r * 14 + c for r in range(13) for c in range(13)])
-    faces = np.concatenate([np.stack([cells, cells + 14, cells + 1], 1), np.stack([cells + 1, cells + 14, cells + 15], 1)])
+    faces = np.concatenate(
+        [np.stack([cells, cells + 14, cells + 1], 1), np.stack([cells + 1, cells + 14, cells + 15], 1)]
+    )
     seen = rasterize(grid, np.ones(len(grid)), faces, (60, 60))
     assert len(seen.pixel) == 3600
 

@@ -21,7 +21,9 @@ def test_batch_has_the_contract_s_fields(scenes):
     assert batch["mask"].shape == (6, 160, 160)
     assert batch["mask"].dtype == torch.bool
     assert batch["affine"].shape == (6, 2, 3)
-    for keypoints, visible, boxes, area in zip(batch["keypoints"], batch["visible"], batch["boxes"], batch["area"], strict=True):
+    for keypoints, visible, boxes, area in zip(
+        batch["keypoints"], batch["visible"], batch["boxes"], batch["area"], strict=True
+    ):
         n = len(keypoints)
         assert keypoints.shape == (n, 17, 2)
         assert visible.shape == (n, 17)

@@ -1,7 +1,7 @@
-"""One similarity (flip, turn, scale, shift) for a layer's pixels and, exactly, for all its labels in two and three dimensions.
+"""One similarity (flip, turn, scale, shift) for a layer's pixels and, exactly, for all its labels in 2D and 3D.
 
-Turning a picture in its plane is turning the world about the optical axis; mirroring it is mirroring the world; scale and
-shift belong to the intrinsics. So ``camera @ joints3d`` still gives the keypoints after any augmentation.
+Turning a picture in its plane is turning the world about the optical axis; mirroring it is mirroring the world; scale
+and shift belong to the intrinsics. So ``camera @ joints3d`` still gives the keypoints after any augmentation.
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ def sample_similarity(rng: np.random.Generator, size: tuple[int, int], strength:
     if not full or strength <= 0:
         return Similarity(False, 0.0, 1.0, np.zeros(2, np.float32), size[0])
     flip = bool(rng.random() < 0.5)
-    angle = float(np.clip(rng.normal(0, 0.35 * strength), -0.7 * strength, 0.7 * strength)) if rng.random() < 0.6 else 0.0
+    angle = (
+        float(np.clip(rng.normal(0, 0.35 * strength), -0.7 * strength, 0.7 * strength)) if rng.random() < 0.6 else 0.0
+    )
     scale = float(np.exp(np.clip(rng.normal(0, 0.16 * strength), -0.35, 0.3)))
     center = (np.array(size) - 1) / 2
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])

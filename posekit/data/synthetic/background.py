@@ -20,7 +20,9 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 _MOST_PHOTOS = 1000  # per split; at 288 px they take 250 MB
 
 
-def fractal_noise(rng: np.random.Generator, size: int, octaves: int = 5, roughness: float = 0.55, start: int = 3) -> Float:
+def fractal_noise(
+    rng: np.random.Generator, size: int, octaves: int = 5, roughness: float = 0.55, start: int = 3
+) -> Float:
     """Returns smooth noise (size, size) of mean about 0 and range about -1..1, a sum of ever finer grids."""
     total = np.zeros((size, size), dtype=np.float32)
     amplitude = 1.0
@@ -49,7 +51,9 @@ def _textured(rng: np.random.Generator, image: Float, rows: slice, strength: flo
     image[rows] *= 1 + strength * noise[rows, :, None]
 
 
-def _rectangle(image: Float, corner: tuple[float, float], size: tuple[float, float], color: Color, thickness: int = -1) -> None:
+def _rectangle(
+    image: Float, corner: tuple[float, float], size: tuple[float, float], color: Color, thickness: int = -1
+) -> None:
     x, y, w, h = (round(v) for v in (*corner, *size))
     cv2.rectangle(image, (x, y), (x + w, y + h), color, thickness, cv2.LINE_AA if thickness > 0 else cv2.LINE_8)
 
@@ -132,8 +136,18 @@ def _outdoors(rng: np.random.Generator, size: int, clutter: float) -> Float:
         _building(rng, image, horizon)
     for _ in range(rng.poisson(3 * clutter)):
         _tree(rng, image, horizon)
-    grounds = ((70, 105, 45), (95, 120, 60), (120, 118, 115), (90, 90, 92), (190, 170, 130), (235, 238, 242), (110, 85, 60))
-    ground = np.clip(np.array(grounds[int(rng.integers(7))]) * np.exp(rng.normal(0, 0.12)) + rng.normal(0, 5, 3), 0, 255)
+    grounds = (
+        (70, 105, 45),
+        (95, 120, 60),
+        (120, 118, 115),
+        (90, 90, 92),
+        (190, 170, 130),
+        (235, 238, 242),
+        (110, 85, 60),
+    )
+    ground = np.clip(
+        np.array(grounds[int(rng.integers(7))]) * np.exp(rng.normal(0, 0.12)) + rng.normal(0, 5, 3), 0, 255
+    )
     image[horizon:] = _vertical_gradient(size, tuple(ground * 0.9), tuple(ground * 1.08))[horizon:]
     _textured(rng, image, slice(horizon, None), 0.11, 16)
     if chance(rng, 0.4):  # a path, a kerb or the lines of a pitch
@@ -165,7 +179,17 @@ def _tree(rng: np.random.Generator, image: Float, horizon: int) -> None:
     for shade in np.linspace(0.55, 1.25, 26):
         center = rng.normal(0, 0.42, 2) * reach + (x, foot - reach * 2)
         axes = (int(reach * rng.uniform(0.12, 0.4)) + 1, int(reach * rng.uniform(0.1, 0.3)) + 1)
-        cv2.ellipse(image, (int(center[0]), int(center[1])), axes, rng.uniform(0, 180), 0, 360, tuple(green * shade), -1, cv2.LINE_AA)
+        cv2.ellipse(
+            image,
+            (int(center[0]), int(center[1])),
+            axes,
+            rng.uniform(0, 180),
+            0,
+            360,
+            tuple(green * shade),
+            -1,
+            cv2.LINE_AA,
+        )
 
 
 def _clutter(rng: np.random.Generator, size: int, clutter: float) -> Float:
@@ -185,7 +209,9 @@ def _clutter(rng: np.random.Generator, size: int, clutter: float) -> Float:
 def _foliage(rng: np.random.Generator, size: int, clutter: float) -> Float:
     """Leaves, rock, carpet or gravel: one texture with depth in it."""
     del clutter
-    tint = np.array(((60, 95, 40), (120, 110, 95), (150, 60, 50), (70, 80, 110))[int(rng.integers(4))], dtype=np.float32)
+    tint = np.array(
+        ((60, 95, 40), (120, 110, 95), (150, 60, 50), (70, 80, 110))[int(rng.integers(4))], dtype=np.float32
+    )
     noise = fractal_noise(rng, size, 6, rng.uniform(0.6, 0.95), int(rng.integers(3, 9)))
     image: Float = tint * np.exp(np.float32(0.45) * noise)[..., None] * np.float32(rng.uniform(0.6, 1.4))
     return image
@@ -207,7 +233,7 @@ def procedural_background(rng: np.random.Generator, size: int, clutter: float) -
     light = fractal_noise(rng, size, 2, 0.5, 2)
     image *= 1 + 0.18 * light[..., None]
     if chance(rng, 0.5):
-        image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.5, 2.5)))
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.5, 2.5))), dtype=np.float32)
     image += rng.normal(0, rng.uniform(0, 4), image.shape[:2]).astype(np.float32)[..., None]
     result: Bytes = np.clip(image, 0, 255).astype(np.uint8)
     return result
@@ -224,7 +250,9 @@ def find_photos(folder: str | Path) -> list[Path]:
         raise UserError(f"SyntheticPeople: backgrounds folder {str(folder)!r} does not exist")
     photos = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
     if not photos:
-        raise UserError(f"SyntheticPeople: backgrounds folder {str(folder)!r} holds no image ({', '.join(IMAGE_SUFFIXES)})")
+        raise UserError(
+            f"SyntheticPeople: backgrounds folder {str(folder)!r} holds no image ({', '.join(IMAGE_SUFFIXES)})"
+        )
     return photos
 
 

@@ -18,7 +18,9 @@ def _rate(work: Callable[[int], object], count: int) -> float:
     return count / (time.process_time() - start)
 
 
-def bench_synthetic(difficulty: str = "hard", image_size: tuple[int, int] = (96, 128), count: int = 200) -> dict[str, float]:
+def bench_synthetic(
+    difficulty: str = "hard", image_size: tuple[int, int] = (96, 128), count: int = 200
+) -> dict[str, float]:
     """Measures the generator on one core.
 
     Args:

@@ -87,7 +87,12 @@ class LayerStore:
     """
 
     def __init__(
-        self, settings: LayerSettings, count: int, cached: bool = True, workers: int | None = None, folder: Path | None = None
+        self,
+        settings: LayerSettings,
+        count: int,
+        cached: bool = True,
+        workers: int | None = None,
+        folder: Path | None = None,
     ) -> None:
         self.settings = settings
         self.count = count

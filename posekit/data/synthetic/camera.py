@@ -59,7 +59,7 @@ def sample_view(rng: np.random.Generator, options: Difficulty) -> View:
         if chance(rng, options.closeups):
             side, keep = 3, rng.uniform(0.16, 0.45)
             distance = rng.uniform(0.7, 1.8)
-    return View(orientation, distance, rng.uniform(-0.2, 0.2, 2).astype(np.float32), cut, side, keep)
+    return View(orientation.astype(np.float32), distance, rng.uniform(-0.2, 0.2, 2).astype(np.float32), cut, side, keep)
 
 
 def place(vertices: Float, pelvis: Float, view: View) -> tuple[Float, Float]:
@@ -117,7 +117,7 @@ def frame(
         for keep in np.arange(view.keep, 1.2, 0.08):
             extent = (high[axis] - low[axis]) * keep
             limits[view.side] = high[axis] - extent if view.side < 2 else low[axis] + extent
-            kept = (unit >= limits[:2]).all(1) & (unit <= limits[2:]).all(1)
+            kept: NDArray[np.bool_] = np.asarray(((unit >= limits[:2]) & (unit <= limits[2:])).all(1))
             if kept[core].mean() >= _LEAST_SHARE:
                 break
         inside = unit[kept]

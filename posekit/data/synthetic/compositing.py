@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -34,6 +35,15 @@ class Stock:
     objects: Bytes
 
 
+def _bytes(image: Any) -> Bytes:
+    """Names the type that OpenCV's stubs leave open; copies nothing."""
+    return np.asarray(image, dtype=np.uint8)
+
+
+def _floats(image: Any) -> Float:
+    return np.asarray(image, dtype=np.float32)
+
+
 def take_background(rng: np.random.Generator, stock: Stock, size: tuple[int, int]) -> Float:
     """Cuts a window of random place and scale out of a random background, (H, W, 3) float32 in 0..255."""
     side = stock.backgrounds.shape[1]
@@ -46,7 +56,9 @@ def take_background(rng: np.random.Generator, stock: Stock, size: tuple[int, int
         matrix = np.array([[-step, 0, x + step * (width - 1)], [0, step, y]])
     else:
         matrix = np.array([[step, 0, x], [0, step, y]])
-    cut = cv2.warpAffine(source, matrix, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REFLECT_101)
+    cut = cv2.warpAffine(
+        source, matrix, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REFLECT_101
+    )
     gain = np.exp(rng.normal(0, 0.2)) * np.exp(rng.normal(0, 0.06, 3))
     return cut.astype(np.float32) * gain.astype(np.float32)
 
@@ -67,11 +79,10 @@ def warp_layer(rgba: Bytes, origin: tuple[int, int], matrix: Affine, size: tuple
         factor = 2 if shrunk > 0.3 else 4
         small = (max(1, rgba.shape[1] // factor), max(1, rgba.shape[0] // factor))
         ratio = np.array([rgba.shape[1] / small[0], rgba.shape[0] / small[1]])
-        rgba = cv2.resize(rgba, small, interpolation=cv2.INTER_AREA)
+        rgba = _bytes(cv2.resize(rgba, small, interpolation=cv2.INTER_AREA))
         moved[:, 2] += moved[:, :2] @ (0.5 * ratio - 0.5)
         moved[:, :2] *= ratio
-    result: Bytes = cv2.warpAffine(rgba, moved, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-    return result
+    return _bytes(cv2.warpAffine(rgba, moved, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT))
 
 
 def blend(canvas: Float, rgba: Bytes, gain: float | Float = 1.0) -> None:
@@ -104,8 +115,7 @@ def object_layer(rng: np.random.Generator, stock: Stock, size: tuple[int, int], 
     if chance(rng, 0.5):
         linear[:, 0] *= -1
     matrix = np.concatenate([linear, (center - linear @ np.full(2, (side - 1) / 2))[:, None]], 1)
-    result: Bytes = cv2.warpAffine(rgba, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-    return result
+    return _bytes(cv2.warpAffine(rgba, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT))
 
 
 def inside_edges(edges: Float, matrix: Affine, size: tuple[int, int], slack: float = 0.0) -> NDArray[np.bool_]:
@@ -138,7 +148,7 @@ def wide_object(rng: np.random.Generator, stock: Stock, outside: NDArray[np.bool
     strength = rng.uniform(0.1, 0.8)
     texture = (texture - mean) * strength + mean * rng.uniform(0.5, 1.2)
     mask = outside.astype(np.uint8) * 255
-    edge = cv2.dilate(mask, np.ones((3, 3), np.uint8)) & ~mask
+    edge = _bytes(cv2.dilate(mask, np.ones((3, 3), np.uint8))) & ~mask
     rgb = np.clip(texture, 0, 255).astype(np.uint8)
     if chance(rng, 0.6):
         rgb[cv2.erode(mask, np.ones((5, 5), np.uint8)) != mask] = np.clip(mean * rng.uniform(0.4, 1.6), 0, 255)
@@ -187,7 +197,7 @@ def _blur(rng: np.random.Generator, canvas: Float, strength: float) -> Float:
     height, width = canvas.shape[:2]
     scale = height / 128
     if chance(rng, 0.25 * strength):
-        canvas = cv2.GaussianBlur(canvas, (0, 0), float(rng.uniform(0.4, 1.3)) * scale)
+        canvas = _floats(cv2.GaussianBlur(canvas, (0, 0), float(rng.uniform(0.4, 1.3)) * scale))
     elif chance(rng, 0.1 * strength):
         length = int(rng.integers(3, 8) * scale) | 1
         kernel = np.zeros((length, length), dtype=np.float32)
@@ -196,11 +206,12 @@ def _blur(rng: np.random.Generator, canvas: Float, strength: float) -> Float:
         middle = length // 2
         start, end = (tuple(int(v) for v in np.rint(middle + sign * arm)) for sign in (-1, 1))
         cv2.line(kernel, start, end, 1.0, 1)
-        canvas = cv2.filter2D(canvas, -1, kernel / kernel.sum())
+        canvas = _floats(cv2.filter2D(canvas, -1, kernel / kernel.sum()))
     elif chance(rng, 0.15 * strength):
         factor = rng.uniform(0.35, 0.8)
         small = (max(8, int(width * factor)), max(8, int(height * factor)))
-        canvas = cv2.resize(cv2.resize(canvas, small, interpolation=cv2.INTER_AREA), (width, height), interpolation=cv2.INTER_LINEAR)
+        coarse = cv2.resize(canvas, small, interpolation=cv2.INTER_AREA)
+        canvas = _floats(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR))
     return canvas
 
 
@@ -213,8 +224,7 @@ def _recolor(rng: np.random.Generator, canvas: Float, strength: float) -> Float:
     gray = np.array([0.299, 0.587, 0.114])
     matrix = np.diag(balance) @ (saturation * np.eye(3) + (1 - saturation) * np.tile(gray, (3, 1))) * gain * contrast
     offset = np.full(3, 115 * (1 - contrast)) * gain
-    result: Float = cv2.transform(canvas, np.concatenate([matrix, offset[:, None]], 1).astype(np.float32))
-    return result
+    return _floats(cv2.transform(canvas, np.concatenate([matrix, offset[:, None]], 1).astype(np.float32)))
 
 
 def photograph(rng: np.random.Generator, canvas: Float, options: Difficulty) -> Bytes:
@@ -236,5 +246,5 @@ def photograph(rng: np.random.Generator, canvas: Float, options: Difficulty) -> 
     if chance(rng, min(0.5 * options.noise, 1.0)):
         _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 95))])
         # The coder is told BGR and given RGB both ways, which only swaps the roles of two channels in its colour model.
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        image = _bytes(cv2.imdecode(data, cv2.IMREAD_COLOR))
     return image

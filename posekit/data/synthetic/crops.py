@@ -58,7 +58,7 @@ class Crop:
 
 
 def mask_box(mask: NDArray[np.bool_]) -> Float:
-    """Returns the (x, y, w, h) box of a mask's pixels, edges half a pixel outside their centres; zeros where it is empty."""
+    """Returns the (x, y, w, h) box of a mask's pixels, edges half a pixel outside their centres; zeros if empty."""
     columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
     if not len(columns):
         return np.zeros(4, dtype=np.float32)
@@ -139,14 +139,18 @@ def _people_around(
         near = chance(rng, 0.3)
         scale = float(rng.uniform(0.85, 1.4) if near else rng.uniform(0.35, 1.0))
         side = rng.choice([-1.0, 1.0])
-        shift = np.array([side * width * (rng.uniform(0.45, 0.85) if near else rng.uniform(0.1, 0.6)), rng.normal(0, 0.08) * size[1]])
+        shift = np.array(
+            [side * width * (rng.uniform(0.45, 0.85) if near else rng.uniform(0.1, 0.6)), rng.normal(0, 0.08) * size[1]]
+        )
         center = (np.array(size) - 1) / 2
         similarity = Similarity(chance(rng, 0.5), 0.0, scale, (center * (1 - scale) + shift).astype(np.float32), width)
         (front if near else behind).append(warp_layer(layer.rgba, layer.origin, similarity.matrix, size))
     return behind, front
 
 
-def _objects(rng: np.random.Generator, stock: Stock, person: Bytes, options: Difficulty, size: tuple[int, int]) -> list[Bytes]:
+def _objects(
+    rng: np.random.Generator, stock: Stock, person: Bytes, options: Difficulty, size: tuple[int, int]
+) -> list[Bytes]:
     """Draws objects around random pixels of the person."""
     count = min(int(rng.poisson(options.occluders)), 3)
     if not count:
@@ -156,5 +160,5 @@ def _objects(rng: np.random.Generator, stock: Stock, person: Bytes, options: Dif
     for _ in range(count if len(rows) else 0):
         pick = int(rng.integers(len(rows)))
         center = np.array([columns[pick], rows[pick]]) + rng.normal(0, 0.08, 2) * size[0]
-        layers.append(object_layer(rng, stock, size, center, size[0] * rng.uniform(0.15, 0.6)))
+        layers.append(object_layer(rng, stock, size, center.astype(np.float32), size[0] * rng.uniform(0.15, 0.6)))
     return layers

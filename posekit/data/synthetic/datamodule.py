@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from posekit.data.batch import ImageTarget
 from posekit.data.collate import collate_scenes
@@ -27,7 +27,8 @@ class SyntheticPeople(PoseDataModule):
     """Rendered people in real poses: a body mesh moved by motion capture, dressed, lit and composited. Needs no files.
 
     Every picture is a function of (seed, split, epoch, index), whatever the workers. People are rendered once, at the
-    start, and composited afresh in every epoch. Train, val and test share no motion sequence, shape, look or background.
+    start, and composited afresh in every epoch. Train, val and test share no motion sequence, shape, look or
+    background.
 
     Args:
         view: ``"crops"`` (a ``CropBatch`` of single people) or ``"scenes"`` (a ``SceneBatch`` of several).
@@ -60,6 +61,8 @@ class SyntheticPeople(PoseDataModule):
         seed: Seed of everything.
         pin_memory: Page-locked batches, for CUDA.
     """
+
+    VIEW_SIZES: ClassVar[dict[str, tuple[int, int]]] = VIEWS
 
     def __init__(
         self,
@@ -135,11 +138,15 @@ class SyntheticPeople(PoseDataModule):
             if value <= 0:
                 raise UserError(f"SyntheticPeople: {name} is {value}, but must be at least 1")
         if min(self.image_size) < 16:
-            raise UserError(f"SyntheticPeople: image_size is {list(self.image_size)}, but both sides must be at least 16")
+            raise UserError(
+                f"SyntheticPeople: image_size is {list(self.image_size)}, but both sides must be at least 16"
+            )
         if self.seed < 0:
             raise UserError(f"SyntheticPeople: seed is {self.seed}, but must be 0 or more")
         if self.scene_people[1] < self.scene_people[0]:
-            raise UserError(f"SyntheticPeople: scene_people is {list(self.scene_people)}, but its first number must not be the larger")
+            raise UserError(
+                f"SyntheticPeople: scene_people is {list(self.scene_people)}, but must be [least, greatest]"
+            )
         if self.backgrounds is not None:
             find_photos(self.backgrounds)
 

@@ -35,7 +35,9 @@ class SyntheticDataset(Dataset[dict[str, Any]]):
         size: (W, H) of the pictures, px.
     """
 
-    def __init__(self, layers: LayerStore, stock: Stock, length: int, options: Difficulty, size: tuple[int, int]) -> None:
+    def __init__(
+        self, layers: LayerStore, stock: Stock, length: int, options: Difficulty, size: tuple[int, int]
+    ) -> None:
         self.layers = layers
         self.stock = stock
         self.length = length
@@ -64,7 +66,9 @@ class SyntheticDataset(Dataset[dict[str, Any]]):
         raise NotImplementedError
 
 
-def _target(index: int, keypoints: NDArray[Any], visible: NDArray[Any], area: NDArray[Any], boxes: NDArray[Any]) -> ImageTarget:
+def _target(
+    index: int, keypoints: NDArray[Any], visible: NDArray[Any], area: NDArray[Any], boxes: NDArray[Any]
+) -> ImageTarget:
     rows = np.concatenate([keypoints.astype(np.float64), visible[..., None]], -1)
     rows[visible == 0] = 0  # COCO's files write zeros for joints without a label
     return ImageTarget(

@@ -1,7 +1,7 @@
 """The dressed figure: the built-in body with the meshes that skin alone cannot show, skirts and long hair.
 
-A garment is a strip of rings around the rest body. Its vertices take shape components from the nearest skin and skinning
-weights by position, so that they follow any shape and pose like the body itself.
+A garment is a strip of rings around the rest body. Its vertices take shape components from the nearest skin and
+skinning weights by position, so that they follow any shape and pose like the body itself.
 """
 
 from __future__ import annotations
@@ -95,19 +95,28 @@ def load_figure(skirt: int = 0, hair: int = 0) -> Figure:
         shapedirs = np.concatenate([shapedirs, body.shapedirs[near].mean(1)])
     triangles = np.concatenate(faces).astype(np.int32)
     return Figure(
-        vertices, shapedirs, np.concatenate(weights).astype(np.float32), triangles, np.concatenate(part), _normal_map(vertices, triangles)
+        vertices,
+        shapedirs,
+        np.concatenate(weights).astype(np.float32),
+        triangles,
+        np.concatenate(part),
+        _normal_map(vertices, triangles),
     )
 
 
 def _normal_map(rest: Float, faces: NDArray[np.int32]) -> csr_matrix:
     """Sums faces at their corners, then averages neighbours on the face, whose mouth and eyes were decimated away."""
     count, corners = len(rest), faces.reshape(-1)
-    sums = csr_matrix((np.ones(len(corners), np.float32), (corners, np.repeat(np.arange(len(faces)), 3))), (count, len(faces)))
-    links = ((sums @ sums.T) > 0).astype(np.float32)
+    sums = csr_matrix(
+        (np.ones(len(corners), np.float32), (corners, np.repeat(np.arange(len(faces)), 3))), (count, len(faces))
+    )
+    links = csr_matrix((sums @ sums.T).sign())
     mean = csr_matrix(links.multiply(1 / links.sum(1)))
     x, y, z = rest.T
     smooth = ((y > 0.57) & (y < 0.72) & (z > 0.06) & (np.abs(x) < 0.07)).astype(np.float32)
-    step = identity(count, format="csr", dtype=np.float32).multiply((1 - smooth)[:, None]) + mean.multiply(smooth[:, None])
+    step = identity(count, format="csr", dtype=np.float32).multiply((1 - smooth)[:, None]) + mean.multiply(
+        smooth[:, None]
+    )
     step = csr_matrix(step)
     result: csr_matrix = csr_matrix(step @ step @ step @ sums).astype(np.float32)
     return result
@@ -143,7 +152,9 @@ def _skirt(body: BuiltinBody, hem: float) -> tuple[Float, Float, NDArray[np.int3
         flare = 0.012 + 0.12 * max(0.0, 0.05 - height)
         reach_x = max(reach_x, np.abs(ring[:, 0]).max() * 1.02 + flare)
         reach_z = max(reach_z, (ring[:, 2].max() - ring[:, 2].min()) / 2 * 1.05 + flare)
-        points.append(np.stack([reach_x * np.sin(angle), np.full(columns, height), middle + reach_z * np.cos(angle)], 1))
+        points.append(
+            np.stack([reach_x * np.sin(angle), np.full(columns, height), middle + reach_z * np.cos(angle)], 1)
+        )
     vertices = np.concatenate(points)
     legs = _ramp(vertices[:, 1], 0.05, -0.25)
     left = _ramp(vertices[:, 0], -0.14, 0.14)

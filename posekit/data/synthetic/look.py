@@ -12,15 +12,38 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from posekit.data.synthetic.figure import SKIRT_HEMS
 from posekit.data.synthetic.streams import chance
 
 Float = NDArray[np.float32]
 
 # sRGB, from fair to dark.
-_SKIN = np.array([[250, 220, 195], [238, 195, 160], [222, 170, 128], [190, 132, 92], [140, 90, 58], [95, 60, 40], [62, 40, 30]])
-_HAIR = np.array([[18, 15, 14], [38, 26, 20], [66, 43, 28], [105, 70, 40], [170, 128, 75], [215, 185, 130], [140, 62, 30], [165, 160, 158]])
+_SKIN = np.array(
+    [[250, 220, 195], [238, 195, 160], [222, 170, 128], [190, 132, 92], [140, 90, 58], [95, 60, 40], [62, 40, 30]]
+)
+_HAIR = np.array(
+    [
+        [18, 15, 14],
+        [38, 26, 20],
+        [66, 43, 28],
+        [105, 70, 40],
+        [170, 128, 75],
+        [215, 185, 130],
+        [140, 62, 30],
+        [165, 160, 158],
+    ]
+)
 _CLOTH_NEUTRALS = np.array(
-    [[20, 20, 22], [45, 45, 50], [95, 95, 100], [160, 160, 160], [235, 235, 235], [215, 200, 175], [28, 34, 60], [70, 55, 42]]
+    [
+        [20, 20, 22],
+        [45, 45, 50],
+        [95, 95, 100],
+        [160, 160, 160],
+        [235, 235, 235],
+        [215, 200, 175],
+        [28, 34, 60],
+        [70, 55, 42],
+    ]
 )
 _DENIM = np.array([[38, 48, 75], [60, 80, 115], [95, 120, 155], [25, 28, 38], [140, 160, 185]])
 
@@ -99,7 +122,9 @@ def _cloth_color(rng: np.random.Generator, neutral: float = 0.4) -> Float:
 
 
 def _garment(rng: np.random.Generator, color: Float, patterned: float, loose: tuple[float, float]) -> Garment:
-    second = _cloth_color(rng, 0.5) if chance(rng, 0.7) else np.clip(color * rng.choice([0.6, 1.5]), 0, 1).astype(np.float32)
+    second = (
+        _cloth_color(rng, 0.5) if chance(rng, 0.7) else np.clip(color * rng.choice([0.6, 1.5]), 0, 1).astype(np.float32)
+    )
     tile = int(rng.integers(36)) if chance(rng, patterned) else -1
     return Garment(
         np.stack([color, second]),
@@ -157,7 +182,8 @@ def _sample_clothes(rng: np.random.Generator, look: Look) -> None:
     else:
         look.skirt = int(rng.choice([1, 2, 3], p=[0.3, 0.5, 0.2]))
         look.dress = chance(rng, 0.5)
-        look.leg_end = rng.choice([-0.12, -0.83], p=[0.7, 0.3])
+        # Thighs wear the skirt's colour, so that a knee that pokes through it does not show; or leggings below.
+        look.leg_end = float(SKIRT_HEMS[look.skirt] or 0) + 0.03 if chance(rng, 0.75) else -0.83
         look.hem = max(look.hem, 0.0)
     if look.dress:
         look.bottom, look.hem = look.top, 0.06

@@ -25,7 +25,9 @@ STORED_JOINTS = tuple(range(22))  # the hands (22, 23) do not move against the w
 def encode_deltas(values: NDArray[np.int16]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Codes values (T, D) as the low and high bytes of their differences along time; 16-bit overflow wraps round."""
     differences = np.diff(values, axis=0, prepend=np.zeros_like(values[:1]))
-    words = ((differences.astype(np.int32) << 1) ^ (differences.astype(np.int32) >> 15)).astype(np.uint16)  # small -> small bytes
+    words = ((differences.astype(np.int32) << 1) ^ (differences.astype(np.int32) >> 15)).astype(
+        np.uint16
+    )  # small -> small bytes
     words = np.ascontiguousarray(words.T)
     return (words & 255).astype(np.uint8), (words >> 8).astype(np.uint8)
 

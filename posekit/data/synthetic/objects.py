@@ -43,7 +43,7 @@ def _outline(rng: np.random.Generator, kind: int) -> Bytes:
     elif kind == 5:  # bag, cushion, animal: a few joined ellipses
         for _ in range(int(rng.integers(2, 6))):
             center = (rng.normal(0, 0.3, 2) * reach + middle).astype(int)
-            axes = tuple(int(v) for v in reach * rng.uniform(0.25, 0.65, 2))
+            axes = (int(reach * rng.uniform(0.25, 0.65)), int(reach * rng.uniform(0.25, 0.65)))
             cv2.ellipse(mask, (int(center[0]), int(center[1])), axes, rng.uniform(0, 180), 0, 360, 255, -1, cv2.LINE_AA)
     else:  # any polygon
         corners = cv2.convexHull((rng.normal(0, 0.45, (8, 2)) * reach + middle).astype(np.int32))

@@ -52,8 +52,8 @@ class Difficulty:
 PRESETS = {
     # Mostly whole people under mild disturbance: what a small net learns in a few minutes.
     "easy": Difficulty(
-        truncation=0.04, closeups=0.0, occluders=0.15, people=0.1, pose_variety=0.25, frontal=0.85, clutter=0.6,
-        noise=0.35, blur=0.3, color=0.5, augmentation=0.35,
+        truncation=0.03, closeups=0.0, occluders=0.1, people=0.08, pose_variety=0.2, frontal=0.9, clutter=0.5,
+        noise=0.3, blur=0.2, color=0.4, augmentation=0.25,
     ),
     # COCO's framing: half of the people without legs, close-ups, crowds, objects in front.
     "hard": Difficulty(

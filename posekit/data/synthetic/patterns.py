@@ -34,7 +34,7 @@ def cloth_tiles() -> Float:
         tiles.append(((u + v) * waves) % 1 < width)
     for waves in (2, 4, 8):
         tiles.append(((u * waves) % 1 < 0.5) ^ ((v * waves) % 1 < 0.5))  # checks
-        tiles.append((((u * waves) % 1 < 0.3) * 0.5 + ((v * waves) % 1 < 0.3) * 0.5))  # tartan
+        tiles.append(((u * waves) % 1 < 0.3) * 0.5 + ((v * waves) % 1 < 0.3) * 0.5)  # tartan
         tiles.append(np.hypot((u * waves) % 1 - 0.5, (v * waves) % 1 - 0.5) < 0.28)  # dots
     for sigma in (1.2, 2.0, 3.5, 6.0):
         noise = smooth_noise(rng, (sigma, sigma))
@@ -42,7 +42,9 @@ def cloth_tiles() -> Float:
         tiles.append(np.clip(0.5 + 0.35 * noise, 0, 1))
         other = smooth_noise(rng, (sigma, sigma))
         tiles.append((noise > 0.2) * 0.5 + (other > 0.3) * 0.5)  # camouflage
-    blurred = [cv2.GaussianBlur(np.asarray(t, dtype=np.float32), (3, 3), 0.6, borderType=cv2.BORDER_REFLECT) for t in tiles]
+    blurred = [
+        cv2.GaussianBlur(np.asarray(t, dtype=np.float32), (3, 3), 0.6, borderType=cv2.BORDER_REFLECT) for t in tiles
+    ]
     return np.ascontiguousarray(np.stack(blurred).astype(np.float32))
 
 

@@ -86,7 +86,9 @@ def sample_person(rng: np.random.Generator, sampler: FrameSampler, options: Diff
     return Person(rotations, betas, sample_look(rng), sample_light(rng))
 
 
-def draw_layer(rng: np.random.Generator, sampler: FrameSampler, options: Difficulty, size: tuple[int, int], skeleton: str) -> Layer:
+def draw_layer(
+    rng: np.random.Generator, sampler: FrameSampler, options: Difficulty, size: tuple[int, int], skeleton: str
+) -> Layer:
     """Draws a random person and renders it from a random view.
 
     Args:
@@ -131,9 +133,15 @@ def render(rng: np.random.Generator, person: Person, view: View, size: tuple[int
     labels["visible"] = np.where(hidden_by_self(seen, figure, labels["keypoints"], joints3d, skeleton), 1, 2)
     labels["pose"], labels["betas"] = matrix_to_axis_angle(rotations), person.betas
     labels["translation"], labels["pelvis"] = shift, rest_joints[0] + shift
-    labels["focal"], labels["center"], labels["border"], labels["cut"] = framing.focal, framing.center, framing.border, framing.cut
+    labels["focal"], labels["center"], labels["border"], labels["cut"] = (
+        framing.focal,
+        framing.center,
+        framing.border,
+        framing.cut,
+    )
     rgba, origin = _paint(figure, seen, vertices, normals, person, framing, size)
-    return Layer(rgba, origin, labels[()])
+    record: np.void = labels[()]  # type: ignore[assignment]  # numpy's stubs know no scalar of a record array
+    return Layer(rgba, origin, record)
 
 
 @lru_cache(maxsize=4)
@@ -142,7 +150,13 @@ def _regressor(skeleton: str) -> Float:
 
 
 def _paint(
-    figure: Figure, seen: Visible, vertices: Float, normals: Float, person: Person, framing: Framing, size: tuple[int, int]
+    figure: Figure,
+    seen: Visible,
+    vertices: Float,
+    normals: Float,
+    person: Person,
+    framing: Framing,
+    size: tuple[int, int],
 ) -> tuple[NDArray[np.uint8], tuple[int, int]]:
     """Shades, scatters, and averages the supersampled pixels; returns the covered rectangle and its origin."""
     if not len(seen.pixel):
@@ -151,7 +165,8 @@ def _paint(
     y, x = np.divmod(seen.pixel, width)
     z = 1 / seen.inverse_depth[seen.pixel]
     plane = np.stack([x, y]).astype(np.float32)
-    plane = ((plane + np.float32(0.5)) / factor - np.float32(0.5) - framing.center[:, None]) * (z / np.float32(framing.focal))
+    plane = (plane + np.float32(0.5)) / np.float32(factor) - np.float32(0.5)
+    plane = ((plane - framing.center[:, None]) * (z / np.float32(framing.focal))).astype(np.float32)
     colors = shade(figure, seen, vertices, normals, np.concatenate([plane, z[None]]), person.look, person.light)
     image = np.zeros((height * width, 4), dtype=np.uint8)
     pixels = np.empty((len(x), 4), dtype=np.uint8)
@@ -161,7 +176,8 @@ def _paint(
     left, right = int(x.min()) // factor, int(x.max()) // factor + 1
     top, bottom = int(y[0]) // factor, int(y[-1]) // factor + 1
     window = image.reshape(height, width, 4)[top * factor : bottom * factor, left * factor : right * factor]
-    return cv2.resize(window, (right - left, bottom - top), interpolation=cv2.INTER_AREA), (left, top)
+    small = cv2.resize(window, (right - left, bottom - top), interpolation=cv2.INTER_AREA)
+    return np.asarray(small, dtype=np.uint8), (left, top)
 
 
 def thickness(figure: Figure, look: Look) -> Float:
@@ -185,7 +201,7 @@ def thickness(figure: Figure, look: Look) -> Float:
 
 @lru_cache(maxsize=4)
 def _own_parts(skeleton: str) -> tuple[NDArray[np.bool_], Float, Float]:
-    """For each joint: which parts are its own (K, 26), and by how much own and other parts may stand in front, metres."""
+    """For each joint: its own parts (K, 26), and how far own and other parts may stand in front of it, metres."""
     body = load_builtin_body()
     rows = _regressor(skeleton)
     centres = rows @ body.v_template
@@ -209,14 +225,16 @@ def _own_parts(skeleton: str) -> tuple[NDArray[np.bool_], Float, Float]:
     return own, spread, other
 
 
-def hidden_by_self(seen: Visible, figure: Figure, keypoints: Float, joints3d: Float, skeleton: str) -> NDArray[np.bool_]:
+def hidden_by_self(
+    seen: Visible, figure: Figure, keypoints: Float, joints3d: Float, skeleton: str
+) -> NDArray[np.bool_]:
     """Tells which joints the person's own body hides.
 
-    The rule, at the joint's pixel of the depth buffer: a surface of another part of the body hides the joint as soon as it
-    lies in front of it; a surface of the joint's own parts (the limbs that meet there) only where it lies in front by more
-    than the limb's diameter plus 2 cm, that is, where it is the far side's turn (the near hip before the far one).
-    Points of the skin (nose, eyes, ears) are hidden by anything more than 3 cm in front of them. Joints whose pixel the
-    body does not cover, or that lie outside the crop, are not hidden by it.
+    The rule, at the joint's pixel of the depth buffer: a surface of another part of the body hides the joint as soon as
+    it lies in front of it; a surface of the joint's own parts (the limbs that meet there) only where it stands off by
+    more than the limb's diameter plus 2 cm, since up to there it is the joint's own skin (the trunk seen from the side
+    hides the far hip, and the near one not). Points of the skin (nose, eyes, ears) are hidden by what is more than 3 cm
+    in front of them. Joints whose pixel the body does not cover, or that lie outside the crop, are not hidden by it.
 
     Args:
         seen: The depth buffer, supersampled.

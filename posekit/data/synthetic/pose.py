@@ -51,7 +51,9 @@ def sample_pose(rng: np.random.Generator, sampler: FrameSampler, variety: float)
     sigma = np.deg2rad(5.0) * min(variety, 1.0)
     noise = rng.normal(0, 1, (24, 3)).astype(np.float32) * np.float32(sigma)
     if variety > 0:
-        rotations[list(_NOISY_JOINTS)] = rotations[list(_NOISY_JOINTS)] @ axis_angle_to_matrix(noise[list(_NOISY_JOINTS)])
+        rotations[list(_NOISY_JOINTS)] = rotations[list(_NOISY_JOINTS)] @ axis_angle_to_matrix(
+            noise[list(_NOISY_JOINTS)]
+        )
     rotations[15] = rotations[15] @ euler(rng.normal(0, 0.12), rng.normal(0, 0.3), rng.normal(0, 0.08))
     return rotations
 
@@ -120,7 +122,12 @@ def _arm_in_trunk(rotations: Float, arm: tuple[int, ...]) -> bool:
     points = posed[[arm[2], arm[3], arm[3] + 2]]
     for joint, low, high in ((9, -0.15, 0.30), (0, -0.15, 0.25)):
         local = (points - posed[joint]) @ world[joint]
-        inside = (np.abs(local[:, 0]) < 0.15) & (np.abs(local[:, 2] - 0.02) < 0.14) & (local[:, 1] > low) & (local[:, 1] < high)
+        inside = (
+            (np.abs(local[:, 0]) < 0.15)
+            & (np.abs(local[:, 2] - 0.02) < 0.14)
+            & (local[:, 1] > low)
+            & (local[:, 1] < high)
+        )
         if inside.any():
             return True
     # The head as a ball around a point above its joint.

@@ -108,7 +108,14 @@ def _fragments(
         slope, start = -b / a, -c / a
     # A horizontal edge bounds no row from the side: the rows between top and bottom satisfy it already.
     left, right = a > 0, a < 0
-    lines = np.stack([np.where(left, slope, 0), np.where(left, start, -np.inf), np.where(right, slope, 0), np.where(right, start, np.inf)])
+    lines = np.stack(
+        [
+            np.where(left, slope, 0),
+            np.where(left, start, -np.inf),
+            np.where(right, slope, 0),
+            np.where(right, start, np.inf),
+        ]
+    )
     rows = bottom - top + 1
     row_face = np.repeat(np.arange(len(rows), dtype=np.int32), rows)
     row_y = np.arange(len(row_face)) - np.repeat(np.cumsum(rows) - rows - top, rows)

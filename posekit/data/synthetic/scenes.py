@@ -102,7 +102,9 @@ def _placements(rng: np.random.Generator, layers: list[Layer], size: tuple[int, 
         left, bottom = item.origin[0], item.origin[1] + item.rgba.shape[0] - 1
         middle = left + (item.rgba.shape[1] - 1) / 2
         # Heads stay in the picture; the feet of near people may leave it.
-        foot = np.clip(horizon + eye_level * stature, stature, max(height * 1.05, stature)) + rng.normal(0, 0.01) * height
+        foot = (
+            np.clip(horizon + eye_level * stature, stature, max(height * 1.05, stature)) + rng.normal(0, 0.01) * height
+        )
         flip = chance(rng, 0.5)
         frame_width = int(2 * middle + 1)  # mirrors the layer about its own middle
         place = np.array([rng.uniform(0.08, 0.92) * width, foot]) - scale * np.array([middle, bottom])

@@ -113,7 +113,9 @@ def _head(x: Float, y: Float, z: Float, out: NDArray[np.uint8], look: Look) -> N
     np.putmask(out, face & (np.hypot(eye, y - 0.691) < 0.0068), IRIS)
     np.putmask(out, face & (np.abs(eye) < 0.019) & (np.abs(y - 0.7125 + 6 * eye * eye) < 0.0042), BROW)
     # From the forehead past the temples and over the ears to the nape.
-    hairline = np.interp(z, (-0.06, -0.02, 0.03, 0.055, 0.085, 0.12), (0.565, 0.6, 0.685, 0.70, look.hairline - 0.02, look.hairline))
+    hairline = np.interp(
+        z, (-0.06, -0.02, 0.03, 0.055, 0.085, 0.12), (0.565, 0.6, 0.685, 0.70, look.hairline - 0.02, look.hairline)
+    )
     scalp = y > hairline.astype(np.float32)
     ear = (across > 0.079) & (y > 0.645) & (y < 0.712) & (z > -0.005) & (z < 0.06)
     if not look.bald:
@@ -134,7 +136,13 @@ def _head(x: Float, y: Float, z: Float, out: NDArray[np.uint8], look: Look) -> N
 def _palette(look: Look) -> Float:
     dark = np.array([0.04, 0.04, 0.05], dtype=np.float32)
     colors = np.zeros((17, 3), dtype=np.float32)
-    colors[SKIN], colors[LIPS], colors[HAIR], colors[BROW], colors[IRIS] = look.skin, look.lips, look.hair, look.hair * 0.8, look.iris * 0.6
+    colors[SKIN], colors[LIPS], colors[HAIR], colors[BROW], colors[IRIS] = (
+        look.skin,
+        look.lips,
+        look.hair,
+        look.hair * 0.8,
+        look.iris * 0.6,
+    )
     colors[BOTTOM], colors[TOP], colors[SHOE] = look.bottom.colors[0], look.top.colors[0], look.shoes.colors[0]
     colors[SOLE], colors[SOCK], colors[TRIM], colors[INNER] = look.shoes.colors[1], look.sock, look.trim, look.inner
     colors[CAP], colors[GLASS], colors[EYE], colors[TEETH] = look.cap_color, dark, (0.88, 0.87, 0.85), (0.8, 0.77, 0.72)
@@ -197,6 +205,7 @@ def shadow(figure: Figure, vertices: Float, points: Float, light: Light, resolut
         vertices: (V, 3) posed, camera frame.
         points: (3, N) visible surface points, camera frame.
         light: Its direction counts.
+        resolution: Side of the shadow map, px.
     """
     forward = -light.direction
     right = np.cross(np.array([0, 1, 0], dtype=np.float32), forward)
@@ -260,5 +269,7 @@ def shade(
     out = np.empty_like(colors)
     for channel in range(3):
         mixed = up * (light.sky[channel] - light.ground[channel]) + light.ground[channel]
-        out[channel] = colors[channel] * (mixed * ambient + key * light.key[channel]) + shine * (np.float32(0.12) * light.key[channel])
+        out[channel] = colors[channel] * (mixed * ambient + key * light.key[channel]) + shine * (
+            np.float32(0.12) * light.key[channel]
+        )
     return np.clip(out, 0, 1, out=out)

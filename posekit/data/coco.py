@@ -1,0 +1,345 @@
+"""COCOKeypoints: COCO's official files as downloaded, as person crops or as whole images."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from posekit.data.batch import ImageTarget
+from posekit.data.coco_file import CocoPeople, OnFault, read_coco
+from posekit.data.collate import collate_scenes
+from posekit.data.crops import CropDataset, CropTable, FileReader
+from posekit.data.datamodule import PoseDataModule, Split
+from posekit.data.detections import read_detections
+from posekit.data.images import check_image_files
+from posekit.data.scenes import Fit, SceneAugmentation, SceneDataset
+from posekit.data.transforms import PersonAugmentation
+from posekit.errors import UserError, unknown_name
+from posekit.skeletons import get_skeleton
+
+log = logging.getLogger(__name__)
+
+_SIZES = {"crops": (192, 256), "scenes": (512, 512)}
+
+
+class SplitFiles(NamedTuple):
+    """Where a split's data are."""
+
+    annotations: Path
+    images: Path
+    detections: Path | None
+
+
+class COCOKeypoints(PoseDataModule):
+    """COCO keypoints (Lin et al., ECCV 2014), or any data in its format.
+
+    ``root`` holds ``annotations/person_keypoints_{train,val}2017.json``, ``train2017/`` and ``val2017/``; other places
+    can be named, relative to ``root``. Test and prediction use the validation files unless test files are named. A
+    subclass with other files sets ``LAYOUT``, ``HOME`` and the skeleton.
+
+    Args:
+        root: Folder of the data.
+        view: ``"crops"`` (a ``CropBatch`` of single people) or ``"scenes"`` (a ``SceneBatch`` of whole images).
+        image_size: [W, H] in px; 192 x 256 for crops and 512 x 512 for scenes when None.
+        train_annotations: Training annotations; COCO's name when None. So are the next three.
+        train_images: Folder of training images.
+        val_annotations: Validation annotations.
+        val_images: Folder of validation images.
+        test_annotations: Test annotations; those of validation when None.
+        test_images: Folder of test images; that of validation when None.
+        detections: Person boxes in COCO's results format for validation, test and prediction; annotated boxes when
+            None. Crops only.
+        test_detections: Person boxes for named test annotations.
+        detection_threshold: Least score of a box.
+        box_scale: Enlargement of boxes.
+        augment: Random views in training.
+        augmentation: Random views of crops; HRNet's recipe when None.
+        scene_augmentation: Random views of whole images; DEKR's and LOGO-CAP's recipe when None.
+        scene_fit: ``"pad"`` fits whole images into ``image_size``; ``"short_side"`` makes their shorter side as long as
+            its shorter side (evaluation only, ``val_batch_size`` 1).
+        limit: Use only the first so many people of each split (all of them in their images, for scenes). The ground
+            truth of crops is cut to the same people.
+        on_broken_image: ``"error"`` or ``"skip"``: images that are absent or broken are left out, counted and named.
+            Evaluation then decodes all images beforehand, and the ground truth is without the broken ones.
+        on_bad_annotation: ``"error"`` or ``"skip"``: faulty annotations are left out, counted and named.
+        verify_images: Look at the beginning and end of every image file at the start; False looks only whether they
+            are there, for slow network folders.
+        skeleton: Joint set of the annotations.
+        batch_size: Samples per process and step.
+        num_workers: Loader processes.
+        val_batch_size: Samples per evaluation batch; ``batch_size`` when None.
+        seed: Seed of shuffling and augmentation.
+        pin_memory: Page-locked batches, for CUDA.
+    """
+
+    LAYOUT: ClassVar[dict[str, tuple[str, str]]] = {
+        "train": ("annotations/person_keypoints_train2017.json", "train2017"),
+        "val": ("annotations/person_keypoints_val2017.json", "val2017"),
+    }
+    VIEW_SIZES: ClassVar[dict[str, tuple[int, int]]] = _SIZES
+    HOME: ClassVar[str] = "https://cocodataset.org/#download"
+
+    def __init__(
+        self,
+        root: str = "data/coco",
+        view: Literal["crops", "scenes"] = "crops",
+        image_size: tuple[int, int] | None = None,
+        train_annotations: str | None = None,
+        train_images: str | None = None,
+        val_annotations: str | None = None,
+        val_images: str | None = None,
+        test_annotations: str | None = None,
+        test_images: str | None = None,
+        detections: str | None = None,
+        test_detections: str | None = None,
+        detection_threshold: float = 0.0,
+        box_scale: float = 1.25,
+        augment: bool = True,
+        augmentation: PersonAugmentation | None = None,
+        scene_augmentation: SceneAugmentation | None = None,
+        scene_fit: Fit = "pad",
+        limit: int | None = None,
+        on_broken_image: OnFault = "error",
+        on_bad_annotation: OnFault = "error",
+        verify_images: bool = True,
+        skeleton: str = "COCO17",
+        batch_size: int = 32,
+        num_workers: int = 0,
+        val_batch_size: int | None = None,
+        seed: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        super().__init__(skeleton, batch_size, num_workers, val_batch_size, seed, pin_memory)
+        self.root = Path(root).expanduser()
+        self.view = view
+        self.image_size = _image_size(image_size, view)
+        self.box_scale = box_scale
+        self.detection_threshold = detection_threshold
+        self.augmentation = (augmentation or PersonAugmentation()) if augment else None
+        self.scene_augmentation = (scene_augmentation or SceneAugmentation()) if augment else None
+        self.scene_fit: Fit = scene_fit
+        self.limit = limit
+        self.on_broken_image: OnFault = on_broken_image
+        self.on_bad_annotation: OnFault = on_bad_annotation
+        self.verify_images = verify_images
+        val = self._place("val", val_annotations, val_images, detections)
+        own_test = bool(test_annotations or test_images)
+        test = SplitFiles(
+            self.root / test_annotations if test_annotations else val.annotations,
+            self.root / test_images if test_images else val.images,
+            self.root / test_detections if test_detections else None if own_test else val.detections,
+        )
+        train = self._place("train", train_annotations, train_images, None)
+        self.files: dict[str, SplitFiles] = {"train": train, "val": val, "test": test, "predict": val}
+        self._people: dict[Path, CocoPeople] = {}
+        self._kept: dict[str, tuple[NDArray[np.int64], NDArray[np.bool_]]] = {}
+        self._check_options()
+
+    def _place(self, split: str, annotations: str | None, images: str | None, detections: str | None) -> SplitFiles:
+        usual = self.LAYOUT[split]
+        boxes = self.root / detections if detections else None
+        return SplitFiles(self.root / (annotations or usual[0]), self.root / (images or usual[1]), boxes)
+
+    def _check_options(self) -> None:
+        name = type(self).__name__
+        for option in ("on_broken_image", "on_bad_annotation"):
+            if getattr(self, option) not in ("error", "skip"):
+                raise unknown_name(f"{option} of {name}", str(getattr(self, option)), ("error", "skip"))
+        if self.scene_fit not in ("pad", "short_side"):
+            raise unknown_name(f"scene_fit of {name}", self.scene_fit, ("pad", "short_side"))
+        if self.box_scale <= 0:
+            raise UserError(f"{name}: box_scale is {self.box_scale}, but must be positive")
+        if self.limit is not None and self.limit < 1:
+            raise UserError(f"{name}: limit is {self.limit}, but must be at least 1 (or null)")
+        if self.view == "scenes":
+            if self.files["val"].detections or self.files["test"].detections:
+                raise UserError(f"{name}: detections are boxes for crops, view is 'scenes'")
+            if self.scene_fit == "short_side" and self.val_batch_size != 1:
+                raise UserError(f"{name}: scene_fit 'short_side' gives images of different sizes: set val_batch_size 1")
+
+    # -- files --------------------------------------------------------------------------------------------------------
+
+    def prepare_data(self) -> None:
+        """Checks that the data are there.
+
+        Raises:
+            UserError: The root is missing.
+        """
+        if not self.root.is_dir():
+            raise UserError(
+                f"{type(self).__name__}: data root {self.root} does not exist (option data.root); "
+                f"the files come from {self.HOME}"
+            )
+
+    def setup(self, stage: str) -> None:
+        """Builds the data sets that a stage needs; all their files are looked for before the first is read."""
+        self.prepare_data()
+        for split in {"fit": ("train", "val"), "validate": ("val",)}.get(stage, (stage,)):
+            self._check_places(split)
+        super().setup(stage)
+
+    def _check_places(self, split: str) -> None:
+        files = self.files[split]
+        wanted = {
+            "annotation file": files.annotations,
+            "image folder": files.images,
+            "detections file": files.detections,
+        }
+        for what, path in wanted.items():
+            if path is None or (path.is_dir() if path == files.images else path.is_file()):
+                continue
+            source = "" if path == files.detections else f"; the files come from {self.HOME}"
+            raise UserError(f"{type(self).__name__}: {what} {path} of split {split} does not exist{source}")
+
+    def people(self, split: Split) -> CocoPeople:
+        """Returns a split's annotations, read at the first call.
+
+        Raises:
+            UserError: The file is missing or faulty, or nobody in it has keypoints.
+        """
+        path = self.files[split].annotations
+        if path not in self._people:
+            people = read_coco(path, get_skeleton(self.skeleton), self.on_bad_annotation)
+            if not people.labelled.any():
+                counts = f"{len(people.image_ids)} images, {len(people.ids)} annotations"
+                raise UserError(f"{path} has no person with keypoints ({counts})")
+            self._people[path] = people
+        return self._people[path]
+
+    # -- data sets ----------------------------------------------------------------------------------------------------
+
+    def make_dataset(self, split: Split) -> CropDataset | SceneDataset:
+        """Builds a split's data set.
+
+        Raises:
+            UserError: Files are missing or broken.
+        """
+        self.prepare_data()
+        self._check_places(split)
+        people = self.people(split)
+        files = [self.files[split].images / name for name in people.file_names]
+        read = FileReader(files, people.image_sizes)
+        training, skeleton = split == "train", get_skeleton(self.skeleton)
+        if self.view == "scenes":
+            rows = self._scene_rows(people, training)
+            broken = self._broken_images(split, read, rows)
+            self._kept[split] = rows[~broken[rows]], np.ones(len(people.ids), dtype=bool)
+            augmentation = self.scene_augmentation if training else None
+            fit: Fit = "pad" if training else self.scene_fit
+            return SceneDataset(
+                people, self._kept[split][0], read, skeleton, self.image_size, fit, augmentation, self.seed,
+                self.on_broken_image,
+            )  # fmt: skip
+        table, images, targets = self._crop_table(split, people)
+        broken = self._broken_images(split, read, np.unique(table.image_rows))
+        self._kept[split] = images[~broken[images]], targets
+        return CropDataset(
+            table.take(~broken[table.image_rows]), read, skeleton, self.image_size, self.box_scale,
+            self.augmentation if training else None, self.seed, self.on_broken_image,
+        )  # fmt: skip
+
+    def _crop_table(self, split: Split, people: CocoPeople) -> tuple[CropTable, NDArray[np.int64], NDArray[np.bool_]]:
+        """Returns the people to crop, the rows of the images to evaluate, and which annotations are their targets."""
+        everybody = np.ones(len(people.ids), dtype=bool)
+        detections = self.files[split].detections
+        if detections is not None:
+            rows_by_id = {int(i): row for row, i in enumerate(people.image_ids)}
+            found = read_detections(detections, rows_by_id, self.detection_threshold, self.on_bad_annotation)
+            joints = np.zeros((len(found.boxes), *people.keypoints.shape[1:]))
+            table = CropTable(people.image_ids, found.image_rows, found.boxes, found.scores, found.sample_ids, joints)
+        else:
+            # In the images' order: outside training, neighbours then share a picture that is decoded once.
+            rows = np.flatnonzero(people.labelled)
+            rows = rows[np.argsort(people.image_rows[rows], kind="stable")]
+            scores = np.ones(len(rows))
+            table = CropTable(
+                people.image_ids, people.image_rows[rows], people.boxes[rows], scores, people.ids[rows],
+                people.keypoints[rows],
+            )  # fmt: skip
+        if self.limit is None:
+            return table, np.arange(len(people.image_ids)), everybody
+        table = table.take(np.arange(min(self.limit, len(table))))
+        # A limited run predicts these people alone; others must not count as missed.
+        targets = everybody if detections is not None else ~people.labelled | np.isin(people.ids, table.sample_ids)
+        return table, np.unique(table.image_rows), targets
+
+    def _scene_rows(self, people: CocoPeople, training: bool) -> NDArray[np.int64]:
+        """Returns the rows of the images to use: in training those with a person, labelled or not."""
+        persons = np.bincount(people.image_rows, minlength=len(people.image_ids))
+        labelled = np.bincount(people.image_rows[people.labelled], minlength=len(people.image_ids))
+        rows = np.flatnonzero(persons > 0) if training else np.arange(len(people.image_ids))
+        if self.limit is None:
+            return rows
+        rows = rows[labelled[rows] > 0]
+        return rows[: int(np.searchsorted(np.cumsum(labelled[rows]), self.limit)) + 1]
+
+    def _broken_images(self, split: str, read: FileReader, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Returns which of all images (I,) are absent or broken; only ``rows`` are looked at.
+
+        Raises:
+            UserError: There are some and they are not to be skipped, or nothing is left.
+        """
+        files = read.files
+        if self.on_broken_image == "skip" and split != "train":
+            # They must be known before evaluation, so that their people do not count as missed.
+            reasons = {files[row]: reason for row, reason in read.broken(rows.tolist()).items()}
+        elif self.verify_images:
+            reasons = check_image_files(files[row] for row in rows)
+        else:
+            reasons = {files[row]: "does not exist" for row in rows if not files[row].is_file()}
+        broken = np.array([path in reasons for path in files], dtype=bool)
+        if not reasons:
+            return broken
+        shown = "; ".join(f"{path} {reason}" for path, reason in list(reasons.items())[:3])
+        rest = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+        text = f"{len(reasons)} of {len(rows)} images of split {split} are absent or broken: {shown}{rest}"
+        if self.on_broken_image == "error" or broken[rows].all():
+            hint = "" if broken[rows].all() else ". on_broken_image=skip leaves them out."
+            raise UserError(f"{type(self).__name__}: {text}{hint}")
+        log.warning("%s: skipped %s", type(self).__name__, text)
+        return broken
+
+    # -- evaluation ---------------------------------------------------------------------------------------------------
+
+    def ground_truth(self, split: Split) -> list[ImageTarget]:
+        """Returns the annotations of every image that is evaluated, crowds and people without keypoints included."""
+        self.dataset(split)
+        people = self.people(split)
+        images, targets = self._kept[split]
+        order = np.argsort(people.image_rows, kind="stable")
+        starts = np.searchsorted(people.image_rows[order], np.arange(len(people.image_ids) + 1))
+        result = []
+        for image in images.tolist():
+            rows = order[starts[image] : starts[image + 1]]
+            result.append(_image_target(people, image, rows[targets[rows]]))
+        return result
+
+    def collate(self) -> Callable[[list[Any]], Any] | None:
+        """Whole images differ in their number of people."""
+        return collate_scenes if self.view == "scenes" else None
+
+
+def _image_size(image_size: tuple[int, int] | None, view: str) -> tuple[int, int]:
+    if view not in _SIZES:
+        raise unknown_name("view", view, _SIZES)
+    size = image_size or _SIZES[view]
+    if len(size) != 2 or min(size) < 16:
+        raise UserError(f"image_size is {list(size)}, but must be [W, H] of at least 16 px")
+    return int(size[0]), int(size[1])
+
+
+def _image_target(people: CocoPeople, image: int, rows: NDArray[np.int64]) -> ImageTarget:
+    return ImageTarget(
+        image_id=int(people.image_ids[image]),
+        keypoints=torch.from_numpy(people.keypoints[rows]),
+        area=torch.from_numpy(people.area[rows]),
+        boxes=torch.from_numpy(people.boxes[rows]),
+        iscrowd=torch.from_numpy(people.iscrowd[rows]),
+        num_keypoints=torch.from_numpy(people.num_keypoints[rows]),
+    )

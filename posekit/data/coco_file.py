@@ -1,0 +1,330 @@
+"""Reading COCO keypoints files: everything is checked up front, and all faults come in one readable line."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posekit.errors import UserError
+from posekit.skeletons import Skeleton
+
+log = logging.getLogger(__name__)
+
+OnFault = Literal["error", "skip"]
+AREA_SHARE = 0.53  # of the box, where a file gives no area; CrowdPose's evaluation does so
+
+
+@dataclass(frozen=True)
+class CocoPeople:
+    """The images and people of a COCO keypoints file, checked.
+
+    Attributes:
+        path: The file.
+        image_ids: (I,) in the file's order.
+        file_names: I relative names, safe to append to a folder.
+        image_sizes: (I, 2) W, H in px; 0 where the file does not say.
+        ids: (N,) annotation ids.
+        image_rows: (N,) row of the person's image.
+        keypoints: (N, K, 3) x, y in px and visibility.
+        boxes: (N, 4) xywh px.
+        area: (N,) px^2.
+        iscrowd: (N,) bool.
+        num_keypoints: (N,) the file's field, which evaluation goes by; where it is absent, the labelled joints' number.
+        segmentations: Polygons or run lengths of the rows that a loss has to ignore (crowds, people without keypoints).
+        skipped: Faulty annotations that were left out.
+    """
+
+    path: Path
+    image_ids: NDArray[np.int64]
+    file_names: list[str]
+    image_sizes: NDArray[np.int64]
+    ids: NDArray[np.int64]
+    image_rows: NDArray[np.int64]
+    keypoints: NDArray[np.float64]
+    boxes: NDArray[np.float64]
+    area: NDArray[np.float64]
+    iscrowd: NDArray[np.bool_]
+    num_keypoints: NDArray[np.int64]
+    segmentations: dict[int, Any] = field(default_factory=dict)
+    skipped: int = 0
+
+    @property
+    def labelled(self) -> NDArray[np.bool_]:
+        """(N,) people that can be learned from: no crowds, at least one labelled joint."""
+        return ~self.iscrowd & (self.keypoints[..., 2] > 0).any(-1)
+
+
+def read_json(path: Path, what: str = "file") -> Any:
+    """Reads a JSON file.
+
+    Args:
+        path: The file.
+        what: What to call it in messages, e.g. ``"annotation file"``.
+
+    Raises:
+        UserError: It is absent, no text, truncated or otherwise no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{what} {path} does not exist") from None
+    except IsADirectoryError:
+        raise UserError(f"{what} {path} is a folder") from None
+    except OSError as error:
+        raise UserError(f"{what} {path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{what} {path} is no JSON: it is not text") from None
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno} column {error.colno}"
+        raise UserError(f"{what} {path} is truncated or no JSON: {error.msg} at {where}") from None
+    except RecursionError:
+        raise UserError(f"{what} {path} is no JSON that can be read: it is nested too deeply") from None
+
+
+def read_coco(path: str | Path, skeleton: Skeleton, on_bad_annotation: OnFault = "error") -> CocoPeople:
+    """Reads and checks a COCO keypoints file.
+
+    Args:
+        path: The JSON file.
+        skeleton: Its joint set.
+        on_bad_annotation: ``"error"`` refuses a file with faulty annotations, ``"skip"`` leaves them out and warns.
+
+    Raises:
+        UserError: The file cannot be used; the first faults are named with their annotation ids.
+    """
+    path = Path(path)
+    content = read_json(path, "annotation file")
+    images, annotations, categories = _sections(path, content, ("images", "annotations", "categories"))
+    category = _person_category(path, categories, skeleton)
+    table = _read_images(path, images)
+    reader = _AnnotationReader({int(i): row for row, i in enumerate(table["image_ids"])}, len(skeleton))
+    for number, annotation in enumerate(annotations):
+        if not isinstance(annotation, dict) or annotation.get("category_id", category) == category:
+            reader.add(number, annotation)
+    report_faults(path, reader.faults, "annotation", on_bad_annotation)
+    _warn(path, reader)
+    return CocoPeople(path, **table, **reader.arrays(), skipped=len(reader.faults))
+
+
+def report_faults(path: Path, faults: list[str], kind: str, on_fault: OnFault, shown: int = 3) -> None:
+    """Raises one line with the first faults of a file, or warns with it.
+
+    Args:
+        path: The file.
+        faults: One phrase each.
+        kind: What is faulty, e.g. ``"annotation"``.
+        on_fault: ``"error"`` or ``"skip"``.
+        shown: How many to spell out.
+
+    Raises:
+        UserError: There are faults and ``on_fault`` is ``"error"``.
+    """
+    if not faults:
+        return
+    rest = f"; and {len(faults) - shown} more" if len(faults) > shown else ""
+    listed = "; ".join(faults[:shown]) + rest
+    plural = "s" if len(faults) > 1 else ""
+    if on_fault == "error":
+        raise UserError(
+            f"{path}: {len(faults)} faulty {kind}{plural}: {listed}. on_bad_annotation=skip leaves them out."
+        )
+    log.warning("%s: skipped %d faulty %s%s: %s", path, len(faults), kind, plural, listed)
+
+
+def _sections(path: Path, content: Any, names: tuple[str, ...]) -> list[list[Any]]:
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is no COCO file: it holds a {type(content).__name__}, not an object")
+    missing = [name for name in names if not isinstance(content.get(name), list)]
+    if missing:
+        raise UserError(f"{path} is no COCO keypoints file: it has no list {', '.join(missing)}")
+    return [content[name] for name in names]
+
+
+def _person_category(path: Path, categories: list[Any], skeleton: Skeleton) -> Any:
+    """Returns the id of the people's category, after a look at its joints."""
+    people = [c for c in categories if isinstance(c, dict) and c.get("name") == "person"] or categories
+    if len(people) != 1 or not isinstance(people[0], dict) or "id" not in people[0]:
+        raise UserError(f"{path}: categories must hold one category named 'person' with an id")
+    joints = people[0].get("keypoints")
+    if isinstance(joints, list) and joints:
+        if len(joints) != len(skeleton):
+            raise UserError(
+                f"{path}: its people have {len(joints)} joints, skeleton {skeleton.name} has {len(skeleton)}"
+            )
+        if set(map(str, joints)) == set(skeleton.joints) and tuple(joints) != skeleton.joints:
+            raise UserError(f"{path}: its joints are those of skeleton {skeleton.name} in another order")
+    return people[0]["id"]
+
+
+def _read_images(path: Path, images: list[Any]) -> dict[str, Any]:
+    ids, names, sizes, faults = [], [], [], []
+    seen: set[int] = set()
+    for number, image in enumerate(images):
+        reason = _image_fault(image, seen)
+        if reason is not None:
+            faults.append(f"image {_label(image, number)} {reason}")
+            continue
+        seen.add(image["id"])
+        ids.append(image["id"])
+        names.append(image["file_name"])
+        size = [image.get("width"), image.get("height")]
+        sizes.append(size if all(isinstance(s, int) and s > 0 for s in size) else [0, 0])
+    if faults:
+        rest = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise UserError(f"{path}: {len(faults)} faulty image entries: {'; '.join(faults[:3])}{rest}")
+    return {
+        "image_ids": np.array(ids, dtype=np.int64),
+        "file_names": names,
+        "image_sizes": np.array(sizes, dtype=np.int64).reshape(-1, 2),
+    }
+
+
+def _image_fault(image: Any, seen: set[int]) -> str | None:
+    if not isinstance(image, dict):
+        return "is no object"
+    if not _is_int(image.get("id")):
+        return "has no integer id"
+    if image["id"] in seen:
+        return "is listed twice"
+    name = image.get("file_name")
+    if not isinstance(name, str) or not name:
+        return "has no file_name"
+    if escapes_folder(name):
+        return f"has a file_name that leads out of the image folder: {name!r}"
+    return None
+
+
+def escapes_folder(name: str) -> bool:
+    """Tells whether a relative file name, read as POSIX's or Windows', is absolute or climbs out of its folder."""
+    windows = PureWindowsPath(name)
+    absolute = PurePosixPath(name).is_absolute() or bool(windows.drive or windows.root)
+    return absolute or ".." in windows.parts or "\0" in name
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+
+
+def _label(entry: Any, number: int) -> str:
+    """Returns an entry's id, or its place in the list if it has none."""
+    known = isinstance(entry, dict) and entry.get("id") is not None
+    return str(entry["id"]) if known else f"number {number} of the list"
+
+
+def numbers(value: Any, length: int) -> list[float] | None:
+    """Returns a list of that many finite numbers as it is, else None."""
+    if not isinstance(value, list) or len(value) != length:
+        return None
+    # The comparison is false for NaN and infinities; files of 200,000 people make NumPy's check too slow here.
+    return value if all(type(v) in (int, float) and -1e15 < v < 1e15 for v in value) else None
+
+
+def box_fault(box: Any) -> str | None:
+    """Returns what is wrong with an xywh box, or None."""
+    if box is None:
+        return "has no bbox"
+    values = numbers(box, 4)
+    if values is None:
+        return f"has a bbox that is not four finite numbers: {str(box)[:60]}"
+    return f"has a box of zero size: {values}" if values[2] <= 0 or values[3] <= 0 else None
+
+
+class _AnnotationReader:
+    """Collects rows and faults."""
+
+    def __init__(self, image_rows: dict[int, int], joints: int) -> None:
+        self.image_rows = image_rows
+        self.joints = joints
+        self.rows: list[tuple[int, int, list[float], list[float], float, bool, int]] = []
+        self.segmentations: dict[int, Any] = {}
+        self.faults: list[str] = []
+        self.flat: list[int] = []  # unlabelled people with a box of zero size
+        self.without_area = 0
+        self._ids: set[int] = set()
+
+    def add(self, number: int, annotation: Any) -> None:
+        reason = self._identity_fault(annotation) or self._keypoints_fault(annotation) or self._size_fault(annotation)
+        if reason is not None:
+            self.faults.append(f"annotation {_label(annotation, number)} {reason}")
+            return
+        self._ids.add(annotation["id"])
+        labelled = self._labelled(annotation)
+        crowd = bool(annotation.get("iscrowd", 0))
+        box, area = annotation["bbox"], annotation.get("area")
+        if area is None:
+            self.without_area += 1
+            area = AREA_SHARE * box[2] * box[3]
+        if (crowd or not labelled) and annotation.get("segmentation"):
+            self.segmentations[len(self.rows)] = annotation["segmentation"]
+        count = annotation.get("num_keypoints")
+        count = count if _is_int(count) else labelled
+        row = self.image_rows[annotation["image_id"]]
+        self.rows.append((annotation["id"], row, annotation["keypoints"], box, area, crowd, count))
+
+    def arrays(self) -> dict[str, Any]:
+        ids, rows, keypoints, boxes, area, crowd, count = zip(*self.rows, strict=True) if self.rows else ([],) * 7
+        return {
+            "ids": np.array(ids, dtype=np.int64),
+            "image_rows": np.array(rows, dtype=np.int64),
+            "keypoints": np.array(keypoints, dtype=np.float64).reshape(-1, self.joints, 3),
+            "boxes": np.array(boxes, dtype=np.float64).reshape(-1, 4),
+            "area": np.array(area, dtype=np.float64),
+            "iscrowd": np.array(crowd, dtype=bool),
+            "num_keypoints": np.array(count, dtype=np.int64),
+            "segmentations": self.segmentations,
+        }
+
+    def _identity_fault(self, annotation: Any) -> str | None:
+        if not isinstance(annotation, dict):
+            return "is no object"
+        if not _is_int(annotation.get("id")):
+            return "has no integer id"
+        if annotation["id"] in self._ids:
+            return "is listed twice"
+        image = annotation.get("image_id")
+        if not _is_int(image) or image not in self.image_rows:
+            return f"belongs to image {image}, which is not listed"
+        return None
+
+    def _keypoints_fault(self, annotation: dict[str, Any]) -> str | None:
+        points, expected = annotation.get("keypoints"), 3 * self.joints
+        if points is None:
+            return "has no keypoints field"
+        if not isinstance(points, list) or len(points) != expected:
+            length = len(points) if isinstance(points, list) else 0
+            return f"has {length} keypoint numbers, expected {expected} ({self.joints} joints x 3)"
+        if numbers(points, expected) is None:
+            return "has keypoints that are not finite numbers (NaN or infinite)"
+        if any(v not in (0, 1, 2) for v in points[2::3]):
+            return "has a keypoint visibility other than 0, 1 or 2"
+        return None
+
+    def _size_fault(self, annotation: dict[str, Any]) -> str | None:
+        reason = box_fault(annotation.get("bbox"))
+        if reason is not None and "zero size" in reason and not self._labelled(annotation):
+            # Official files hold a few. Nobody crops these people: worth a remark, no reason to refuse the file.
+            self.flat.append(annotation["id"])
+            reason = None
+        area = annotation.get("area", 0.0)
+        if reason is None and area is not None and numbers([area], 1) is None:
+            reason = f"has an area that is no finite number: {str(area)[:40]}"
+        return reason
+
+    @staticmethod
+    def _labelled(annotation: dict[str, Any]) -> int:
+        return sum(v > 0 for v in annotation["keypoints"][2::3])
+
+
+def _warn(path: Path, reader: _AnnotationReader) -> None:
+    if reader.flat:
+        listed = ", ".join(map(str, reader.flat[:3])) + (", …" if len(reader.flat) > 3 else "")
+        text = "%s: %d people without keypoints have a box of zero size: annotation %s"
+        log.warning(text, path, len(reader.flat), listed)
+    if reader.without_area:
+        log.warning("%s: %d annotations have no area; %g of the box is taken", path, reader.without_area, AREA_SHARE)

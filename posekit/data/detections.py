@@ -1,0 +1,93 @@
+"""Boxes of a person detector, read from JSON and checked."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posekit.data.coco_file import OnFault, box_fault, numbers, read_json, report_faults
+from posekit.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+class Boxes(NamedTuple):
+    """Boxes of people; one row each."""
+
+    image_rows: NDArray[np.int64]  # (N,) row of the picture
+    boxes: NDArray[np.float64]  # (N, 4) xywh px
+    scores: NDArray[np.float64]  # (N,)
+    sample_ids: NDArray[np.int64]  # (N,) place in the file
+
+
+def read_detections(
+    path: str | Path,
+    rows_by_id: Mapping[int, int],
+    threshold: float = 0.0,
+    on_bad_annotation: OnFault = "error",
+    category: int = 1,
+) -> Boxes:
+    """Reads a detections file in COCO's results format (``image_id, category_id, bbox, score``).
+
+    Boxes of other categories and of other pictures are left out (the latter with a warning: a file made for the whole
+    of val2017 serves a part of it).
+
+    Args:
+        path: The JSON file.
+        rows_by_id: Row of each picture by its id.
+        threshold: Boxes of a lower score are left out.
+        on_bad_annotation: What to do about faulty entries: ``"error"`` or ``"skip"``.
+        category: Id of the people's category.
+
+    Raises:
+        UserError: The file cannot be used, or nothing is left of it.
+    """
+    path = Path(path)
+    content = read_json(path, "detections file")
+    if not isinstance(content, list):
+        raise UserError(f"detections file {path} holds a {type(content).__name__}, not a list of boxes")
+    kept: list[tuple[int, list[float], float, int]] = []
+    faults: list[str] = []
+    strangers = 0
+    for number, entry in enumerate(content):
+        reason = _fault(entry)
+        if reason is not None:
+            faults.append(f"box number {number} {reason}")
+        elif entry.get("category_id", category) == category and entry["score"] >= threshold:
+            row = rows_by_id.get(entry["image_id"])
+            strangers += row is None
+            if row is not None:
+                kept.append((row, entry["bbox"], entry["score"], number))
+    report_faults(path, faults, "box", on_bad_annotation)
+    if strangers:
+        log.warning("%s: left out %d boxes of images that the annotations do not list", path, strangers)
+    if not kept:
+        raise UserError(f"detections file {path} has no person box of score {threshold:g} or more in the listed images")
+    return make_boxes(kept)
+
+
+def make_boxes(rows: list[tuple[int, list[float], float, int]]) -> Boxes:
+    """Makes arrays of rows (picture's row, box, score, id), in the pictures' order: each is then decoded once."""
+    rows = sorted(rows, key=lambda row: row[0])
+    image_rows, boxes, scores, ids = zip(*rows, strict=True) if rows else ([],) * 4
+    return Boxes(
+        np.array(image_rows, dtype=np.int64),
+        np.array(boxes, dtype=np.float64).reshape(-1, 4),
+        np.array(scores, dtype=np.float64),
+        np.array(ids, dtype=np.int64),
+    )
+
+
+def _fault(entry: Any) -> str | None:
+    if not isinstance(entry, dict):
+        return "is no object"
+    if type(entry.get("image_id")) is not int:
+        return "has no integer image_id"
+    if numbers([entry.get("score")], 1) is None:
+        return "has no finite score"
+    return box_fault(entry.get("bbox"))

@@ -1,0 +1,120 @@
+"""Mistakes in COCO files: one line that names the file and the entry."""
+
+import copy
+import json
+
+import pytest
+
+from posekit.errors import UserError
+from posekit.metrics import evaluate_coco_keypoints
+from posekit.metrics.evaluate_cli import run
+from tests.metrics.coco_made import NAMES, difference, made, official
+
+
+@pytest.fixture
+def content():
+    return made(1)
+
+
+def check(gt, results, match):
+    with pytest.raises(UserError, match=match) as caught:
+        evaluate_coco_keypoints(gt, results)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_truncated_and_foreign_files(tmp_path, content):
+    gt, results = content
+    (tmp_path / "gt.json").write_text(json.dumps(gt))
+    (tmp_path / "dt.json").write_text(json.dumps(results))
+    (tmp_path / "cut.json").write_text(json.dumps(results)[:-40])
+    (tmp_path / "bad.json").write_text("{'a': 1}")
+    (tmp_path / "bytes.json").write_bytes(b"\xff\xfe\x00\x81")
+    good = evaluate_coco_keypoints(str(tmp_path / "gt.json"), tmp_path / "dt.json")
+    assert difference(good, official(gt, results)) < 1e-12
+    check(tmp_path / "no.json", results, "no.json does not exist")
+    check(gt, tmp_path / "cut.json", "cut.json: not valid JSON")
+    check(tmp_path / "bad.json", results, "line 1, column 2")
+    check(tmp_path / "bytes.json", results, "not valid JSON")
+    check(tmp_path, results, "cannot be read")
+    check(tmp_path / "dt.json", results, "no COCO annotation file")
+    check(gt, tmp_path / "gt.json", "no COCO results file")
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda r: r.update(image_id=12345), r"result \[3\] has image_id 12345"),
+        (lambda r: r.update(keypoints=r["keypoints"][:-1]), r"result \[3\].*50 numbers, needed are 51"),
+        (lambda r: r.pop("score"), r"result \[3\].*no 'score'"),
+        (lambda r: r.update(score=float("nan")), r"result \[3\].*score holds NaN"),
+        (lambda r: r["keypoints"].__setitem__(4, float("nan")), r"result \[3\].*keypoints holds NaN"),
+        (lambda r: r["keypoints"].__setitem__(4, "x"), r"result \[3\].*no number"),
+        (lambda r: r.update(score="high"), r"result \[3\].*no number"),
+        (lambda r: r.update(keypoints=7), r"result \[3\].*keypoints has 7"),
+    ],
+)
+def test_wrong_results(content, change, match):
+    gt, results = content
+    change(results[3])
+    check(gt, results, match)
+
+
+def test_wrong_annotations(content):
+    gt, results = content
+
+    def changed(**fields):
+        other = copy.deepcopy(gt)
+        other["annotations"][2].update(fields)
+        return other
+
+    check(changed(id=1), results, "annotation id 1 is given 2 times")
+    check(changed(keypoints=[1.0] * 42), results, r"annotations\[2\] \(id 3\): keypoints has 42 numbers")
+    missing = changed()
+    del missing["annotations"][2]["keypoints"]
+    check(missing, results, r"annotations\[2\] \(id 3\) has no 'keypoints'")
+    check(changed(area=float("inf")), results, r"area holds NaN or infinity")
+
+
+def test_categories_and_first_box(content):
+    gt, results = content
+    check(gt, [{**r, "category_id": 9} for r in results], "category_id 9")
+    results[0]["bbox"] = [0.0, 0.0, 5.0, 5.0]
+    check(gt, results, r"result \[1\].*no 'bbox', but the first result has one")
+
+
+def test_warnings(content):
+    gt, results = content
+    with pytest.warns(UserWarning, match="1 results repeat another one"):
+        got = evaluate_coco_keypoints(gt, [*results, results[0]])
+    assert difference(got, official(gt, [*results, results[0]])) < 1e-12
+    gt["annotations"].append({**gt["annotations"][0], "id": 999, "image_id": 777})
+    with pytest.warns(UserWarning, match="1 annotations of images that the file does not list"):
+        evaluate_coco_keypoints(gt, results)
+
+
+def test_optional_fields_and_no_results(content):
+    gt, results = content
+    assert evaluate_coco_keypoints(gt, [])["AP"] == 0
+    want = official(gt, results)
+    for a in gt["annotations"]:
+        del a["num_keypoints"]
+        if not a["iscrowd"]:
+            del a["iscrowd"]
+    assert difference(evaluate_coco_keypoints(gt, results), want) < 1e-12
+
+
+def test_command(tmp_path, content, capsys):
+    gt, results = content
+    (tmp_path / "gt.json").write_text(json.dumps(gt))
+    (tmp_path / "dt.json").write_text(json.dumps(results))
+    out = tmp_path / "out.json"
+    run(["coco", str(tmp_path / "gt.json"), str(tmp_path / "dt.json"), "--json", str(out)])
+    assert difference(json.loads(out.read_text()), official(gt, results)) < 1e-12
+    printed = capsys.readouterr().out
+    assert "0.50:0.95" in printed
+    assert set(json.loads(out.read_text())) == set(NAMES)
+    for argv in (["coco"], ["nonsense", "a", "b"], [], ["coco", "a", "b"], ["coco", "a", "b", "--skeleton", "COCO18"]):
+        with pytest.raises(UserError):
+            run(argv)
+    with pytest.raises(UserError, match="does not exist"):
+        run(["coco", str(tmp_path / "gt.json"), str(tmp_path / "dt.json"), "--json", str(tmp_path / "no" / "o.json")])
