@@ -32,7 +32,7 @@ ANNEAL_START = 0.7
 
 _NEAR = 8  # side of the window whose pixels the summary keeps, px
 _BLOCK = 4  # side of the blocks that the summary merges, px
-_ROWS = 64  # rows a CPU handles at once, so that a pass stays in its cache
+CPU_ROWS = 64  # rows a CPU handles at once, so that a pass stays in its cache
 _SAFE_EXPONENT = 40.0  # up to this, squares of exponentials stay within float32
 
 
@@ -131,7 +131,10 @@ def solve(
     if supply.device.type != "cpu" or torch.compiler.is_compiling():
         return _finish(supply, demand, start, size, table, epsilon, refine)
     parts = zip(
-        supply.split(_ROWS), zip(*(d.split(_ROWS) for d in demand), strict=True), start.split(_ROWS), strict=True
+        supply.split(CPU_ROWS),
+        zip(*(d.split(CPU_ROWS) for d in demand), strict=True),
+        start.split(CPU_ROWS),
+        strict=True,
     )
     plans = [_finish(s, Demand(*d), p, size, table, epsilon, refine) for s, d, p in parts]
     return Plan(torch.cat([p.value for p in plans]), torch.cat([p.potential for p in plans]))

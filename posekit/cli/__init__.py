@@ -96,5 +96,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _refuse(message: str) -> int:
+    if "Original Traceback" in message:  # raised in a loader's worker, which quotes its stack
+        message = message.rstrip().splitlines()[-1].partition("UserError: ")[2]
     print("posekit: error: " + message, file=sys.stderr)
     return 2

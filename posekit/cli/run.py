@@ -34,6 +34,8 @@ _NOISE = (
     ".*You are using `torch.load` with `weights_only=False`.*",
     ".*Checkpoint directory .* exists and is not empty.*",
     ".*callbacks used to create the checkpoint need to be provided.*",
+    "(?s).*deprecated in v4.*",
+    "(?s).*JSONARGPARSE_DEPRECATION.*",
 )
 _CHATTER = ("Tip:", "TPU available", "Loading `train_dataloader`", "Restoring states from", "Loaded model weights")
 
@@ -193,11 +195,23 @@ def run_trainer(command: str, argv: Sequence[str]) -> None:
             args=[command, *front, *words],
             **({"save_config_callback": None} if command == "predict" else {}),
         )
+    except ValueError as error:
+        raise _users_own(error) from None
     except RuntimeError as error:
         if "loading state_dict" in str(error):
             lines = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
             raise UserError(f"the checkpoint does not fit the config's network: {lines[0][:200]}") from None
         raise
+
+
+def _users_own(error: BaseException) -> BaseException:
+    """Returns the UserError that led to an error of the parser, which wraps what a constructor raises; else the error."""
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, UserError):
+            return link
+        link = link.__cause__ or link.__context__
+    return error
 
 
 def build_from_config(words: Sequence[str]) -> tuple[PoseModule, PoseDataModule]:

@@ -1,5 +1,9 @@
 """Data modules and the batch contract."""
 
+from posekit.data.coco import COCOKeypoints
+from posekit.data.scenes import SceneAugmentation
+from posekit.data.source import ImageSource
 from posekit.data.synthetic import SyntheticPeople
+from posekit.data.transforms import PersonAugmentation
 
-__all__ = ["SyntheticPeople"]
+__all__ = ["COCOKeypoints", "ImageSource", "PersonAugmentation", "SceneAugmentation", "SyntheticPeople"]

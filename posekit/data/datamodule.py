@@ -21,12 +21,14 @@ Split = Literal["train", "val", "test", "predict"]
 class EpochSampler(DistributedSampler[Any]):
     """Yields ``(epoch, index)`` keys, so that augmentation is a function of (seed, epoch, index) in any worker.
 
-    A data set that keeps an epoch of its own would be out of date in persistent workers; a key is not.
-    Being a ``DistributedSampler`` it is left alone by Lightning, which calls ``set_epoch`` on it.
+    A data set that keeps an epoch of its own would be out of date in persistent workers; a key is not. Without
+    shuffling, that is in evaluation, the epoch is always 0: the same samples every time. Being a
+    ``DistributedSampler`` it is left alone by Lightning, which calls ``set_epoch`` on it.
     """
 
     def __iter__(self) -> Iterator[Any]:
-        return iter([(self.epoch, index) for index in super().__iter__()])
+        epoch = self.epoch if self.shuffle else 0
+        return iter([(epoch, index) for index in super().__iter__()])
 
 
 def _single_threaded_worker(_: int) -> None:

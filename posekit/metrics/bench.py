@@ -58,7 +58,7 @@ def bench_metrics(images: int = 5000, repeats: int = 3) -> dict[str, float]:
     from pycocotools.cocoeval import COCOeval
 
     from posekit.metrics.coco_files import load_coco
-    from posekit.metrics.oks import AP_NAMES, evaluate_coco, summarise
+    from posekit.metrics.oks_ap import AP_NAMES, evaluate_coco, summarise
     from posekit.skeletons import COCO17
 
     gt, results = made_coco(images)

@@ -17,7 +17,7 @@ import numpy as np
 from posekit.errors import UserError
 from posekit.metrics._coco_match import Bools, DetectionRows, Floats, TruthRows
 from posekit.metrics._stack import joint_extent_area
-from posekit.metrics.oks import evaluate_coco, summarise
+from posekit.metrics.oks_ap import evaluate_coco, summarise
 from posekit.skeletons import COCO17
 
 Source = str | PathLike[str] | Mapping[str, Any] | Sequence[Mapping[str, Any]]

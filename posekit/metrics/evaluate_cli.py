@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
-import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from posekit.data.files import atomic_write_text
 from posekit.errors import UserError
 from posekit.skeletons import SKELETONS, get_skeleton
 
@@ -46,8 +45,6 @@ def run(argv: list[str]) -> None:
         UserError: A file or an entry in it is wrong.
     """
     arguments = _parser().parse_args(argv)
-    if arguments.json is not None and not arguments.json.resolve().parent.is_dir():
-        raise UserError(f"--json {arguments.json}: the folder {arguments.json.resolve().parent} does not exist")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         report: Report = arguments.evaluate(arguments)
@@ -76,15 +73,7 @@ def show(report: Report) -> None:
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Writes a JSON file in one piece: a reader sees the old file or the whole new one. NaN becomes null."""
-    handle, name = tempfile.mkstemp(dir=path.resolve().parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(_without_nan(values), file, indent=2, allow_nan=False)
-            file.write("\n")
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    atomic_write_text(path, json.dumps(_without_nan(values), indent=2, allow_nan=False) + "\n")
 
 
 def _without_nan(value: Any) -> Any:

@@ -13,7 +13,7 @@ from torch import Tensor
 from posekit.data.batch import ImageTarget, KeypointPrediction
 from posekit.metrics._coco_match import Bools, DetectionRows, Ints, TruthRows
 from posekit.metrics._stack import stack_detections, stack_truth
-from posekit.metrics.oks import AP_NAMES, evaluate_coco, oks_nms, summarise
+from posekit.metrics.oks_ap import AP_NAMES, evaluate_coco, oks_nms, summarise
 from posekit.metrics.rows import RowsMetric, process_rank
 from posekit.skeletons import COCO17
 

@@ -46,7 +46,7 @@ class RowsMetric(Metric):
     def rows(self, name: str, *trailing: int) -> Tensor:
         """Returns all rows of a state, on the CPU; (0, ``*trailing``) without any."""
         pieces = _pieces(getattr(self, name))
-        if not pieces:
+        if not any(len(p) for p in pieces):  # also where no process had any, so that the trailing shape is unknown
             return torch.zeros(0, *trailing, dtype=self._row_dtypes[name])
         return torch.cat(list(pieces)).cpu().to(self._row_dtypes[name])
 

@@ -43,11 +43,10 @@ def made(seed, images=12, people=3.0, found=2.0, joints=17, ties=True, crowded=0
             area = float(rng.choice([1.0, 1023.0, 1024.0, 9216.0, 9217.0, rng.uniform(500, 40000)]))
             copies = 1 + (rng.random() < 0.2)  # people with equal joints give equal OKS
             for _ in range(copies):
-                annotations.append(
-                    {"id": len(annotations) + 1, "image_id": image, "category_id": 1, "iscrowd": int(rng.random() < 0.15),
-                     "area": area, "bbox": [20.0, 20.0, 120.0, 150.0], "num_keypoints": int((k[:, 2] > 0).sum()),
-                     "keypoints": k.ravel().tolist()}
-                )  # fmt: skip
+                entry = {"id": len(annotations) + 1, "image_id": image, "category_id": 1, "area": area}
+                entry |= {"iscrowd": int(rng.random() < 0.15), "bbox": [20.0, 20.0, 120.0, 150.0]}
+                entry |= {"num_keypoints": int((k[:, 2] > 0).sum()), "keypoints": k.ravel().tolist()}
+                annotations.append(entry)
             for _ in range(rng.poisson(found) + int(rng.random() < crowded) * 25):
                 p = k.copy()
                 p[:, :2] += np.round(rng.normal(0, rng.choice([0, 2, 8, 30]), (joints, 2)), 1)
@@ -66,6 +65,10 @@ def dicts(gt, results, joints=17):
     for number, r in enumerate(results):
         found[r["image_id"]].append((number, r))
     preds, target = [], []
+
+    def points(entries):
+        return torch.tensor([e["keypoints"] for e in entries], dtype=torch.float64).reshape(-1, joints, 3)
+
     for image in sorted(i["id"] for i in gt["images"]):
         rows, truth = found[image], people[image]
         preds.append(
@@ -80,7 +83,7 @@ def dicts(gt, results, joints=17):
         )
         target.append(
             {
-                "keypoints": torch.tensor([a["keypoints"] for a in truth], dtype=torch.float64).reshape(-1, joints, 3),
+                "keypoints": points(truth),
                 "area": torch.tensor([a["area"] for a in truth], dtype=torch.float64),
                 "boxes": torch.tensor([a["bbox"] for a in truth], dtype=torch.float64).reshape(-1, 4),
                 "iscrowd": torch.tensor([a["iscrowd"] for a in truth]) > 0,

@@ -13,6 +13,7 @@ from posekit.skeletons import COCO17, CROWDPOSE14
 from tests.metrics.coco_made import NAMES, dicts, difference, made, official
 from tests.shared import SHARED, requires_shared
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*repeat another one", "ignore:.*before the ``update``")
 GOLDEN = SHARED / "golden" / "logocap" / "cocoeval"
 
 

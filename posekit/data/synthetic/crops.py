@@ -27,6 +27,9 @@ from posekit.data.synthetic.streams import chance
 Bytes = NDArray[np.uint8]
 Float = NDArray[np.float32]
 
+# Joints deeper than this share of the crop's height behind the table that cuts a person have no label, as in COCO:
+# nobody can tell where the legs are.
+_GUESSABLE = 0.08
 _BORDER_COLOR = 0  # beyond the picture's border, as cv2.warpAffine fills top-down crops of real photos
 
 
@@ -113,12 +116,13 @@ def compose_crop(
     within = inside_edges(layer.labels["border"], matrix, size)
     image[~within] = _BORDER_COLOR
     labels = transform_labels(layer.labels, similarity, flip_index)
-    visible = _visibility(labels, occlusion.front, within)
+    guessable = inside_edges(layer.labels["cut"], matrix, size, slack=_GUESSABLE * size[1])
+    visible = _visibility(labels, occlusion.front, within & guessable)
     return Crop(image, occlusion.mask & within, visible, labels)
 
 
 def _visibility(labels: Labels, front: NDArray[np.bool_], within: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """0 outside the crop or beyond the picture's border, 1 behind something, 2 seen."""
+    """0 outside the crop or where nobody would label, 1 behind something, 2 seen."""
     height, width = front.shape
     cell = np.rint(np.clip(labels.keypoints, -1, max(width, height))).astype(np.int64)
     inside = (cell >= 0).all(1) & (cell[:, 0] < width) & (cell[:, 1] < height)
