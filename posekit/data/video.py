@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from posekit.errors import UserError
 
+# FFmpeg's own remarks stay off; what is wrong is said below. OpenCV looks at this once, when it first needs FFmpeg.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
 
 class VideoReader:
     """Gives the frames of a video: RGB bytes (H, W, 3) by frame number.
@@ -41,7 +44,6 @@ class VideoReader:
 
     def _open(self) -> cv2.VideoCapture:
         # Of OpenCV's readers FFmpeg's alone: another one takes "img_01.jpg" for a numbered sequence.
-        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # quiet: what is wrong is said below
         level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
         capture = cv2.VideoCapture(str(self.path), cv2.CAP_FFMPEG)
         cv2.utils.logging.setLogLevel(level)

@@ -39,7 +39,11 @@ def test_cmyk_jpeg(tmp_path):
 
 
 def with_orientation(jpeg, orientation):
-    tiff = b"MM\x00\x2a\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01" + bytes([0, orientation, 0, 0]) + b"\0" * 4
+    tiff = (
+        b"MM\x00\x2a\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01"
+        + bytes([0, orientation, 0, 0])
+        + b"\0" * 4
+    )
     segment = b"Exif\0\0" + tiff
     return jpeg[:2] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment + jpeg[2:]
 
@@ -100,5 +104,3 @@ def test_absent_file_and_folder(tmp_path):
     with pytest.raises(UserError, match="is a folder"):
         read_image(tmp_path)
     assert check_image_files([tmp_path / "no.jpg"])[tmp_path / "no.jpg"] == "does not exist"
-
-

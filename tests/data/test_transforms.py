@@ -84,8 +84,12 @@ def test_pixels_and_joints_move_alike():
 def test_mirrored_pixels_are_the_mirror_of_the_plain_crop():
     image = np.random.default_rng(0).integers(0, 255, (200, 200, 3), dtype=np.uint8)
     still = {"rotation_probability": 0.0, "scale": 0.0, "half_body": 0.0}
-    plain, _ = PersonAugmentation(flip=0, **still).affine(augmentation_rng(0, 0, 0), BOX, person(), COCO17, (96, 128), 1.25)
-    other, _ = PersonAugmentation(flip=1, **still).affine(augmentation_rng(0, 0, 0), BOX, person(), COCO17, (96, 128), 1.25)
+    plain, _ = PersonAugmentation(flip=0, **still).affine(
+        augmentation_rng(0, 0, 0), BOX, person(), COCO17, (96, 128), 1.25
+    )
+    other, _ = PersonAugmentation(flip=1, **still).affine(
+        augmentation_rng(0, 0, 0), BOX, person(), COCO17, (96, 128), 1.25
+    )
     difference = warp(image, plain, (96, 128))[:, ::-1].astype(int) - warp(image, other, (96, 128))
     assert np.abs(difference).max() <= 8  # OpenCV weighs pixels in steps of 1/32
     assert np.allclose(plain, person_affine(BOX, (96, 128)))

@@ -1,0 +1,206 @@
+import json
+import pickle
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from posekit.data import ImageSource
+from posekit.errors import UserError
+from posekit.skeletons import get_skeleton
+
+
+@pytest.fixture
+def folder(tmp_path, picture):
+    path = tmp_path / "photos"
+    path.mkdir()
+    for name in ("b.jpg", "a.png", "C.JPG"):
+        cv2.imwrite(str(path / name), picture)
+    (path / "notes.txt").write_text("not a picture")
+    return path
+
+
+def predictions_of(source, **options):
+    module = ImageSource(str(source), image_size=(96, 128), batch_size=2, **options)
+    module.setup("predict")
+    return module, list(module.predict_dataloader())
+
+
+def test_one_image(folder):
+    module, batches = predictions_of(folder / "a.png", skeleton="MPII16")
+    (batch,) = batches
+    assert batch["image"].shape == (1, 3, 128, 96)
+    assert batch["keypoints"].shape == (1, len(get_skeleton("MPII16")), 2)
+    assert batch["box"].tolist() == [[0, 0, 120, 90]]
+    assert batch["box_score"].tolist() == [1]
+    assert (batch["visible"] == 0).all()
+    assert module.frames == {0: "a.png"}
+    assert not module.is_video
+    assert module.fps is None
+    assert module.read_frame(0).shape == (90, 120, 3)
+
+
+def test_whole_image_boxes_are_not_enlarged(folder):
+    _, (batch,) = predictions_of(folder / "a.png")
+    # 90 px of height grow to 160 px, so that 120 px of width fill the crop of 96 x 128.
+    assert batch["affine"][0, 0, 0] == pytest.approx(95 / 120)
+
+
+def test_a_folder_in_order(folder):
+    module, batches = predictions_of(folder)
+    assert list(module.frames.values()) == ["C.JPG", "a.png", "b.jpg"]
+    assert torch.cat([b["image_id"] for b in batches]).tolist() == [0, 1, 2]
+    assert torch.cat([b["sample_id"] for b in batches]).tolist() == [0, 1, 2]
+
+
+def test_numbered_files_keep_their_numbers(tmp_path, picture):
+    for name in ("000000000785.jpg", "000000040083.jpg"):
+        cv2.imwrite(str(tmp_path / name), picture)
+    assert list(predictions_of(tmp_path)[0].frames) == [785, 40083]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_video_frame_by_frame(write_video, workers):
+    module, batches = predictions_of(write_video(), num_workers=workers)
+    images = torch.cat([b["image"] for b in batches])
+    assert torch.cat([b["image_id"] for b in batches]).tolist() == list(range(7))
+    levels = images[:, 0].mean((1, 2))
+    assert (levels.diff() > 0).all()
+    assert module.is_video
+    assert module.fps == 25
+    assert module.frames[3] == "clip.mp4#3"
+    for number in (2, 3, 6, 0, 5, 5):  # forwards, backwards and again
+        assert abs(module.read_frame(number).mean() - 30 * number) < 6
+
+
+def test_video_data_sets_travel_to_other_processes(write_video):
+    module, _ = predictions_of(write_video())
+    dataset = pickle.loads(pickle.dumps(module.dataset("predict")))
+    assert torch.equal(dataset[4]["image"], module.dataset("predict")[4]["image"])
+
+
+def test_exif_orientation_is_applied(tmp_path, picture):
+    jpeg = cv2.imencode(".jpg", picture)[1].tobytes()
+    tiff = b"MM\x00\x2a\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00\x00\x00\x00\x00"
+    segment = b"Exif\0\0" + tiff
+    path = tmp_path / "a.jpg"
+    path.write_bytes(jpeg[:2] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment + jpeg[2:])
+    assert predictions_of(path)[1][0]["box"].tolist() == [[0, 0, 90, 120]]
+    assert predictions_of(path, apply_exif=False)[1][0]["box"].tolist() == [[0, 0, 120, 90]]
+
+
+def write_json(tmp_path, content):
+    path = tmp_path / "boxes.json"
+    path.write_text(json.dumps(content))
+    return str(path)
+
+
+def test_boxes_by_file_name_and_by_id(folder, tmp_path):
+    entries = [
+        {"file_name": "b.jpg", "bbox": [10, 10, 30, 40], "score": 0.5},
+        {"image_id": 1, "bbox": [1, 2, 30, 40]},
+        {"file_name": "b.jpg", "bbox": [50, 10, 30, 40], "score": 0.05},
+        {"file_name": "b.jpg", "bbox": [50, 10, 30, 40], "category_id": 3},
+    ]
+    module, (batch,) = predictions_of(folder, boxes=write_json(tmp_path, entries), score_threshold=0.1)
+    assert batch["image_id"].tolist() == [1, 2]
+    assert batch["box"].tolist() == [[1, 2, 30, 40], [10, 10, 30, 40]]
+    assert batch["box_score"].tolist() == [1, 0.5]
+    assert len(module.frames) == 3
+
+
+def test_boxes_of_a_coco_file(folder, tmp_path):
+    content = {
+        "images": [{"id": 70, "file_name": "b.jpg"}, {"id": 71, "file_name": "a.png"}],
+        "annotations": [
+            {"id": 1, "image_id": 71, "bbox": [1, 2, 30, 40], "category_id": 1},
+            {"id": 2, "image_id": 70, "bbox": [1, 2, 30, 40], "iscrowd": 1},
+        ],
+        "categories": [{"id": 1, "name": "person"}],
+    }
+    module, (batch,) = predictions_of(folder, boxes=write_json(tmp_path, content))
+    assert batch["image_id"].tolist() == [71]
+    assert module.frames == {72: "C.JPG", 71: "a.png", 70: "b.jpg"}
+
+
+def test_boxes_of_video_frames(write_video, tmp_path):
+    entries = [{"image_id": 5, "bbox": [1, 2, 30, 40]}, {"image_id": 2, "bbox": [1, 2, 30, 40]}]
+    _, (batch,) = predictions_of(write_video(), boxes=write_json(tmp_path, entries))
+    assert batch["image_id"].tolist() == [2, 5]
+
+
+def test_a_boxes_file_of_a_whole_set_serves_one_image(folder, tmp_path):
+    entries = [{"file_name": name, "bbox": [1, 2, 30, 40]} for name in ("a.png", "b.jpg")]
+    _, (batch,) = predictions_of(folder / "b.jpg", boxes=write_json(tmp_path, entries))
+    assert len(batch["image"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([{"file_name": "zz.jpg", "bbox": [1, 2, 3, 4]}], "names 1 images that .* lacks: zz.jpg"),
+        ([{"file_name": "../a.png", "bbox": [1, 2, 3, 4]}], "lacks: ../a.png"),
+        ([{"image_id": 99, "bbox": [1, 2, 3, 4]}], "lacks: image_id 99"),
+        ([{"image_id": 0, "bbox": [1, 2, 0, 4]}], "box number 0 has a box of zero size"),
+        ([{"image_id": 0, "bbox": [1, 2, float("nan"), 4]}], "not four finite numbers"),
+        ([{"image_id": 0}], "has no bbox"),
+        ([{"bbox": [1, 2, 3, 4]}], "neither file_name nor an integer image_id"),
+        ([{"image_id": 0, "bbox": [1, 2, 3, 4], "score": "high"}], "score that is no finite number"),
+        ([5], "is no object"),
+        ([], "no box of score"),
+        ({"images": []}, "neither a list of boxes nor a COCO file"),
+    ],
+)
+def test_faulty_boxes_files(folder, tmp_path, content, message):
+    with pytest.raises(UserError, match=message) as error:
+        predictions_of(folder, boxes=write_json(tmp_path, content))
+    assert "\n" not in str(error.value)
+
+
+def test_sources_that_are_none(folder, tmp_path, capfd):
+    (tmp_path / "nothing").mkdir()
+    (tmp_path / "fake.mp4").write_text("not a video\n" * 100)
+    (tmp_path / "fake.jpg").write_text("not a picture")
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    wrong = {
+        "absent.jpg": "does not exist",
+        "nothing": "holds no image",
+        "photos/notes.txt": "neither a picture nor a video",
+        "fake.mp4": "neither a picture nor a video",
+        "fake.jpg": "no picture that OpenCV can read",
+        "empty.mp4": "is empty",
+    }
+    for name, message in wrong.items():
+        with pytest.raises(UserError, match=message) as error:
+            predictions_of(tmp_path / name)
+        assert name in str(error.value)
+    assert capfd.readouterr().err == ""
+    with pytest.raises(UserError, match="boxes file .* does not exist"):
+        predictions_of(folder, boxes=str(tmp_path / "no.json"))
+    with pytest.raises(UserError, match="nothing to fit on|no labels"):
+        ImageSource(str(folder)).setup("fit")
+
+
+def test_broken_images_of_a_folder(folder, caplog):
+    (folder / "b.jpg").write_bytes((folder / "b.jpg").read_bytes()[:500])
+    with pytest.raises(UserError, match=r"1 of 3 images are broken: .*b.jpg is cut short"):
+        predictions_of(folder)
+    _, (batch,) = predictions_of(folder, on_broken_image="skip")
+    assert batch["image_id"].tolist() == [0, 1]
+    assert "skipped 1 of 3 images" in caplog.text
+    with pytest.raises(UserError, match="b.jpg is cut short"):
+        predictions_of(folder / "b.jpg", on_broken_image="skip")
+
+
+def test_truncated_video(write_video):
+    path = write_video()
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(UserError, match="neither a picture nor a video|no frame"):
+        predictions_of(path)
+
+
+def test_frames_are_rgb(tmp_path):
+    cv2.imwrite(str(tmp_path / "red.png"), np.full((20, 20, 3), (0, 0, 255), np.uint8))
+    module, _ = predictions_of(tmp_path / "red.png")
+    assert module.read_frame(0)[0, 0].tolist() == [255, 0, 0]
