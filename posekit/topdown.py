@@ -34,6 +34,7 @@ class TopDownModule(PoseModule):
         kwargs: Arguments of :class:`~posekit.module.PoseModule`.
     """
 
+    flip_index: Tensor
     monitor: ClassVar[str] = "val/AP"
     monitor_mode: ClassVar[str] = "max"
 
@@ -60,12 +61,12 @@ class TopDownModule(PoseModule):
     # -- what a method implements -------------------------------------------------------------------------------------
 
     def decode(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
-        """Reads joints (B, K, 2) in crop px and their scores (B, K) in [0, 1] from (merged) heatmaps."""
+        """Reads joints (B, K, 2) in crop px and their scores (B, K) in [0, 1] from maps as :meth:`readout` gives them."""
         raise NotImplementedError
 
-    def merge_flipped(self, heatmaps: Tensor, mirrored: Tensor) -> Tensor:
-        """Merges the maps of a crop with those of its mirror image (already mirrored back)."""
-        return 0.5 * (heatmaps + mirrored)
+    def readout(self, heatmaps: Tensor) -> Tensor:
+        """Turns raw maps into ones that are decoded, and that two passes can be averaged of; here: as they are."""
+        return heatmaps
 
     # -- inference ----------------------------------------------------------------------------------------------------
 
@@ -77,10 +78,11 @@ class TopDownModule(PoseModule):
             heatmaps: Their maps, where the caller has them already.
         """
         heatmaps = self(images) if heatmaps is None else heatmaps
+        maps = self.readout(heatmaps.float())
         if self.flip_test:
             mirrored = flip_heatmaps(self(images.flip(-1)), self.flip_index)
-            heatmaps = self.merge_flipped(heatmaps, mirrored)
-        return self.decode(heatmaps.float())
+            maps = 0.5 * (maps + self.readout(mirrored.float()))
+        return self.decode(maps)
 
     def predictions(self, batch: CropBatch, points: Tensor, scores: Tensor) -> KeypointPrediction:
         """Maps joints of crops back to the original image and scores the people."""

@@ -205,7 +205,7 @@ def run_trainer(command: str, argv: Sequence[str]) -> None:
 
 
 def _users_own(error: BaseException) -> BaseException:
-    """Returns the UserError that led to an error of the parser, which wraps what a constructor raises; else the error."""
+    """Returns the UserError behind an error of the parser, which wraps what a constructor raises; else the error."""
     link: BaseException | None = error
     while link is not None:
         if isinstance(link, UserError):
@@ -256,18 +256,26 @@ def _resolve_configs(argv: Sequence[str]) -> tuple[list[str], str]:
     for word in argv:
         if expects_config:
             word = _checked_config(word)
-            name = Path(word).stem if "\n" not in word else name
+            name = _run_name(word)
             expects_config = False
         elif word in ("--config", "-c"):
             expects_config = True
         elif word.startswith("--config="):
             path = _checked_config(word.partition("=")[2])
-            name = Path(path).stem
+            name = _run_name(path)
             word = "--config=" + path
         words.append(word)
     if expects_config:
         raise UserError("--config needs a file")
     return words, name
+
+
+def _run_name(config: str) -> str:
+    """Names a run after its config file; ``runs/NAME/version_0/config.yaml`` belongs to NAME."""
+    path = Path(config)
+    if path.name == "config.yaml" and path.parent.name.startswith("version_"):
+        return path.absolute().parent.parent.name
+    return path.stem
 
 
 def _checked_config(name: str) -> str:

@@ -83,7 +83,7 @@ def test_files_that_are_no_coco_files(tmp_path, text, message):
 def test_truncated_binary_and_absent_files(coco):
     text = coco.file().read_text()
     coco.file().write_text(text[: len(text) // 2])
-    with pytest.raises(UserError, match="truncated or no JSON: .* at line 1 column"):
+    with pytest.raises(UserError, match=r"truncated or no JSON: .* at line 1 column"):
         read_coco(coco.file(), COCO17)
     coco.file().write_bytes(b"\xff\xfe\x00\x81")
     with pytest.raises(UserError, match="it is not text"):

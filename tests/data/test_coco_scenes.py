@@ -12,11 +12,7 @@ from posekit.errors import UserError
 from posekit.geometry import uncrop_points
 from posekit.geometry.affine import apply_affine
 from posekit.skeletons import COCO17
-
-try:
-    from tests.shared import SHARED, requires_shared
-except ImportError:
-    from shared import SHARED, requires_shared
+from tests.shared import SHARED, requires_shared
 
 
 def assert_contract(batch, size):
@@ -168,7 +164,7 @@ def test_damaged_image_gives_a_sample_that_no_loss_counts(coco):
     blank = coco.module(view="scenes", on_broken_image="skip").dataset("train")[0]
     assert not blank["mask"].any()
     assert blank["boxes"].shape == (0, 4)
-    with pytest.raises(UserError, match="000000000000.jpg"):
+    with pytest.raises(UserError, match=r"000000000000\.jpg"):
         coco.module(view="scenes").dataset("train")[0]
 
 

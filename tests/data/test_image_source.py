@@ -176,9 +176,9 @@ def test_sources_that_are_none(folder, tmp_path, capfd):
             predictions_of(tmp_path / name)
         assert name in str(error.value)
     assert capfd.readouterr().err == ""
-    with pytest.raises(UserError, match="boxes file .* does not exist"):
+    with pytest.raises(UserError, match=r"boxes file .* does not exist"):
         predictions_of(folder, boxes=str(tmp_path / "no.json"))
-    with pytest.raises(UserError, match="nothing to fit on|no labels"):
+    with pytest.raises(UserError, match=r"nothing to fit on|no labels"):
         ImageSource(str(folder)).setup("fit")
 
 
@@ -189,14 +189,14 @@ def test_broken_images_of_a_folder(folder, caplog):
     _, (batch,) = predictions_of(folder, on_broken_image="skip")
     assert batch["image_id"].tolist() == [0, 1]
     assert "skipped 1 of 3 images" in caplog.text
-    with pytest.raises(UserError, match="b.jpg is cut short"):
+    with pytest.raises(UserError, match=r"b.jpg is cut short"):
         predictions_of(folder / "b.jpg", on_broken_image="skip")
 
 
 def test_truncated_video(write_video):
     path = write_video()
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(UserError, match="neither a picture nor a video|no frame"):
+    with pytest.raises(UserError, match=r"neither a picture nor a video|no frame"):
         predictions_of(path)
 
 
