@@ -37,7 +37,7 @@ def solve_exact(
         potentials.append(torch.from_numpy((c[:, active] - log["v"][active]).min(1)))
     if not values:
         return transport.Plan(supply.new_zeros(0), supply.new_zeros(supply.shape))
-    return transport.Plan(torch.tensor(values).to(supply), torch.stack(potentials).to(supply))
+    return transport.Plan(torch.tensor(values, dtype=torch.float64).to(supply), torch.stack(potentials).to(supply))
 
 
 @torch.no_grad()

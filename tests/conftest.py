@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-torch.set_num_threads(2)
+# Tests run in two processes: threads of each would fight over the same cores.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

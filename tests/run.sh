@@ -7,5 +7,6 @@ ruff check .
 ruff format --check .
 mypy
 lint-imports
+export OMP_NUM_THREADS=1
 # shellcheck disable=SC2086
-python -m pytest --doctest-modules tests $packages "$@"
+python -m pytest -n 2 --doctest-modules tests $packages "$@"

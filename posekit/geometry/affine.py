@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -53,16 +54,21 @@ def invert_affine(affine: NDArray[np.floating]) -> NDArray[np.floating]:
 
 def crop_points(points: Tensor, affine: Tensor) -> Tensor:
     """Maps original points (B, …, 2) into the crops by each sample's image-to-crop affine (B, 2, 3)."""
-    flat = points.reshape(points.shape[0], -1, 2).to(torch.float32)
+    flat = _rows(points)
     return (flat @ affine[:, :, :2].float().transpose(1, 2) + affine[:, None, :, 2].float()).reshape(points.shape)
 
 
 def uncrop_points(points: Tensor, affine: Tensor) -> Tensor:
     """Maps crop points (B, …, 2) back to the original image with each sample's image-to-crop affine (B, 2, 3)."""
     shape = points.shape
-    flat = points.reshape(shape[0], -1, 2).to(torch.float32)
+    flat = _rows(points)
     linear, offset = affine[:, :, :2].float(), affine[:, :, 2].float()
     # A 2x2 inverse by hand: torch.linalg.inv checks for singular matrices, which waits for the device.
     a, b, c, d = linear[:, 0, 0], linear[:, 0, 1], linear[:, 1, 0], linear[:, 1, 1]
     inverse = torch.stack([torch.stack([d, -b], -1), torch.stack([-c, a], -1)], -2) / (a * d - b * c)[:, None, None]
     return ((flat - offset[:, None]) @ inverse.transpose(1, 2)).reshape(shape)
+
+
+def _rows(points: Tensor) -> Tensor:
+    """Returns points (B, …, 2) as float32 rows (B, N, 2), also of an empty batch."""
+    return points.reshape(points.shape[0], math.prod(points.shape[1:-1]), 2).to(torch.float32)

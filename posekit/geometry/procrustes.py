@@ -1,22 +1,30 @@
 """Procrustes alignment of many poses at once: the similarity transform that brings one point set closest to another.
 
-Source: Umeyama, "Least-squares estimation of transformation parameters between two point patterns", PAMI 1991. The 3 x 3
-singular value decompositions are done by one-sided Jacobi rotations on all poses together (de Rijk 1989), because LAPACK,
-called once per pose, costs more than everything else.
+Source of the problem and its solution: Umeyama, "Least-squares estimation of transformation parameters between two
+point patterns", PAMI 1991. Calling LAPACK's singular value decomposition once per pose costs more than everything
+else, so the rotations of all poses are found together: in closed form from the invariants of the covariance where the
+solution is well determined, and by one-sided Jacobi rotations (which are exact for every matrix) for the rest.
+
+The arithmetic is numpy's in float64 on the CPU, which needs no thread start per operation; tensors go in and come out.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-_SWEEPS = 12  # five are enough for random poses; convergence is quadratic
+Floats = NDArray[np.float64]
+
+_SWEEPS = 12  # five are enough for random matrices; convergence is quadratic
+_TINY = 1e-300
 
 
 class Similarity(NamedTuple):
-    """``x -> scale * rotation @ x + translation``; leading shape (...)."""
+    """``x -> scale * rotation @ x + translation``; leading shape (...), float64."""
 
     rotation: Tensor  # (..., 3, 3), determinant +1
     scale: Tensor  # (...)
@@ -24,8 +32,8 @@ class Similarity(NamedTuple):
 
     def __call__(self, points: Tensor) -> Tensor:
         """Transforms points (..., J, 3)."""
-        turned = points @ self.rotation.mT
-        return self.scale[..., None, None] * turned + self.translation[..., None, :]
+        scaled = self.rotation.mT * self.scale[..., None, None]
+        return points.to(scaled) @ scaled + self.translation[..., None, :]
 
 
 def procrustes(points: Tensor, target: Tensor, weight: Tensor | None = None, scale: bool = True) -> Similarity:
@@ -33,114 +41,169 @@ def procrustes(points: Tensor, target: Tensor, weight: Tensor | None = None, sca
 
     Reflections are excluded: a mirrored pose keeps an error. Meant for metrics: no gradient flows.
 
-    Degenerate input has a defined result. Where the best rotation is not unique (both sets on a line, or one point), one
-    of the best is taken: the error is unique though. Points that all coincide get scale 0, so they land on the target's
-    centroid. Without any weight the transform is the identity.
+    Degenerate input has a defined result. Where the best rotation is not unique (both sets on a line, or one point),
+    one of the best is taken: the error is unique though. Points that all coincide get scale 0, so they land on the
+    target's centroid. Without any weight the transform is the identity.
 
     Args:
         points: (..., J, 3).
-        target: (..., J, 3), same unit.
-        weight: (..., J) of each point, or None for equal weights.
+        target: (..., J, 3), same unit and leading shape.
+        weight: (..., J) of each point, at least 0, or None for equal weights.
         scale: Fit the scale as well; otherwise it is 1.
 
     Returns:
-        The transform, float64.
+        The transform, float64, on the device of ``points``.
 
     >>> pose = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 2, 0], [0, 0, 3]])
     >>> turned = pose[:, [1, 2, 0]] * 2 + 5
     >>> (procrustes(pose, turned)(pose) - turned).abs().max().item() < 1e-12
     True
     """
-    points, target = torch.broadcast_tensors(points.detach().double(), target.detach().double())
-    if weight is None:
-        centre, middle = points.mean(-2), target.mean(-2)
-        x, y = points - centre[..., None, :], target - middle[..., None, :]
-        weighted = x
-    else:
-        w = weight.detach().double()
-        w = w / w.sum(-1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
-        used = w[..., None] > 0
-        points, target = points.where(used, 0.0), target.where(used, 0.0)  # NaN of unlabelled joints must not spread
-        centre, middle = (w[..., None] * points).sum(-2), (w[..., None] * target).sum(-2)
-        x, y = points - centre[..., None, :], target - middle[..., None, :]
-        weighted = x * w[..., None]
-    covariance = weighted.mT @ y  # (..., 3, 3), sum of x y^T
-    rotation = best_rotation(covariance)
-    if scale:
-        variance = (weighted * x).sum((-1, -2))
-        gain = (rotation * covariance.mT).sum((-1, -2))
-        size = torch.where(variance > 0, gain / variance, 0.0)
-    else:
-        size = torch.ones_like(rotation[..., 0, 0])
-    if weight is not None:
-        size = torch.where(weight.sum(-1) > 0, size, 1.0)
-    moved = middle - size[..., None] * (rotation * centre[..., None, :]).sum(-1)
-    return Similarity(rotation, size, moved)
+    result = _procrustes(_array(points), _array(target), None if weight is None else _array(weight), scale)
+    return Similarity(*(torch.from_numpy(np.asarray(part)).to(points.device) for part in result))
 
 
 def procrustes_align(points: Tensor, target: Tensor, weight: Tensor | None = None, scale: bool = True) -> Tensor:
     """Returns ``points`` (..., J, 3) brought as close as possible to ``target``; see :func:`procrustes`. Float64."""
-    return procrustes(points, target, weight, scale)(points.detach().double())
+    x = _array(points)
+    rotation, size, translation = _procrustes(x, _array(target), None if weight is None else _array(weight), scale)
+    aligned = x @ (rotation.swapaxes(-1, -2) * size[..., None, None])
+    aligned += translation[..., None, :]
+    return torch.from_numpy(aligned).to(points.device)
 
 
 def best_rotation(covariance: Tensor) -> Tensor:
-    """Returns the rotation R (..., 3, 3) with the largest trace of ``R @ covariance``, determinant +1.
-
-    With the decomposition ``covariance = U S V^T`` it is ``V diag(1, 1, +-1) U^T``. The third axes are taken as cross
-    products of the first two, which picks the sign and needs no care for singular values of 0.
+    """Returns the rotation R (..., 3, 3) with the largest trace of ``R @ covariance``; determinant +1, float64.
 
     Args:
         covariance: (..., 3, 3) sums of ``x y^T`` where R is to turn x into y.
     """
-    shape = covariance.shape
+    return torch.from_numpy(_best_rotation(_array(covariance))).to(covariance.device)
+
+
+def _array(value: Tensor) -> Floats:
+    return value.detach().to("cpu", torch.float64).numpy()
+
+
+def _procrustes(x: Floats, y: Floats, weight: Floats | None, fit_scale: bool) -> tuple[Floats, Floats, Floats]:
+    if weight is None:
+        share = np.full(x.shape[-2], 1.0 / max(x.shape[-2], 1))
+    else:
+        total = weight.sum(-1, keepdims=True)
+        share = weight / np.maximum(total, _TINY)
+        used = share[..., None] > 0
+        x, y = np.where(used, x, 0.0), np.where(used, y, 0.0)  # NaN of unlabelled joints must not spread
+    centre, middle = ((share[..., None, :] @ v)[..., 0, :] for v in (x, y))
+    x, y = x - centre[..., None, :], y - middle[..., None, :]
+    weighted = x if weight is None else x * share[..., None]
+    covariance = weighted.swapaxes(-1, -2) @ y  # (..., 3, 3), sum of x y^T
+    rotation = _best_rotation(covariance)
+    size = np.ones(rotation.shape[:-2])
+    if fit_scale:
+        variance = np.einsum("...jc,...jc->...", weighted, x)
+        gain = np.einsum("...ij,...ji->...", rotation, covariance)
+        size = np.where(variance > 0, gain / np.maximum(variance, _TINY), 0.0)
+    if weight is not None:
+        size = np.where(total[..., 0] > 0, size, 1.0)
+    return rotation, size, middle - size[..., None] * np.einsum("...ij,...j->...i", rotation, centre)
+
+
+def _best_rotation(covariance: Floats) -> Floats:
+    """Closed form where it is well conditioned, Jacobi elsewhere."""
     flat = covariance.reshape(-1, 3, 3)
-    flat = flat / flat.abs().amax((1, 2), keepdim=True).clamp(min=torch.finfo(flat.dtype).tiny)
-    left, right = _orthogonalised(flat)
-    length = torch.stack([(c * c).sum(0) for c in left])  # squared singular values (3, N)
-    order = torch.argsort(length, dim=0, descending=True, stable=True)[:2, None].expand(2, 3, -1)
-    u, v = torch.stack(left).gather(0, order), torch.stack(right).gather(0, order)
-    norm = u.square().sum(1).sqrt()  # (2, N)
-    zero, line = norm[0] <= 0, norm[1] <= 1e-13 * norm[0]
-    u1 = torch.where(zero, v[0], u[0] / norm[0].clamp(min=1e-300))
-    second = torch.where(line, _perpendicular(u1), u[1] / norm[1].clamp(min=1e-300))
+    k = np.ascontiguousarray(flat.transpose(1, 2, 0))  # one matrix entry of all poses after the other: (3, 3, N)
+    k = k / np.maximum(np.abs(k).max((0, 1)), _TINY)
+    rotation, sure = _closed_form(k)
+    rest = np.flatnonzero(~sure)
+    if len(rest):
+        rotation[:, :, rest] = _by_jacobi(k[:, :, rest])
+    return np.ascontiguousarray(rotation.transpose(2, 0, 1)).reshape(covariance.shape)
+
+
+def _cofactors(k: Floats) -> Floats:
+    rows = [np.cross(k[1], k[2], axis=0), np.cross(k[2], k[0], axis=0), np.cross(k[0], k[1], axis=0)]
+    return np.stack(rows)
+
+
+def _closed_form(k: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+    """Rotation from invariants, and where it can be trusted to about 1e-13.
+
+    With ``k = U diag(s1, s2, s3) V^T``, U and V rotations and s3 signed, ``U V^T`` is a combination of k, its cofactors
+    and k k^T k; the coefficients follow from the Cayley-Hamilton theorem and i1 = s1 + s2 + s3. That sum is the largest
+    root of a quartic (Horn 1987), found by Newton's method from above. It fails where s2 + s3 vanishes.
+    """
+    cofactor = _cofactors(k)
+    square = (k * k).sum((0, 1))
+    minors = (cofactor * cofactor).sum((0, 1))
+    i3 = (k[0] * cofactor[0]).sum(0)
+    constant = square * square - 4 * minors
+    i1 = np.sqrt(3 * square)
+    for _ in range(30):
+        i1_square = i1 * i1
+        slope = 4 * i1 * (i1_square - square) - 8 * i3
+        step = ((i1_square - 2 * square) * i1_square - 8 * i3 * i1 + constant) / np.where(slope > 0, slope, np.inf)
+        i1 = i1 - step
+        if np.abs(step).max(initial=0.0) < 1e-14:  # roots that are nearly double converge slowly: they are not trusted
+            break
+    i2 = (i1 * i1 - square) / 2
+    gaps = i1 * i2 - i3  # (s1 + s2)(s2 + s3)(s1 + s3)
+    sure = gaps > 1e-2 * i1**3
+    gram = np.einsum("jin,jkn->ikn", k, k)
+    cubic = np.einsum("ijn,jkn->ikn", k, gram)
+    turned = ((i1 * i1 - i2) * k + i1 * cofactor - cubic) / np.where(sure, gaps, 1.0)
+    rotation: Floats = turned.transpose(1, 0, 2)
+    return rotation.copy(), sure
+
+
+def _by_jacobi(k: Floats) -> Floats:
+    """Rotation from a full decomposition by one-sided Jacobi rotations; correct for every matrix.
+
+    The third axes are cross products of the first two, which picks the sign of s3 and needs no care where it is 0.
+    """
+    left, right = _orthogonalised(k)
+    length = (left * left).sum(1)  # squared singular values (3, N)
+    order = np.argsort(-length, axis=0, kind="stable")[:2, None]
+    u, v = np.take_along_axis(left, order, 0), np.take_along_axis(right, order, 0)
+    norm = np.sqrt((u * u).sum(1))
+    none, line = norm[0] <= 0, norm[1] <= 1e-13 * norm[0]
+    u1 = np.where(none, v[0], u[0] / np.maximum(norm[0], _TINY))
+    second = np.where(line, _perpendicular(u1), u[1] / np.maximum(norm[1], _TINY))
     second = second - (second * u1).sum(0) * u1
-    u2 = torch.where(zero, v[1], second / second.square().sum(0).sqrt())
-    u3, v3 = torch.linalg.cross(u1, u2, dim=0), torch.linalg.cross(v[0], v[1], dim=0)
-    rotation = v[0][:, None] * u1 + v[1][:, None] * u2 + v3[:, None] * u3  # (3, 3, N)
-    return rotation.permute(2, 0, 1).reshape(shape)
+    u2 = np.where(none, v[1], second / np.sqrt((second * second).sum(0)))
+    u3, v3 = np.cross(u1, u2, axis=0), np.cross(v[0], v[1], axis=0)
+    rotation: Floats = v[0][:, None] * u1 + v[1][:, None] * u2 + v3[:, None] * u3
+    return rotation
 
 
-def _orthogonalised(matrix: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """Turns the columns of (N, 3, 3) matrices until they are orthogonal: one-sided Jacobi.
+def _orthogonalised(k: Floats) -> tuple[Floats, Floats]:
+    """Turns the columns of matrices (3, 3, N) until they are orthogonal.
 
     Returns:
-        The three columns of ``matrix @ V`` and of the rotation V, each (3, N).
+        The columns of ``k @ V`` and of the rotation V, each (3 columns, 3, N).
     """
-    columns = list(matrix.permute(2, 1, 0).contiguous())
-    eye = torch.eye(3, dtype=matrix.dtype, device=matrix.device)
-    basis = [eye[i][:, None].expand(3, len(matrix)) for i in range(3)]
+    eye = np.broadcast_to(np.eye(3)[:, :, None], k.shape)
+    both = [np.concatenate([k[:, i], eye[:, i]]) for i in range(3)]  # a column of k, and below it that of V
     for _ in range(_SWEEPS):
         worst = 0.0
         for p, q in ((0, 1), (0, 2), (1, 2)):
-            a, b = columns[p], columns[q]
-            aa, bb, ab = (a * a).sum(0), (b * b).sum(0), (a * b).sum(0)
-            bent = (ab * ab) / (aa * bb).clamp(min=1e-300)  # squared cosine of the angle between the columns
-            worst = max(worst, float(bent.amax()) if bent.numel() else 0.0)
-            zeta = (bb - aa) / (2 * ab)
-            tangent = torch.copysign((zeta.abs() + (1 + zeta * zeta).sqrt()).reciprocal(), zeta)
-            tangent = tangent.where(bent > 1e-32, 0.0)
-            cosine = (1 + tangent * tangent).rsqrt()
+            a, b = both[p], both[q]
+            aa, bb, ab = ((m[:3] * n[:3]).sum(0) for m, n in ((a, a), (b, b), (a, b)))
+            bent = ab * ab / np.maximum(aa * bb, _TINY)  # squared cosine of the angle between the columns
+            worst = max(worst, float(bent.max(initial=0.0)))
+            turn = bent > 1e-32
+            zeta = (bb - aa) / np.where(turn, 2 * ab, 1.0)
+            tangent = np.where(turn, np.copysign(1 / (np.abs(zeta) + np.sqrt(1 + zeta * zeta)), zeta), 0.0)
+            cosine = 1 / np.sqrt(1 + tangent * tangent)
             sine = cosine * tangent
-            columns[p], columns[q] = cosine * a - sine * b, sine * a + cosine * b
-            basis[p], basis[q] = cosine * basis[p] - sine * basis[q], sine * basis[p] + cosine * basis[q]
-        if worst < 1e-20:  # convergence is quadratic: the next sweep would be below the rounding
+            both[p], both[q] = cosine * a - sine * b, sine * a + cosine * b
+        if worst < 1e-20:  # the next sweep would be below the rounding
             break
-    return columns, basis
+    columns = np.stack(both)
+    return columns[:, :3], columns[:, 3:]
 
 
-def _perpendicular(axis: Tensor) -> Tensor:
-    """Returns a unit vector (3, N) perpendicular to unit vectors (3, N)."""
-    smallest = axis.abs().argmin(0)
-    helper = torch.nn.functional.one_hot(smallest, 3).to(axis.dtype).T
-    result = torch.linalg.cross(axis, helper, dim=0)
-    return result / result.square().sum(0).sqrt().clamp(min=1e-300)
+def _perpendicular(axis: Floats) -> Floats:
+    """Returns unit vectors (3, N) perpendicular to unit vectors (3, N)."""
+    helper = np.eye(3)[np.abs(axis).argmin(0)].T
+    result: Any = np.cross(axis, helper, axis=0)
+    return result / np.maximum(np.sqrt((result * result).sum(0)), _TINY)

@@ -70,7 +70,7 @@ def test_schedule_has_converged(size):
     assert ((one[1] - other[1]).abs().amax((-2, -1)) / scale).max() < 1e-4
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 10_000), pixels=st.integers(1, 5), epsilon=st.sampled_from([0.05, 0.1]))
 def test_sparse_maps(seed, pixels, epsilon):
     random = torch.Generator().manual_seed(seed)
@@ -240,16 +240,16 @@ def test_bfloat16_under_autocast():
     torch.testing.assert_close(value, loss(half.detach().float(), dots, weight))
 
 
-@pytest.mark.parametrize("suppliers", ["softplus", "relu", "softmax"])
-def test_descent_from_noise_reaches_the_dot(suppliers):
+@pytest.mark.parametrize(("suppliers", "rate"), [("softplus", 1.0), ("softmax", 0.2)])
+def test_descent_from_noise_reaches_the_dot(suppliers, rate):
+    """Not so with relu: free pixels that die next to the dot stay dead, and the mass settles around them."""
     torch.manual_seed(0)
     maps = (0.3 * torch.randn(1, 6, *SIZE)).requires_grad_()
     dots = torch.rand(1, 6, 2) * torch.tensor([11.0, 15.0])
     loss = HeatmapMatchingLoss(suppliers=suppliers, softmax_scale=1.0)
-    rate = 0.01 if suppliers == "relu" else 0.1
     optimiser = torch.optim.Adam([maps], lr=rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 600)
-    for _ in range(600):
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 500)
+    for _ in range(500):
         optimiser.zero_grad()
         loss(maps, dots, torch.ones(1, 6)).backward()
         optimiser.step()
@@ -257,6 +257,17 @@ def test_descent_from_noise_reaches_the_dot(suppliers):
     points, scores = decode_window(normalize_maps(maps.detach(), loss))
     assert (points - dots).norm(dim=-1).max() < 0.02
     assert scores.min() > 0.95
+
+
+@pytest.mark.slow
+def test_compiles_without_a_break():
+    maps, dots, weight = example(2, 4, dtype=torch.float32)
+    loss = HeatmapMatchingLoss()
+    compiled = torch.compile(loss, fullgraph=True)
+    value, gradient = gradient_of(loss, maps, dots, weight)
+    value2, gradient2 = gradient_of(compiled, maps, dots, weight)
+    torch.testing.assert_close(value, value2, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(gradient, gradient2, rtol=1e-3, atol=1e-4)
 
 
 def test_bad_input():

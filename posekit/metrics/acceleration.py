@@ -1,0 +1,115 @@
+"""AccelerationError: smoothness of motion, frames arriving in any order, never across the border of a clip."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from posekit.metrics.mpjpe import acceleration_error
+from posekit.metrics.rows import RowsMetric
+
+
+class AccelerationError(RowsMetric):
+    """Mean norm of the difference of accelerations, in mm/frame^2.
+
+    An acceleration is the second difference of three consecutive frames of one clip, all labelled. Without any such
+    triple the result is NaN. Frames that came before (same clip and frame) are dropped.
+
+    Args:
+        across_clips: True repeats what the published evaluation code of VIBE, MEVA and MAED does: all frames of all
+            clips, in the order of clip and frame, count as one sequence, also across the clips' borders and gaps.
+        kwargs: Arguments of ``torchmetrics.Metric``.
+
+    >>> still = torch.zeros(1, 5, 14, 3)
+    >>> metric = AccelerationError()
+    >>> metric.update(still, still)
+    >>> metric.compute().item()
+    0.0
+    """
+
+    is_differentiable = False
+    higher_is_better = False
+    plot_lower_bound = 0.0
+
+    pred_points: list[Tensor]  # (N, J, 3)
+    target_points: list[Tensor]  # (N, J, 3)
+    frame_keys: list[Tensor]  # (N, 3) clip, frame, visible
+
+    def __init__(self, across_clips: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.across_clips = across_clips
+        self._clips = 0
+        self.add_rows("pred_points")
+        self.add_rows("target_points")
+        self.add_rows("frame_keys", torch.int64)
+
+    def update(
+        self,
+        pred: Tensor,
+        target: Tensor,
+        visible: Tensor | None = None,
+        clip_ids: Tensor | None = None,
+        frame_ids: Tensor | None = None,
+    ) -> None:
+        """Adds frames.
+
+        Args:
+            pred: (B, T, J, 3) metres: clips of consecutive frames; or (N, J, 3): frames, which need both ids.
+            target: Same shape.
+            visible: (B, T) or (N,) bool, False where a frame has no label.
+            clip_ids: (B,) or (N,), unique per clip (per video, where windows of a video follow each other); without,
+                every clip of the batch is one of its own, and repeated samples cannot be told.
+            frame_ids: (B, T) or (N,) frame numbers in the clip; without, 0 .. T - 1.
+
+        Raises:
+            ValueError: Shapes differ, or frames come without ids.
+        """
+        if pred.shape != target.shape or pred.ndim not in (3, 4):
+            raise ValueError(
+                f"prediction {tuple(pred.shape)} and target {tuple(target.shape)}: need (B, T, J, 3) twice"
+            )
+        if pred.ndim == 3 and (clip_ids is None or frame_ids is None):
+            raise ValueError("frames (N, J, 3) need clip_ids and frame_ids")
+        lead = pred.shape[:-2]
+        if clip_ids is None:
+            from posekit.metrics.rows import process_rank
+
+            clip_ids = -1 - (((self._clips + torch.arange(lead[0])) << 20) | process_rank())
+            self._clips += lead[0]
+        clips = clip_ids.cpu().reshape(-1, *[1] * (len(lead) - 1)).expand(lead)
+        frames = (torch.arange(lead[-1]) if frame_ids is None else frame_ids.cpu()).expand(lead)
+        seen = torch.ones(lead, dtype=torch.bool) if visible is None else visible.cpu().expand(lead)
+        keys = torch.stack([clips, frames, seen.long()], -1).reshape(-1, 3)
+        self.append(
+            pred_points=pred.reshape(-1, *pred.shape[-2:]),
+            target_points=target.reshape(-1, *pred.shape[-2:]),
+            frame_keys=keys,
+        )
+
+    def names(self) -> list[str]:
+        """Returns the key of the result."""
+        return ["acceleration_error"]
+
+    def values(self) -> dict[str, float]:
+        """Computes the mean over all valid triples."""
+        keys = self.rows("frame_keys", 3).numpy()
+        order = np.lexsort((keys[:, 1], keys[:, 0]))
+        keys = keys[order]
+        fresh = np.ones(len(keys), dtype=bool)
+        fresh[1:] = (keys[1:, :2] != keys[:-1, :2]).any(1)
+        keys, order = keys[fresh], order[fresh]
+        if len(keys) < 3:
+            return {"acceleration_error": float("nan")}
+        pred, target = (self.rows(name, 1, 3)[torch.from_numpy(order)] for name in ("pred_points", "target_points"))
+        error = acceleration_error(pred, target, torch.from_numpy(keys[:, 2] > 0)).numpy()
+        valid = np.isfinite(error)
+        if not self.across_clips:
+            valid &= (keys[2:, 0] == keys[:-2, 0]) & (keys[2:, 1] == keys[:-2, 1] + 2)
+        return {"acceleration_error": float(error[valid].mean()) if valid.any() else float("nan")}
+
+    def compute(self) -> Tensor:
+        """Returns the mean error in mm/frame^2."""
+        return self.computed()["acceleration_error"]
