@@ -122,15 +122,18 @@ class TopDownModule(PoseModule):
             boxes, box_scale = [[0, 0, image.shape[1], image.shape[0]]], 1.0
         rows = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
         crops = [crop_person(image, box, self.image_size, box_scale) for box in rows]
-        device = self.device
+        width, height = self.image_size
+        images = torch.stack([c.image for c in crops]) if crops else torch.zeros(0, 3, height, width)
+        affines = np.array([c.affine for c in crops]).reshape(-1, 2, 3)
         batch = {
-            "image": torch.stack([c.image for c in crops]).to(device) if crops else torch.zeros(0, 3, *self.image_size),
-            "affine": torch.tensor(np.array([c.affine for c in crops]), dtype=torch.float32, device=device),
-            "box": torch.tensor(rows, dtype=torch.float32, device=device),
-            "box_score": torch.ones(len(rows), device=device),
-            "image_id": torch.zeros(len(rows), dtype=torch.int64, device=device),
-            "sample_id": torch.arange(len(rows), device=device),
+            "image": images,
+            "affine": torch.tensor(affines, dtype=torch.float32),
+            "box": torch.tensor(rows, dtype=torch.float32),
+            "box_score": torch.ones(len(rows)),
+            "image_id": torch.zeros(len(rows), dtype=torch.int64),
+            "sample_id": torch.arange(len(rows)),
         }
+        batch = {name: value.to(self.device) for name, value in batch.items()}
         result = self.predict_step(cast(CropBatch, batch), 0)
         self.train(was_training)
         return cast(KeypointPrediction, {name: value.cpu() for name, value in result.items()})  # type: ignore[attr-defined]

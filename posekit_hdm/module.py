@@ -9,7 +9,7 @@ from torch import Tensor
 
 from posekit.data.batch import CropBatch, KeypointPrediction
 from posekit.errors import UserError, unknown_name
-from posekit.heatmaps import DECODERS, decode_heatmaps, from_heatmap, to_heatmap
+from posekit.heatmaps import DECODERS, MAPPINGS, decode_heatmaps, from_heatmap, to_heatmap
 from posekit.module import StepOutput
 from posekit.nn import build_backbone
 from posekit.topdown import TopDownModule
@@ -79,6 +79,8 @@ class HDM(TopDownModule):
         self.decoder = decoder or DEFAULT_DECODERS.get(loss, "window")
         if self.decoder not in DECODERS:
             raise unknown_name("decoder", self.decoder, DECODERS)
+        if mapping not in MAPPINGS:
+            raise unknown_name("mapping", mapping, MAPPINGS)
         self.mapping = mapping
         self.load_initial_weights()
 

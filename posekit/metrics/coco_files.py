@@ -54,9 +54,20 @@ def evaluate_coco_keypoints(
 
 
 def load_coco(
-    gt_json: Source, results_json: Source, sigmas: Sequence[float], image_ids: Sequence[int] | None = None
+    gt_json: Source,
+    results_json: Source,
+    sigmas: Sequence[float],
+    image_ids: Sequence[int] | None = None,
+    box_area: float | None = None,
 ) -> list[tuple[TruthRows, DetectionRows]]:
     """Reads and checks both files.
+
+    Args:
+        gt_json: See :func:`evaluate_coco_keypoints`.
+        results_json: See there.
+        sigmas: See there.
+        image_ids: See there.
+        box_area: Take a person's area as this share of its box's, for data sets whose annotations have no area.
 
     Returns:
         Per category the annotated and the detected people; images are numbered by rising id.
@@ -71,8 +82,8 @@ def load_coco(
     if not isinstance(results, list) or not all(isinstance(entry, Mapping) for entry in results):
         raise UserError(f"{res_name}: no COCO results file (a list of dicts)")
     images = _numbered(gt["images"], gt_name)
-    annotations = _check_annotations(gt["annotations"], images, gt_name)
-    truth = _truth(annotations, images, len(sigmas), gt_name)
+    annotations = _check_annotations(gt["annotations"], images, gt_name, box_area is None)
+    truth = _truth(annotations, images, len(sigmas), gt_name, box_area)
     det = _detections(results, images, len(sigmas), res_name)
     if image_ids is None:
         gt_in, det_in = np.ones(len(truth.image), dtype=bool), np.ones(len(det.image), dtype=bool)

@@ -14,7 +14,7 @@ from posekit.data.batch import ImageTarget, KeypointPrediction
 from posekit.metrics._coco_match import Bools, DetectionRows, Ints, TruthRows
 from posekit.metrics._stack import stack_detections, stack_truth
 from posekit.metrics.oks_ap import AP_NAMES, evaluate_coco, oks_nms, summarise
-from posekit.metrics.rows import RowsMetric, process_rank
+from posekit.metrics.rows import RowsMetric, first_dict_of_sample, process_rank
 from posekit.skeletons import COCO17
 
 _ANONYMOUS = -(2**62)  # images without an id are numbered from here
@@ -211,7 +211,7 @@ class KeypointAP(RowsMetric):
             truth, keep = self._given_truth(seen, ids)
         else:
             truth, keep = self._set_truth(seen, ids)
-        keep &= _first_dict_of_sample(ids)
+        keep &= first_dict_of_sample(ids)
         ids = ids[keep]
         xy = self.rows("det_xy", joints, 2).numpy()[keep]
         values = self.rows("det_values", 2).numpy()[keep]
@@ -241,13 +241,6 @@ class KeypointAP(RowsMetric):
             raise ValueError(f"predictions for image {unknown[0]}, of which set_targets got no ground truth")
         truth = self.targets
         return truth.take(np.isin(truth.image, seen[:, 0])) if self.only_seen else truth, np.ones(len(ids), dtype=bool)
-
-
-def _first_dict_of_sample(ids: Ints) -> Bools:
-    """Tells which rows (image, sample, dict) come from the first dict that held their sample; all without sample id."""
-    _, first, inverse = np.unique(ids[:, 1], return_index=True, return_inverse=True)
-    keep: Bools = (ids[:, 1] < 0) | (ids[:, 2] == ids[first[inverse], 2])
-    return keep
 
 
 def _integers(value: Any) -> Ints:

@@ -21,7 +21,7 @@ from posekit.errors import UserError
 from posekit.metrics._coco_match import Bools, Floats
 from posekit.metrics._stack import as_array
 from posekit.metrics.posetrack_files import SLOTS_2018, Frame, Paths, People, read_sequence, sequence_files
-from posekit.metrics.rows import RowsMetric, first_of_each
+from posekit.metrics.rows import RowsMetric, first_dict_of_sample, process_rank
 from posekit.skeletons import POSETRACK15
 
 JOINTS = len(POSETRACK15)
@@ -150,7 +150,8 @@ def _without_ignored(truth: People, found: People, regions: Sequence[Floats]) ->
         for polygon in regions:
             inside |= strictly_inside(people.xy, polygon)
         left = replace(people, present=people.present & ~inside)
-        cleaned.append(left.take(left.present.any(1)))
+        some: Bools = np.any(left.present, axis=1)
+        cleaned.append(left.take(some))
     return cleaned[0], cleaned[1]
 
 
@@ -242,11 +243,12 @@ class PoseTrackAP(RowsMetric):
     plot_upper_bound = 100.0
 
     points: list[Tensor]  # (N, 15, 3) x, y, score; NaN score: not predicted
-    keys: list[Tensor]  # (N, 2) image, sample
+    keys: list[Tensor]  # (N, 3) image, sample, dict
 
     def __init__(self, annotations: Paths, threshold: float = 0.5, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.threshold = threshold
+        self._dicts = 0  # never reset, as in KeypointAP
         frames = [f for path in sequence_files(annotations, "ground truth").values() for f in read_sequence(path)]
         self.frames = {f.image_id if f.image_id >= 0 else i: f for i, f in enumerate(frames)}
         self.add_rows("points")
@@ -279,7 +281,9 @@ class PoseTrackAP(RowsMetric):
             if unknown:
                 raise UserError(f"predictions for image {min(unknown)}, which the PoseTrack annotations lack")
             count = len(points)
-            keys = np.stack([np.broadcast_to(image, count), np.broadcast_to(ids, count)], 1)
+            number = np.full(count, (self._dicts << 20) | process_rank())
+            self._dicts += 1
+            keys = np.stack([np.broadcast_to(image, count), np.broadcast_to(ids, count), number], 1)
             self.append(points=torch.from_numpy(points), keys=torch.from_numpy(keys))
 
     def names(self) -> list[str]:
@@ -289,9 +293,9 @@ class PoseTrackAP(RowsMetric):
 
     def values(self) -> dict[str, float]:
         """Evaluates all frames."""
-        keys = self.rows("keys", 2)
-        keep = first_of_each(keys[:, 1])
-        keys, points = keys[keep].numpy(), self.rows("points", JOINTS, 3)[keep].numpy()
+        all_keys = self.rows("keys", 3).numpy()
+        keep = first_dict_of_sample(all_keys)
+        keys, points = all_keys[keep], self.rows("points", JOINTS, 3).numpy()[keep]
         order = np.lexsort((keys[:, 1], keys[:, 0]))
         keys, points = keys[order], points[order]
         ids = np.array(list(self.frames))

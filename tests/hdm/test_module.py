@@ -1,0 +1,129 @@
+"""HDM as a LightningModule: every loss, both phases, flip test, weights."""
+
+import lightning
+import numpy as np
+import pytest
+import torch
+
+from posekit.data import SyntheticPeople
+from posekit.errors import UserError
+from posekit_hdm import HDM
+from posekit_hdm.losses import LOSSES
+
+
+@pytest.fixture(scope="module")
+def data():
+    module = SyntheticPeople(train_size=8, val_size=4, batch_size=4, num_render_workers=1)
+    module.setup("fit")
+    return module
+
+
+@pytest.fixture(scope="module")
+def batch(data):
+    return next(iter(data.train_dataloader()))
+
+
+def make(**options):
+    torch.manual_seed(0)
+    return HDM(backbone="small", image_size=[96, 128], **options)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_steps_and_predicts(batch, loss):
+    module = make(loss=loss)
+    value = module.step(batch, "train").loss
+    value.backward()
+    gradients = [p.grad for p in module.parameters() if p.grad is not None]
+    assert torch.isfinite(value)
+    assert all(torch.isfinite(g).all() for g in gradients)
+    assert any(g.abs().max() > 0 for g in gradients)
+    module.eval()
+    with torch.inference_mode():
+        found = module.step(batch, "val").predictions
+    assert found["keypoints"].shape == (4, 17, 3)
+    assert torch.isfinite(found["keypoints"]).all()
+    assert (found["scores"] >= 0).all()
+
+
+def test_flip_test_makes_predictions_mirror_symmetric(batch):
+    module = make(loss="hdm").eval()
+    torch.nn.init.normal_(module.network.final_layer.weight, std=0.5)
+    with torch.inference_mode():
+        points, scores = module.infer(batch["image"])
+        mirrored, mirrored_scores = module.infer(batch["image"].flip(-1))
+    back = mirrored[:, module.flip_index].clone()
+    back[..., 0] = 95 - back[..., 0]
+    # Where two windows weigh the same to the last bit, either may be taken: allow for few such joints.
+    close = (back - points).abs().amax(-1) < 1e-2
+    assert close.float().mean() > 0.95
+    torch.testing.assert_close(mirrored_scores[:, module.flip_index], scores, atol=1e-4, rtol=1e-3)
+
+
+def test_unlabelled_crops_give_a_zero_loss_with_a_live_graph(batch):
+    module = make(loss="hdm")
+    blank = {**batch, "visible": torch.zeros_like(batch["visible"])}
+    value = module.step(blank, "train").loss
+    assert value == 0
+    value.backward()
+
+
+def test_warm_up_uses_the_other_loss_first(data):
+    module = make(loss="hdm", warmup="corner_ce", warmup_share=0.5)
+    seen = []
+    module.loss.register_forward_hook(lambda *_: seen.append("hdm"))
+    module.warmup_loss.register_forward_hook(lambda *_: seen.append("corner_ce"))
+    trainer = lightning.Trainer(
+        max_epochs=2, logger=False, enable_checkpointing=False, enable_progress_bar=False, limit_val_batches=0,
+        enable_model_summary=False, accelerator="cpu",
+    )  # fmt: skip
+    trainer.fit(module, data)
+    assert seen == ["corner_ce", "corner_ce", "hdm", "hdm"]
+
+
+def test_init_from_a_checkpoint_and_load_with_weights_only(data, tmp_path):
+    module = make(loss="gaussian_mse", loss_options={"sigma": 1.0})
+    trainer = lightning.Trainer(
+        max_epochs=1, logger=False, enable_progress_bar=False, limit_val_batches=0, enable_model_summary=False,
+        default_root_dir=tmp_path, accelerator="cpu", enable_checkpointing=False,
+    )  # fmt: skip
+    trainer.fit(module, data)
+    path = tmp_path / "a.ckpt"
+    trainer.save_checkpoint(path)
+    loaded = HDM.load_from_checkpoint(path)
+    started = make(loss="hdm", init_from=str(path))
+    for name, value in module.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value)
+        assert torch.equal(started.state_dict()[name], value)
+    assert loaded.image_size == (96, 128)
+    assert loaded.decoder == "parabola"
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"loss": "hmd"}, "hdm"),
+        ({"loss_options": {"epsilom": 1}}, "epsil"),
+        ({"loss_options": {"epsilon": 0}}, "epsilon"),
+        ({"decoder": "windw"}, "window"),
+        ({"warmup": "mse"}, "gaussian_mse"),
+        ({"warmup_share": 2}, "warmup_share"),
+        ({"backbone_options": {"width": 3}}, "widths"),
+        ({"mapping": "upd"}, "udp"),
+    ],
+)
+def test_mistakes_name_the_valid_choices(options, text):
+    with pytest.raises(UserError, match=text) as caught:
+        make(**options)
+    assert "\n" not in str(caught.value)
+
+
+def test_prediction_of_a_picture_is_in_its_pixels():
+    module = make(loss="corner_ce", flip_test=False).eval()
+    image = np.zeros((300, 400, 3), np.uint8)
+    box = np.array([[100.0, 50, 120, 160]])
+    found = module.predict(image, box)
+    x, y = found["keypoints"][0, :, 0], found["keypoints"][0, :, 1]
+    assert (x > 70).all()
+    assert (x < 250).all()
+    assert (y > 0).all()
+    assert (y < 260).all()
