@@ -192,7 +192,7 @@ def _orthogonalised(k: Floats) -> tuple[Floats, Floats]:
             worst = max(worst, float(bent.max(initial=0.0)))
             turn = bent > 1e-32
             zeta = (bb - aa) / np.where(turn, 2 * ab, 1.0)
-            tangent = np.where(turn, np.copysign(1 / (np.abs(zeta) + np.sqrt(1 + zeta * zeta)), zeta), 0.0)
+            tangent = np.where(turn, np.copysign(1 / (np.abs(zeta) + np.hypot(1, zeta)), zeta), 0.0)
             cosine = 1 / np.sqrt(1 + tangent * tangent)
             sine = cosine * tangent
             both[p], both[q] = cosine * a - sine * b, sine * a + cosine * b

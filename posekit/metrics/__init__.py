@@ -2,6 +2,7 @@
 
 from posekit.metrics.acceleration import AccelerationError
 from posekit.metrics.coco_files import evaluate_coco_keypoints
+from posekit.metrics.crowdpose import evaluate_crowdpose
 from posekit.metrics.keypoint_ap import KeypointAP
 from posekit.metrics.keypoint_error import KeypointError
 from posekit.metrics.mpjpe import (
@@ -36,6 +37,7 @@ __all__ = [
     "acceleration",
     "acceleration_error",
     "evaluate_coco_keypoints",
+    "evaluate_crowdpose",
     "evaluate_posetrack",
     "head_sizes",
     "joint_errors",

@@ -159,10 +159,12 @@ def _known(image_ids: Sequence[int], images: Mapping[Any, int], name: str) -> Se
     return image_ids
 
 
-def _check_annotations(annotations: Sequence[Entry], images: Mapping[Any, int], name: str) -> list[Entry]:
+def _check_annotations(
+    annotations: Sequence[Entry], images: Mapping[Any, int], name: str, need_area: bool
+) -> list[Entry]:
     """Checks ids and the presence of fields; those of images that are not listed are left out."""
     for i, entry in enumerate(annotations):
-        for field in ("id", "image_id", "keypoints", "area", "bbox"):
+        for field in ("id", "image_id", "keypoints", "bbox", *(("area",) if need_area else ())):
             if field not in entry:
                 raise UserError(f"{name}: annotations[{i}] (id {entry.get('id')}) has no {field!r}")
     ids = Counter(entry["id"] for entry in annotations)
@@ -212,7 +214,9 @@ def _is_numeric(value: Any) -> bool:
     return value is not None
 
 
-def _truth(entries: Sequence[Entry], images: Mapping[Any, int], joints: int, name: str) -> TruthRows:
+def _truth(
+    entries: Sequence[Entry], images: Mapping[Any, int], joints: int, name: str, box_area: float | None
+) -> TruthRows:
     named = [f" (id {e['id']})" for e in entries]
     what = f"{name}: annotations"
     points = _numbers(entries, "keypoints", 3 * joints, what, named).reshape(-1, joints, 3)
@@ -226,9 +230,10 @@ def _truth(entries: Sequence[Entry], images: Mapping[Any, int], joints: int, nam
             f"{name}: one annotation has id 0; pycocotools does not count a match with it, and so neither does this",
             stacklevel=4,
         )
+    boxes = _numbers(entries, "bbox", 4, what, named)
+    area = _numbers(entries, "area", 0, what, named) if box_area is None else boxes[:, 2] * boxes[:, 3] * box_area
     return TruthRows(
-        np.array([images[e["image_id"]] for e in entries], dtype=np.int64), points[..., :2], labelled,
-        _numbers(entries, "area", 0, what, named), _numbers(entries, "bbox", 4, what, named),
+        np.array([images[e["image_id"]] for e in entries], dtype=np.int64), points[..., :2], labelled, area, boxes,
         crowd, crowd | (given == 0), zero if zero.any() else None,
     )  # fmt: skip
 

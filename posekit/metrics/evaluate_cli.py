@@ -25,6 +25,9 @@ class Report:
         values: All numbers by name, as written to the JSON file.
         rows: The printed table: one label and its cells per row.
         columns: Headings of the cells.
+        decimals: Decimals of the cells.
+        notes: Lines below the table.
+        more: Further tables.
     """
 
     title: str
@@ -33,6 +36,7 @@ class Report:
     columns: list[str]
     decimals: int = 1
     notes: list[str] = field(default_factory=list)
+    more: list[Report] = field(default_factory=list)
 
 
 def run(argv: list[str]) -> None:
@@ -62,11 +66,15 @@ def show(report: Report) -> None:
     table = Table(title=report.title, title_justify="left")
     table.add_column("")
     for column in report.columns:
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     for label, cells in report.rows:
         table.add_row(label, *("-" if math.isnan(c) else f"{c:.{report.decimals}f}" for c in cells))
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)  # a file or a pipe has no width, and rich would cut columns at 80
     console.print(table)
+    for other in report.more:
+        show(other)
     for note in report.notes:
         console.print(f"note: {note}", markup=False, highlight=False)
 
@@ -123,6 +131,88 @@ def _percent(value: float) -> float:
 
 _COCO_COLUMNS: Sequence[str] = ("", "50", "75", "M", "L")
 
+
+def _crowdpose_options(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(evaluate=_crowdpose)
+
+
+def _crowdpose(arguments: argparse.Namespace) -> Report:
+    from posekit.metrics.crowdpose import evaluate_crowdpose
+
+    values = evaluate_crowdpose(arguments.gt, arguments.results)
+    rows = [("CrowdPose", [_percent(v) for v in values.values()])]
+    return Report("OKS average precision and recall in % (CROWDPOSE14)", dict(values), rows, list(values))
+
+
+def _posetrack_options(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(evaluate=_posetrack)
+
+
+def _posetrack(arguments: argparse.Namespace) -> Report:
+    from posekit.metrics.posetrack_ap import COLUMNS, evaluate_posetrack
+    from posekit.skeletons import POSETRACK15
+
+    values = evaluate_posetrack(arguments.gt, arguments.results)
+    rows = [("AP", [*(values[c] for c in COLUMNS), values["AP"]])]
+    report = Report("PoseTrack average precision in %", dict(values), rows, [*COLUMNS, "Total"])
+    joints = [(j, [values[j], values[f"precision/{j}"], values[f"recall/{j}"]]) for j in POSETRACK15.joints]
+    report.more.append(Report("by joint", {}, joints, ["AP", "precision", "recall"]))
+    return report
+
+
+def _mpii_options(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(evaluate=_mpii)
+
+
+def _mpii(arguments: argparse.Namespace) -> Report:
+    from posekit.metrics.pose_files import evaluate_mpii
+    from posekit.skeletons import MPII16
+
+    table = evaluate_mpii(arguments.gt, arguments.results)
+    report = Report("MPII: PCKh in %", table.values, table.rows, table.columns)
+    report.more.append(Report("by joint", {}, [(j, [table.values[j]]) for j in MPII16.joints], ["PCKh@0.5"]))
+    return report
+
+
+def _h36m_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--unit", choices=("m", "mm"), default="m", help="unit of both files (m)")
+    parser.add_argument("--root", type=int, default=0, help="joint on which poses are centred (0)")
+    parser.set_defaults(evaluate=_h36m)
+
+
+def _h36m(arguments: argparse.Namespace) -> Report:
+    from posekit.metrics.pose_files import evaluate_h36m
+    from posekit.skeletons import H36M17
+
+    table = evaluate_h36m(arguments.gt, arguments.results, arguments.unit, arguments.root)
+    report = Report("3D errors", table.values, table.rows, table.columns)
+    labels = [column.removesuffix(" mm") for column in table.columns]
+    if f"MPJPE/{H36M17.joints[0]}" in table.values:
+        joints = [(j, [table.values[f"{label}/{j}"] for label in labels]) for j in H36M17.joints]
+        report.more.append(Report("by joint", {}, joints, table.columns))
+    return report
+
+
+def _3dhp_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--unit", choices=("m", "mm"), default="mm", help="unit of .npz and JSON files (mm)")
+    parser.set_defaults(evaluate=_3dhp)
+
+
+def _3dhp(arguments: argparse.Namespace) -> Report:
+    from posekit.metrics.pose_files import evaluate_3dhp
+
+    table = evaluate_3dhp(arguments.gt, arguments.results, arguments.unit)
+    report = Report("MPI-INF-3DHP", table.values, table.rows, table.columns)
+    joints = [(k.removeprefix("PCK/"), [v]) for k, v in table.values.items() if k.startswith("PCK/") and "/TS" not in k]
+    report.more.append(Report("by joint", {}, joints, ["PCK@150mm"]))
+    return report
+
+
 _KINDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
-    "coco": ("OKS AP of COCO keypoint files, equal to pycocotools", _coco_options),
+    "coco": ("OKS AP of COCO keypoint files (also OCHuman), equal to pycocotools", _coco_options),
+    "crowdpose": ("OKS AP of CrowdPose, with its easy, medium and hard split", _crowdpose_options),
+    "posetrack": ("AP of PoseTrack 2017, 2018 or 21: folders of sequence files, equal to poseval", _posetrack_options),
+    "mpii": ("PCKh of gt_valid.mat and pred.mat (or JSON lists)", _mpii_options),
+    "h36m": ("MPJPE, PA-MPJPE, N-MPJPE of .npz, .npy or JSON poses", _h36m_options),
+    "3dhp": ("PCK, AUC, MPJPE of MPI-INF-3DHP's test set", _3dhp_options),
 }

@@ -57,7 +57,7 @@ class People:
     def predicted(cls, points: Floats) -> People:
         """Makes people of (N, 15, 3) x, y, score; a joint whose score is NaN is absent."""
         people = cls.empty(len(points))
-        present: Bools = ~np.isnan(points).any(axis=-1)
+        present: Bools = np.isfinite(points.sum(-1))
         return cls(points[..., :2], points[..., 2], present, people.head, people.has_points)
 
 

@@ -1,0 +1,165 @@
+"""``posekit evaluate crowdpose | mpii | h36m | 3dhp``: files as the official tools read them, tables, mistakes."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from posekit.errors import UserError
+from posekit.metrics import evaluate_coco_keypoints, evaluate_crowdpose, mpjpe, pa_mpjpe
+from posekit.metrics.bench import bench_metrics, bench_procrustes
+from posekit.metrics.evaluate_cli import run
+from posekit.skeletons import COCO17, CROWDPOSE14
+from tests.metrics.coco_made import NAMES, made, official
+from tests.metrics.test_pose_errors import mpii_reference
+from tests.shared import SHARED, requires_shared
+
+
+def command(kind, *words, out):
+    run([kind, *map(str, words), "--json", str(out)])
+    return json.loads(out.read_text())
+
+
+def rejected(kind, *words, match):
+    with pytest.raises(UserError, match=match) as caught:
+        run([kind, *map(str, words)])
+    assert "\n" not in str(caught.value)
+
+
+@requires_shared
+def test_crowdpose_area_equals_xtcocotools():
+    folder = SHARED / "golden" / "logocap" / "cocoeval"
+    want = json.loads((folder / "expected.json").read_text())["xtcocotools"]["use_area_false_stats"]
+    gt = json.loads((folder / "gt.json").read_text())
+    for image in gt["images"]:
+        image["crowdIndex"] = 0.5
+    got = evaluate_crowdpose(gt, folder / "dt.json", COCO17.sigmas)
+    for name, number in zip(NAMES, want, strict=True):
+        if name in got:
+            assert got[name] == pytest.approx(number, abs=1e-12)
+    assert got["APmedium"] == got["AP"]
+    assert got["APeasy"] == got["APhard"] == -1
+
+
+def test_crowdpose_split(tmp_path):
+    gt, results = made(2, joints=14)
+    for a in gt["annotations"]:
+        a["area"] = a["bbox"][2] * a["bbox"][3] * 0.53
+    for i, image in enumerate(gt["images"]):
+        image["crowdIndex"] = [0.0, 0.19, 0.2, 0.79, 0.8, 1.0][i % 6]
+    want = official(gt, results, sigmas=CROWDPOSE14.sigmas)
+    got = evaluate_crowdpose(gt, results)
+    assert got["AP"] == pytest.approx(want["AP"], abs=1e-12)
+    hard = [i["id"] for i in gt["images"] if i["crowdIndex"] >= 0.8]
+    assert got["APhard"] == pytest.approx(evaluate_coco_keypoints(gt, results, CROWDPOSE14.sigmas, hard)["AP"])
+    (tmp_path / "gt.json").write_text(json.dumps(gt))
+    (tmp_path / "dt.json").write_text(json.dumps(results))
+    assert command("crowdpose", tmp_path / "gt.json", tmp_path / "dt.json", out=tmp_path / "o.json") == got
+    del gt["images"][3]["crowdIndex"]
+    with pytest.raises(UserError, match=r"images\[3\]"):
+        evaluate_crowdpose(gt, results)
+
+
+def test_mpii(tmp_path, capsys):
+    from scipy.io import savemat
+
+    rng = np.random.default_rng(0)
+    target = rng.uniform(0, 200, (30, 16, 2))
+    pred = target + rng.normal(0, 12, target.shape)
+    boxes = np.concatenate([rng.uniform(0, 50, (30, 2)), rng.uniform(60, 110, (30, 2))], 1)
+    visible = rng.random((30, 16)) > 0.2
+    savemat(
+        tmp_path / "gt_valid.mat",
+        {
+            "pos_gt_src": target.transpose(1, 2, 0) + 1, "jnt_missing": 1 - visible.T.astype(float),
+            "headboxes_src": boxes.reshape(30, 2, 2).transpose(1, 2, 0),
+        },
+    )  # fmt: skip
+    savemat(tmp_path / "pred.mat", {"preds": pred + 1})
+    people = [
+        {"joints": t.tolist(), "joints_vis": v.astype(int).tolist(), "head_box": b.tolist()}
+        for t, v, b in zip(target, visible, boxes, strict=True)
+    ]
+    (tmp_path / "gt.json").write_text(json.dumps(people))
+    (tmp_path / "pred.json").write_text(json.dumps(pred.tolist()))
+    want = mpii_reference(pred, target, boxes, visible, 0.5)[1]
+    for gt in ("gt_valid.mat", "gt.json"):
+        for results in ("pred.mat", "pred.json"):
+            got = command("mpii", tmp_path / gt, tmp_path / results, out=tmp_path / "o.json")
+            assert got["PCKh"] == pytest.approx(want)
+    assert "Mean@0.1" in capsys.readouterr().out
+    (tmp_path / "short.json").write_text(json.dumps(pred[:-1].tolist()))
+    rejected("mpii", tmp_path / "gt.json", tmp_path / "short.json", match="29 poses for 30")
+    del people[4]["head_box"]
+    (tmp_path / "gt.json").write_text(json.dumps(people))
+    rejected("mpii", tmp_path / "gt.json", tmp_path / "pred.json", match=r"person \[4\] has no head_box")
+    rejected("mpii", tmp_path / "no.mat", tmp_path / "pred.json", match="does not exist")
+    rejected("mpii", tmp_path / "pred.mat", tmp_path / "pred.json", match="no 'pos_gt_src'; it has preds")
+    rejected("mpii", tmp_path / "gt_valid.mat", tmp_path / "gt_valid.mat", match="no 'preds'")
+    (tmp_path / "bad.mat").write_text("no matlab")
+    rejected("mpii", tmp_path / "bad.mat", tmp_path / "pred.json", match="no MATLAB file")
+    pred[3, 2] = np.nan
+    savemat(tmp_path / "pred.mat", {"preds": pred + 1})
+    rejected("mpii", tmp_path / "gt_valid.mat", tmp_path / "pred.mat", match=r"pose \[3\] holds NaN")
+
+
+def test_h36m(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    target, pred = rng.standard_normal((2, 6, 17, 3))
+    names = [f"S9_{a}_1.54138969_{i:06d}.jpg" for a in ("Walking", "Eating") for i in range(3)]
+    np.savez(tmp_path / "gt.npz", S=np.concatenate([target, np.ones((6, 17, 1))], -1), imgname=names)
+    np.save(tmp_path / "pred.npy", pred * 1000)
+    np.savez(tmp_path / "pred.npz", joints3d=pred)
+    got = command("h36m", tmp_path / "gt.npz", tmp_path / "pred.npz", out=tmp_path / "o.json")
+    a, b = torch.tensor(pred), torch.tensor(target)
+    assert got["MPJPE"] == pytest.approx(mpjpe(a, b).mean().item())
+    assert got["PA-MPJPE"] == pytest.approx(pa_mpjpe(a, b).mean().item())
+    assert got["MPJPE/action/Walking"] == pytest.approx(mpjpe(a[:3], b[:3]).mean().item())
+    assert got["MPJPE/mean of actions"] == pytest.approx(got["MPJPE"])
+    assert got["MPJPE/pelvis"] == 0
+    assert "Eating" in capsys.readouterr().out
+    np.save(tmp_path / "gt.npy", target * 1000)
+    assert command("h36m", tmp_path / "gt.npy", tmp_path / "pred.npy", "--unit", "mm", out=tmp_path / "o.json")[
+        "MPJPE"
+    ] == pytest.approx(got["MPJPE"])
+    np.save(tmp_path / "short.npy", pred[:2])
+    rejected("h36m", tmp_path / "gt.npz", tmp_path / "short.npy", match=r"\(2, 17, 3\), gt.npz has \(6, 17, 3\)")
+    rejected("h36m", tmp_path / "gt.npz", tmp_path / "nothing.npy", match="does not exist")
+    np.savez(tmp_path / "odd.npz", x=pred)
+    rejected("h36m", tmp_path / "gt.npz", tmp_path / "odd.npz", match="it has x")
+    (tmp_path / "text.npy").write_text("text")
+    rejected("h36m", tmp_path / "gt.npz", tmp_path / "text.npy", match="no numpy file")
+    (tmp_path / "ragged.json").write_text("[[[1, 2, 3]], [[1, 2]]]")
+    rejected("h36m", tmp_path / "gt.npz", tmp_path / "ragged.json", match="different length")
+
+
+def test_3dhp(tmp_path):
+    rng = np.random.default_rng(0)
+    truth = {f"TS{i}": rng.normal(0, 300, (5 + i, 17, 3)) for i in (1, 2)}
+    valid = np.array([1, 1, 0, 1, 1, 1])
+    found = {k: v + rng.normal(0, 100, v.shape) for k, v in truth.items()}
+    np.savez(tmp_path / "gt.npz", TS1_valid=valid, **truth)
+    np.savez(tmp_path / "pred.npz", TS1=found["TS1"][valid > 0], TS2=found["TS2"])
+    got = command("3dhp", tmp_path / "gt.npz", tmp_path / "pred.npz", out=tmp_path / "o.json")
+    error = []
+    for name, keep in (("TS1", valid > 0), ("TS2", slice(None))):
+        a, b = found[name][keep], truth[name][keep]
+        error.append(np.linalg.norm((a - a[:, 14:15]) - (b - b[:, 14:15]), axis=-1))
+    error = np.concatenate(error)
+    assert got["PCK"] == pytest.approx(100 * (error[:, :14] < 150).mean())
+    assert got["AUC"] == pytest.approx(100 * np.mean([(error[:, :14] < t).mean() for t in range(0, 151, 5)]))
+    assert got["MPJPE"] == pytest.approx(error.mean())
+    assert got["PCK/head_top"] == pytest.approx(100 * (error[:, 0] < 150).mean())
+    np.savez(tmp_path / "one.npz", TS1=found["TS1"])
+    rejected("3dhp", tmp_path / "gt.npz", tmp_path / "one.npz", match="no sequence TS2; it has TS1")
+    np.savez(tmp_path / "few.npz", TS1=found["TS1"][:2], TS2=found["TS2"])
+    rejected("3dhp", tmp_path / "gt.npz", tmp_path / "few.npz", match="TS1 has shape")
+    (tmp_path / "folder").mkdir()
+    rejected("3dhp", tmp_path / "folder", tmp_path / "pred.npz", match=r"annot_data\.mat")
+
+
+def test_benchmarks_run():
+    report = bench_metrics(images=150, repeats=1)
+    assert report["largest_difference"] < 1e-12
+    assert bench_procrustes(poses=200, repeats=1)["largest_difference_mm"] < 1e-6

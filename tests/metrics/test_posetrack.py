@@ -1,0 +1,146 @@
+"""PoseTrack AP: all recorded cases of poseval, files of both formats, the torchmetrics class, mistakes in files."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from posekit.errors import UserError
+from posekit.metrics import PoseTrackAP, evaluate_posetrack
+from posekit.metrics.evaluate_cli import run
+from posekit.metrics.posetrack_ap import COLUMNS, evaluate_posetrack_files, strictly_inside
+from posekit.metrics.posetrack_files import SLOTS_2018, read_sequence
+from tests.shared import SHARED
+
+GOLDEN = SHARED / "golden" / "poseval"
+CASES = sorted(p for p in GOLDEN.glob("*.json") if p.name != "index.json")
+
+
+def written(case, folder):
+    for side in ("gt", "pred"):
+        (folder / side).mkdir(parents=True)
+        for name, content in case[side].items():
+            (folder / side / name).write_text(json.dumps(content))
+    return folder / "gt", folder / "pred"
+
+
+@pytest.mark.parametrize("path", CASES, ids=lambda p: p.stem)
+def test_recorded_cases(path, tmp_path):
+    case = json.loads(path.read_text())
+    gt, pred = written(case, tmp_path)
+    want = case["expected"]
+    if "error" in want:
+        with pytest.raises(UserError, match="head box"):
+            evaluate_posetrack(gt, pred)
+        return
+    arrays = evaluate_posetrack_files(gt, pred)
+    result = arrays.as_dict()
+    number = lambda v: np.nan if v is None else v  # noqa: E731
+    for values, total, name in ((arrays.ap, result["AP"], "ap"), (arrays.precision, result["precision"], "precision"),
+                                (arrays.recall, result["recall"], "recall")):  # fmt: skip
+        expected = np.array([number(v) for v in want[name]], float)
+        assert np.array([*values, total]) == pytest.approx(expected, abs=1e-9, nan_ok=True), name
+    for column in COLUMNS:
+        assert result[column] == pytest.approx(number(want["table"][column]), abs=1e-9, nan_ok=True)
+    assert arrays.people.tolist() == want["n_gt_per_joint"]
+    assert arrays.frames == want["n_frames_evaluated"]
+
+
+def first_case(name):
+    path = GOLDEN / f"{name}.json"
+    if not path.exists():
+        pytest.skip("the shared folder of recorded numbers is absent")
+    return json.loads(path.read_text())
+
+
+@pytest.mark.parametrize("name", ["random_basic", "random_ignore", "random_empty_frames", "posetrack18_format"])
+def test_class_equals_the_files(name, tmp_path):
+    case = first_case(name)
+    gt, pred = written(case, tmp_path)
+    want = evaluate_posetrack(gt, pred)
+    metric = PoseTrackAP(gt)
+    rows = []
+    for number, (key, frame) in enumerate(zip(metric.frames, frames_of(pred), strict=True)):
+        del number
+        people = frame.people
+        points = np.concatenate([people.xy, people.score[..., None]], -1)
+        points[~people.present] = np.nan
+        rows += [(key, p) for p in points]
+    order = np.random.default_rng(0).permutation(len(rows))
+    for part in (order[::2], order[1::2], order[:3]):  # the last repeats samples
+        entry = {"keypoints": torch.tensor(np.array([rows[i][1] for i in part])).reshape(-1, 15, 3)}
+        entry |= {"image_id": torch.tensor([rows[i][0] for i in part]), "sample_id": torch.tensor(part)}
+        metric.update(entry)
+    got = {k: v.item() for k, v in metric.compute().items()}
+    assert got.keys() == want.keys()
+    assert list(got.values()) == pytest.approx(list(want.values()), abs=1e-9, nan_ok=True)
+    with pytest.raises(UserError, match="424242"):
+        metric.update({"keypoints": torch.zeros(1, 15, 3), "image_id": 424242})
+    with pytest.raises(ValueError, match="15 or 17"):
+        metric.update({"keypoints": torch.zeros(1, 14, 3), "image_id": 0})
+    metric.update({"keypoints": torch.zeros(0, 15, 3), "image_id": torch.zeros(0)})
+    wide = torch.zeros(1, len(SLOTS_2018), 3)
+    metric.update({"keypoints": wide, "image_id": next(iter(metric.frames))})
+
+
+def frames_of(folder):
+    return [frame for path in sorted(folder.glob("*.json")) for frame in read_sequence(path)]
+
+
+def test_mistakes(tmp_path):
+    case = first_case("random_basic")
+    gt, pred = written(case, tmp_path)
+    with pytest.raises(UserError, match="does not exist"):
+        evaluate_posetrack(tmp_path / "nothing", pred)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"no \.json"):
+        evaluate_posetrack(gt, tmp_path / "empty")
+    files = sorted(gt.glob("*.json"))
+    assert evaluate_posetrack(files, sorted(pred.glob("*.json"))) == pytest.approx(evaluate_posetrack(gt, pred))
+    content = json.loads((pred / files[0].name).read_text())
+
+    def check(change, match):
+        other = json.loads(json.dumps(content))
+        change(other)
+        (pred / files[0].name).write_text(json.dumps(other))
+        with pytest.raises(UserError, match=match) as caught:
+            evaluate_posetrack(gt, pred)
+        assert "\n" not in str(caught.value)
+
+    check(lambda c: c["annolist"].pop(), "frames in the ground truth")
+    check(lambda c: c.pop("annolist"), "no PoseTrack file")
+    point = lambda c: c["annolist"][0]["annorect"][0]["annopoints"][0]["point"][0]  # noqa: E731
+    check(lambda c: point(c).update(id=[40]), "point id 40")
+    check(lambda c: point(c).pop("x"), "has no 'x'")
+    check(lambda c: point(c).update(x=["far"]), "no number")
+    (pred / files[0].name).unlink()
+    with pytest.raises(UserError, match=files[0].name):
+        evaluate_posetrack(gt, pred)
+
+
+def test_mistakes_in_the_2018_format(tmp_path):
+    case = first_case("posetrack18_format")
+    gt, pred = written(case, tmp_path)
+    file = next(pred.glob("*.json"))
+    content = json.loads(file.read_text())
+    content["annotations"][1]["keypoints"].pop()
+    file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"annotations\[1\]: keypoints has 50 numbers"):
+        evaluate_posetrack(gt, pred)
+
+
+def test_command(tmp_path, capsys):
+    gt, pred = written(first_case("random_basic"), tmp_path)
+    run(["posetrack", str(gt), str(pred), "--json", str(tmp_path / "o.json")])
+    written_values = json.loads((tmp_path / "o.json").read_text())
+    assert written_values["AP"] == pytest.approx(evaluate_posetrack(gt, pred)["AP"])
+    assert "Total" in capsys.readouterr().out
+
+
+def test_polygons():
+    concave = np.array([[0.0, 0], [4, 0], [4, 4], [2, 1], [0, 4]])
+    points = np.array([[1.0, 1], [2, 2], [2, 0.5], [0, 2], [2, 1], [3, 2.4], [9, 9], [-1, 0]])
+    assert strictly_inside(points, concave).tolist() == [True, False, True, False, False, True, False, False]
+    assert strictly_inside(points, concave[::-1]).tolist() == strictly_inside(points, concave).tolist()
+    assert not strictly_inside(points, concave[:2]).any()
