@@ -110,7 +110,7 @@ class HDM(TopDownModule):
         return output
 
     def readout(self, heatmaps: Tensor) -> Tensor:
-        """Normalises maps of losses on distributions: their scale is free, so raw values of two passes do not compare."""
+        """Normalises maps of losses on distributions: their scale is free, so raw values do not compare."""
         return normalize_maps(heatmaps, self.loss)
 
     def decode(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ The arithmetic is numpy's in float64 on the CPU, which needs no thread start per
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ Floats = NDArray[np.float64]
 
 _SWEEPS = 12  # five are enough for random matrices; convergence is quadratic
 _TINY = 1e-300
+_PART = 2048  # poses whose temporary arrays fit the cache
 
 
 class Similarity(NamedTuple):
@@ -65,11 +67,40 @@ def procrustes(points: Tensor, target: Tensor, weight: Tensor | None = None, sca
 
 def procrustes_align(points: Tensor, target: Tensor, weight: Tensor | None = None, scale: bool = True) -> Tensor:
     """Returns ``points`` (..., J, 3) brought as close as possible to ``target``; see :func:`procrustes`. Float64."""
-    x = _array(points)
-    rotation, size, translation = _procrustes(x, _array(target), None if weight is None else _array(weight), scale)
-    aligned = x @ (rotation.swapaxes(-1, -2) * size[..., None, None])
-    aligned += translation[..., None, :]
+    x, y = _array(points), _array(target)
+    aligned = np.empty(x.shape)
+    for rows, part in _aligned(x, y, weight, scale):
+        aligned.reshape(-1, *x.shape[-2:])[rows] = part
     return torch.from_numpy(aligned).to(points.device)
+
+
+def procrustes_distances(
+    points: Tensor, target: Tensor, weight: Tensor | None = None, scale: bool = True, unit: float = 1.0
+) -> Tensor:
+    """Returns the distances (..., J), times ``unit``, that remain after :func:`procrustes_align`. Float64."""
+    x, y = _array(points), _array(target)
+    distances = np.empty(x.shape[:-1])
+    flat = y.reshape(-1, *y.shape[-2:])
+    for rows, part in _aligned(x, y, weight, scale):
+        part -= flat[rows]
+        distances.reshape(-1, x.shape[-2])[rows] = unit * np.sqrt(np.einsum("njc,njc->nj", part, part))
+    return torch.from_numpy(distances).to(points.device)
+
+
+def _aligned(x: Floats, y: Floats, weight: Tensor | None, scale: bool) -> Iterator[tuple[slice, Floats]]:
+    """Aligns part by part, so that temporary arrays stay in the cache; yields rows (of flattened poses) and poses."""
+    lead, joints = x.shape[:-2], x.shape[-2]
+    poses = int(np.prod(lead))
+    x, y = x.reshape(poses, joints, 3), y.reshape(poses, joints, 3)
+    w = None
+    if weight is not None:
+        w = np.broadcast_to(_array(weight), (*lead, joints)).reshape(poses, joints)
+    for start in range(0, poses, _PART):
+        rows = slice(start, start + _PART)
+        rotation, size, translation = _procrustes(x[rows], y[rows], None if w is None else w[rows], scale)
+        aligned = x[rows] @ (rotation.swapaxes(-1, -2) * size[..., None, None])
+        aligned += translation[..., None, :]
+        yield rows, aligned
 
 
 def best_rotation(covariance: Tensor) -> Tensor:

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from posekit.geometry.procrustes import procrustes_align
+from posekit.geometry.procrustes import procrustes_distances
 from posekit.metrics.joint_rows import JointMetric, Root, centred
 
 MM = 1000.0
@@ -60,17 +59,14 @@ def pa_mpjpe(pred: Tensor, target: Tensor, weight: Tensor | None = None) -> Tens
     errors = pa_joint_errors(pred, target, weight)
     if weight is None and errors.shape[-1]:
         # numpy starts no threads for this, which would cost more than the work
-        return torch.from_numpy(np.asarray(errors.cpu().numpy().mean(-1))).to(errors.device)
+        return torch.as_tensor(errors.cpu().numpy().mean(-1), device=errors.device)
     return _mean(errors, weight)
 
 
 def pa_joint_errors(pred: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
     """Returns distances (..., J) in mm after the best similarity transform (of the labelled joints)."""
     _same_shape(pred, target)
-    aligned = procrustes_align(pred, target, weight).cpu().numpy()
-    difference = aligned - target.detach().to("cpu", torch.float64).numpy()
-    squared = np.einsum("...c,...c->...", difference, difference)
-    return torch.from_numpy(MM * np.sqrt(squared)).to(pred.device)
+    return procrustes_distances(pred, target, weight, unit=MM)
 
 
 def n_mpjpe(pred: Tensor, target: Tensor, weight: Tensor | None = None, root: Root = 0) -> Tensor:

@@ -11,7 +11,7 @@ from posekit.errors import UserError
 from posekit.heatmaps import corner_targets, decode_window
 from posekit_hdm.bench import bench_transport, make_inputs
 from posekit_hdm.exact import exact_emd, mean_emd_px
-from posekit_hdm.losses import LOSSES, HeatmapMatchingLoss, build_loss, normalize_maps
+from posekit_hdm.losses import LOSSES, HeatmapMatchingLoss, build_loss, default_refine, normalize_maps
 from posekit_hdm.transport import bilinear_demand, solve
 
 SIZE = (16, 12)
@@ -82,9 +82,9 @@ def test_sparse_maps(seed, pixels, epsilon):
     dots[4:8] = dots[4:8].round() + 1e-4
     dots = torch.minimum(dots, torch.tensor([15.0, 19.0], dtype=torch.float64))
     mass, demand = maps / maps.sum(1, keepdim=True), bilinear_demand(dots, 20, 16)
-    default = solve(
-        mass.float(), type(demand)(*demand[:2], demand.weight.float()), (20, 16), epsilon=epsilon, anneal=6, refine=3
-    )
+    single = type(demand)(*demand[:2], demand.weight.float())
+    steps = default_refine(epsilon)
+    default = solve(mass.float(), single, (20, 16), epsilon=epsilon, anneal=6, refine=steps)
     converged = solve(mass, demand, (20, 16), epsilon=epsilon, anneal=20, refine=40)
     assert (default.value - converged.value).abs().max() < 1e-4
     assert torch.isfinite(default.potential).all()
