@@ -35,25 +35,25 @@ def run(argv: list[str]) -> None:
     """
     names = plugins(BENCHMARKS)
     parser = argparse.ArgumentParser(
-        prog="posekit bench",
+        usage=f"posekit bench {{{','.join(names)}}} [options] | posekit bench --config FILE [options] [overrides]",
         description="Times a named benchmark, or the loader, network and step of a config. Figures are medians of "
         "repeated runs after a warm-up; CPU figures are the process's CPU time.",
     )
-    parser.add_argument("name", nargs="?", help=f"one of: {', '.join(names)}")
     parser.add_argument("--config", help="config with a model and data")
     parser.add_argument("--batches", type=int, default=20, help="timed batches (default 20)")
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
     parser.add_argument("--json", help="also write the rows to this file")
-    options, rest = parser.parse_known_args(argv)
-    if options.name is None and options.config is None:
-        raise UserError(f"posekit bench needs a name ({', '.join(names)}) or --config FILE")
-    if options.name is not None:
-        if options.name not in names:
-            raise unknown_name("benchmark", options.name, names)
-        result = names[options.name].load()()
-        rows: list[Row] = [{"what": key, "value": value} for key, value in result.items()]
-    else:
+    # The name comes first or not at all: the value of an override is no name.
+    name, words = (argv[0], argv[1:]) if argv and not argv[0].startswith("-") else (None, argv)
+    options, rest = parser.parse_known_args(words)
+    if name is not None:
+        if name not in names:
+            raise unknown_name("benchmark", name, names)
+        rows: list[Row] = [{"what": key, "value": value} for key, value in names[name].load()().items()]
+    elif options.config is not None:
         rows = bench_config(["--config", options.config, *rest], options.batches, options.device)
+    else:
+        raise UserError(f"posekit bench needs a name ({', '.join(names)}) or --config FILE")
     _show(rows, options.json)
 
 

@@ -7,4 +7,4 @@ from posekit.data.source import ImageSource
 from posekit.data.synthetic import SyntheticPeople
 from posekit.data.transforms import PersonAugmentation
 
-__all__ = ["COCOKeypoints", "MPII", "ImageSource", "PersonAugmentation", "SceneAugmentation", "SyntheticPeople"]
+__all__ = ["MPII", "COCOKeypoints", "ImageSource", "PersonAugmentation", "SceneAugmentation", "SyntheticPeople"]

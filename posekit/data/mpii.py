@@ -54,8 +54,8 @@ class MPII(COCOKeypoints):
     with joints). The crop is a square around the centre, moved down by 15 * scale, of side 200 * scale * ``box_scale``.
     Coordinates count from 0: 1 is taken off those of the files.
 
-    Evaluation: PCKh by :meth:`head_targets`; OKS AP by :meth:`ground_truth`, where a person's area is 0.53 of the square
-    of side 200 * scale (no MPII convention; compare such AP only among runs on these data). Head boxes come from
+    Evaluation: PCKh by :meth:`head_targets`; OKS AP by :meth:`ground_truth`, where a person's area is 0.53 of the
+    square of side 200 * scale (no MPII convention; compare such AP only among runs on these data). Head boxes come from
     ``gt_<name>.mat`` beside the JSON (HRNet's ``annot/gt_valid.mat``, whose joints are then the targets as well), else
     from the official .mat, else there are none.
 
@@ -154,15 +154,12 @@ class MPII(COCOKeypoints):
     def _file(self, part: str) -> PeopleFile:
         """Returns the people of a part, whole for JSON, and its share of the .mat's."""
         path = self.files[part].annotations
-        if path.suffix.lower() != ".mat":
-            return self._read(path)
-        everybody = self._read(path)
-        return everybody._replace(people=[p for p in everybody.people if mat_split(p.image) == part])
-
-    def _read(self, path: Path) -> PeopleFile:
         if path not in self._files:
             self._files[path] = read_people(path, self.on_bad_annotation)
-        return self._files[path]
+        everybody = self._files[path]
+        if path.suffix.lower() != ".mat":
+            return everybody
+        return everybody._replace(people=[p for p in everybody.people if mat_split(p.image) == part])
 
     def _check_options(self) -> None:
         super()._check_options()

@@ -211,9 +211,7 @@ def _mat_people(path: Path) -> list[tuple[str, Any]]:
     release = read_mat(path, ["RELEASE"], "annotation file", squeeze=True)["RELEASE"]
     pictures, training = _items(_field(release, "annolist")), np.reshape(_field(release, "img_train"), -1)
     if not pictures or len(training) != len(pictures):
-        raise UserError(
-            f"{path} is no MPII file: RELEASE.annolist and RELEASE.img_train are empty or of unlike lengths"
-        )
+        raise UserError(f"{path} is no MPII file: RELEASE.annolist and img_train are empty or of unlike lengths")
     found = []
     for picture, used in zip(pictures, training.tolist(), strict=True):
         name = _field(_field(picture, "image"), "name")
@@ -236,14 +234,14 @@ def _mat_person(row: int, entry: tuple[Any, Any]) -> Person | str | None:
         # The points of the head have no is_visible.
         joints[int(joint)] = x - 1, y - 1, 1 if seen == 0 else 2
     scale, place = _number(_field(rect, "scale")), _field(rect, "objpos")
-    center = [_number(_field(place, key)) for key in ("x", "y")]
-    if scale is None or None in center:
+    x, y = (_number(_field(place, key)) for key in ("x", "y"))
+    if scale is None or x is None or y is None:
         return None
-    if not np.isfinite([scale, *center]).all():
+    if not np.isfinite([scale, x, y]).all():
         return "has a scale or objpos that is not finite"
     corners = [_number(_field(rect, key)) for key in ("x1", "y1", "x2", "y2")]
     head = _head(np.array([np.nan if c is None else c for c in corners], dtype=np.float64))
-    return _person(row, name, center, scale, joints, head)
+    return _person(row, name, (x, y), scale, joints, head)
 
 
 def _head(corners: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -328,9 +326,8 @@ def _check_order(path: Path, names: Any) -> None:
         return
     flat = [str(np.asarray(n).reshape(-1)[0]).strip() if np.asarray(n).size else "" for n in np.asarray(names).flat]
     # The trunk's joints go by several names in copies of the file; the others are the ones that are looked up.
-    if len(flat) != JOINTS or any(
-        a != b for a, b in zip(flat, _ORDER, strict=True) if b not in ("pelv", "thor", "neck")
-    ):
+    named = [(a, b) for a, b in zip(flat, _ORDER, strict=False) if b not in ("pelv", "thor", "neck")]
+    if len(flat) != JOINTS or any(a != b for a, b in named):
         raise UserError(f"head box file {path}: dataset_joints are {' '.join(flat)[:120]}, expected {' '.join(_ORDER)}")
 
 

@@ -40,6 +40,8 @@ class KeypointAP(RowsMetric):
         oks_nms: OKS above which the lower-scored of two people of one image is dropped; None keeps all.
         only_seen: With :meth:`set_targets`, evaluate only images of which a prediction dict came (for runs limited to
             some batches). By default every image counts, as in COCO's tool.
+        groups: Sets of joints by name; each adds an entry ``AP/name``, the AP whose OKS looks at these joints alone
+            (people without any of them labelled are ignored). One joint per set gives AP by joint.
         kwargs: Arguments of ``torchmetrics.Metric``.
 
     >>> person = torch.tensor([[[10.0, 10.0, 2.0], [30.0, 50.0, 2.0]]])
@@ -72,6 +74,7 @@ class KeypointAP(RowsMetric):
         max_dets: int = 20,
         oks_nms: float | None = None,
         only_seen: bool = False,
+        groups: Mapping[str, Sequence[int]] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -79,6 +82,7 @@ class KeypointAP(RowsMetric):
         self.max_dets = max_dets
         self.oks_nms = oks_nms
         self.only_seen = only_seen
+        self.groups = {name: tuple(joints) for name, joints in (groups or {}).items()}
         self.targets: TruthRows | None = None  # the ground truth given by set_targets; no state: it outlives reset()
         self._target_images: Ints = np.zeros(0, np.int64)
         self._dicts = 0  # never reset: torchmetrics' forward() merges states from before and after a reset
@@ -190,13 +194,19 @@ class KeypointAP(RowsMetric):
         return self.computed()
 
     def names(self) -> list[str]:
-        """Returns the names of the ten numbers."""
-        return list(AP_NAMES)
+        """Returns the names of the ten numbers and of the groups."""
+        return [*AP_NAMES, *(f"AP/{name}" for name in self.groups)]
 
     def values(self) -> dict[str, float]:
         """Computes the ten numbers from the rows of all processes."""
         det, truth = self.collected()
-        return summarise(evaluate_coco(det, truth, self.sigmas, self.max_dets))
+        result = summarise(evaluate_coco(det, truth, self.sigmas, self.max_dets))
+        for name, joints in self.groups.items():
+            some = np.isin(np.arange(len(self.sigmas)), joints)
+            labelled = truth.labelled & some
+            part = replace(truth, labelled=labelled, ignore=truth.ignore | ~labelled.any(1))
+            result[f"AP/{name}"] = summarise(evaluate_coco(det, part, self.sigmas, self.max_dets))["AP"]
+        return result
 
     def collected(self) -> tuple[DetectionRows, TruthRows]:
         """Returns what is evaluated: rows without repeated samples, in canonical order, after suppression.

@@ -16,7 +16,8 @@ from posekit.skeletons import MPII16
 from tests.data.test_coco_crops import assert_contract, samples
 from tests.shared import SHARED, requires_shared
 
-SHORT = "rank rkne rhip lhip lkne lank pelv thor neck head rwri relb rsho lsho lelb lwri".split()
+SHORT = ["rank", "rkne", "rhip", "lhip", "lkne", "lank", "pelv", "thor", "neck", "head", "rwri", "relb", "rsho",
+         "lsho", "lelb", "lwri"]  # fmt: skip
 RELEASE = "mpii_human_pose_v1_u12_1.mat"
 
 

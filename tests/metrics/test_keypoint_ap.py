@@ -252,3 +252,17 @@ def test_option_oks_nms_drops_copies():
     metric = KeypointAP(oks_nms=0.9)
     metric.update([pred], [truth])
     assert len(metric.collected()[0].score) == 1
+
+
+def test_groups_of_joints():
+    gt, results = made(12)
+    preds, target = dicts(gt, results)
+    metric = KeypointAP(groups={"all": range(17), "face": range(5)})
+    metric.update(preds, target)
+    result = metric.compute()
+    assert result["AP/all"] == result["AP"]
+    for a in gt["annotations"]:
+        visible = np.array(a["keypoints"]).reshape(-1, 3)
+        visible[5:, 2] = 0
+        a["keypoints"], a["num_keypoints"] = visible.ravel().tolist(), int((visible[:, 2] > 0).sum())
+    assert result["AP/face"].item() == pytest.approx(official(gt, results)["AP"], abs=1e-12)
