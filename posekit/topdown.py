@@ -13,7 +13,7 @@ from posekit.data.batch import CropBatch, KeypointPrediction
 from posekit.data.transforms import crop_person
 from posekit.geometry import crop_points, uncrop_points
 from posekit.heatmaps import flip_heatmaps
-from posekit.metrics import KeypointAP, KeypointError
+from posekit.metrics import KeypointAP, KeypointError, PCKh
 from posekit.module import PoseModule, StepOutput
 from posekit.skeletons import get_skeleton
 
@@ -56,12 +56,16 @@ class TopDownModule(PoseModule):
         self.keypoint_ap = nn.ModuleDict(
             {stage + "_ap": KeypointAP(self.skeleton.sigmas, oks_nms=oks_nms) for stage in ("val", "test")}
         )
+        # MPII's own measure, where the data module has head boxes.
+        self.pckh = nn.ModuleDict(
+            {stage + "_pckh": PCKh() for stage in ("val", "test") if self.skeleton.name == "MPII16"}
+        )
         self.keypoint_error = nn.ModuleDict({stage + "_error": KeypointError() for stage in ("val", "test")})
 
     # -- what a method implements -------------------------------------------------------------------------------------
 
     def decode(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
-        """Reads joints (B, K, 2) in crop px and their scores (B, K) in [0, 1] from maps as :meth:`readout` gives them."""
+        """Reads joints (B, K, 2) in crop px and scores (B, K) in [0, 1] from maps that :meth:`readout` gave."""
         raise NotImplementedError
 
     def readout(self, heatmaps: Tensor) -> Tensor:
@@ -145,6 +149,8 @@ class TopDownModule(PoseModule):
         metric = self._ap(stage)
         metric.reset()
         self._error(stage).reset()
+        for measure in self._pckh(stage):
+            measure.reset()
         limit = self.trainer.limit_val_batches if stage == "val" else self.trainer.limit_test_batches
         metric.only_seen = limit != 1.0  # a shortened evaluation judges the images it looked at
         datamodule = getattr(self.trainer, "datamodule", None)
@@ -163,14 +169,22 @@ class TopDownModule(PoseModule):
         # Errors are measured in the crop's pixels: people of all sizes count alike.
         points = crop_points(found["keypoints"][..., :2], batch["affine"])
         self._error(stage).update(points, batch["keypoints"], batch["visible"], batch["sample_id"])
+        for measure in self._pckh(stage):
+            heads = self.trainer.datamodule.head_targets(stage, batch["sample_id"])  # type: ignore[attr-defined]
+            if heads is not None:
+                joints, boxes, weight = heads
+                measure.update(found["keypoints"][..., :2].cpu(), joints, boxes, weight, batch["sample_id"])
 
     def compute_metrics(self, stage: str) -> dict[str, Tensor]:
-        """Returns OKS AP's ten numbers and the pixel errors."""
+        """Returns OKS AP's ten numbers, the pixel errors and, on MPII, PCKh."""
         values: dict[str, Tensor] = {}
         metric = self._ap(stage)
         if metric.targets is not None:
             values.update(metric.compute())
         values.update(self._error(stage).compute())
+        for measure in self._pckh(stage):
+            if measure.update_called:
+                values.update(measure.compute())
         return values
 
     def _ap(self, stage: str) -> KeypointAP:
@@ -178,3 +192,8 @@ class TopDownModule(PoseModule):
 
     def _error(self, stage: str) -> KeypointError:
         return cast(KeypointError, self.keypoint_error[stage + "_error"])
+
+    def _pckh(self, stage: str) -> list[PCKh]:
+        """Returns the stage's PCKh in a list, empty for other joint sets than MPII's."""
+        key = stage + "_pckh"
+        return [cast(PCKh, self.pckh[key])] if key in self.pckh else []

@@ -34,6 +34,24 @@ def mini_coco(tmp_path_factory):
     return root
 
 
+@pytest.fixture(scope="session")
+def mini_mpii(tmp_path_factory):
+    """An MPII folder with HRNet's JSON files: three people a split."""
+    root = tmp_path_factory.mktemp("mpii")
+    rng = np.random.default_rng(1)
+    (root / "annot").mkdir()
+    (root / "images").mkdir()
+    people = []
+    for k in range(3):
+        cv2.imwrite(str(root / "images" / f"{k}.jpg"), rng.integers(0, 255, (240, 320, 3), dtype=np.uint8))
+        joints = np.round(rng.uniform((80, 40), (240, 200), (16, 2)), 1)
+        person = {"image": f"{k}.jpg", "joints": joints.tolist(), "joints_vis": [1] * 16}
+        people.append({**person, "center": [160.0, 110.0], "scale": 1.0})
+    for split in ("train", "valid"):
+        (root / "annot" / f"{split}.json").write_text(json.dumps(people))
+    return root
+
+
 def _annotation(number, image, joints, crowd):
     box = [50.0, 30.0, 120.0, 200.0]
     polygon = [50, 30, 170, 30, 170, 230, 50, 230]

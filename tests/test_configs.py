@@ -12,13 +12,13 @@ CONFIGS = shipped_configs()
 BIG = ("w32", "w48", "resnet")  # networks of full size: slow on a CPU
 
 
-def small(name, coco_root):
+def small(name, roots):
     """Flags that shrink a config's data without touching what it is about."""
     data = yaml.safe_load(CONFIGS[name].read_text())["data"]["class_path"]
     flags = ["--data.batch_size=2", "--data.num_workers=0", "--trainer.accelerator=cpu"]
     if data == "SyntheticPeople":
         return [*flags, "--data.train_size=4", "--data.val_size=2", "--data.test_size=2"]
-    return [*flags, f"--data.root={coco_root}", "--data.pin_memory=false"]
+    return [*flags, f"--data.root={roots[data]}", "--data.pin_memory=false"]
 
 
 def params():
@@ -27,9 +27,9 @@ def params():
 
 
 @pytest.mark.parametrize("name", params())
-def test_config_fits_validates_and_predicts(name, tmp_path, monkeypatch, mini_coco):
+def test_config_fits_validates_and_predicts(name, tmp_path, monkeypatch, mini_coco, mini_mpii):
     monkeypatch.chdir(tmp_path)
-    flags = small(name, mini_coco)
+    flags = small(name, {"COCOKeypoints": mini_coco, "MPII": mini_mpii})
     limits = ["--trainer.limit_train_batches=1", "--trainer.limit_val_batches=1", "--trainer.enable_progress_bar=false"]
     words = ["--config", str(CONFIGS[name]), *flags, *limits]
     main(["fit", *words, "--trainer.max_epochs=1", "--trainer.check_val_every_n_epoch=1"])

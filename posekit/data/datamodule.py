@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal, cast
 
 import cv2
 from lightning.pytorch import LightningDataModule
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from posekit.data.batch import ImageTarget
@@ -96,6 +97,14 @@ class PoseDataModule(LightningDataModule):
 
     def ground_truth(self, split: Split) -> list[ImageTarget] | None:
         """Returns every image's complete annotations of a split, or None where it has none."""
+        return None
+
+    def head_targets(self, split: Split, sample_ids: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Returns the targets of PCKh for samples, or None where the data set has no head boxes.
+
+        Returns:
+            Joints (B, K, 2) px, head boxes (B, 4) as corners x1, y1, x2, y2 px, and weights (B, K).
+        """
         return None
 
     def collate(self) -> Callable[[list[Any]], Any] | None:
