@@ -15,6 +15,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from posekit.errors import UserError
+from posekit.nn.shipped import weight_path
 from posekit.nn.weights import LoadReport, load_weights
 from posekit.optim import build_optimizer, build_schedule
 
@@ -54,7 +55,8 @@ class PoseModule(LightningModule):
         milestones: Epochs at which the ``step`` schedule decays tenfold.
         lr_warmup_steps: Steps of linear increase at the start.
         lr_peak: Share of the run at which ``onecycle`` reaches ``lr``.
-        init_from: Checkpoint or weight file (own, or the method's official one) to start from.
+        init_from: Weights to start from: a checkpoint or weight file (own, or the method's official one), or the name
+            of weights that posekit ships (``starter``, a small network).
     """
 
     monitor: ClassVar[str] = "val/loss"
@@ -101,7 +103,7 @@ class PoseModule(LightningModule):
         """
         if self.init_from is None:
             return None
-        report = load_weights(self, self.init_from, convert=self.convert_weights)
+        report = load_weights(self, weight_path(self.init_from), convert=self.convert_weights)
         rank_zero_info(f"init_from {self.init_from}: {report}")
         return report
 

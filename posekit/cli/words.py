@@ -1,0 +1,115 @@
+"""What stands before the parser: config files found and checked, ``predict``'s own options, the checkpoint's model."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from posekit.cli.configs import find_config
+from posekit.errors import UserError
+from posekit.module import CHECKPOINT_KEY, read_checkpoint
+from posekit.nn.shipped import shipped_weights
+
+
+def resolve_configs(argv: Sequence[str]) -> tuple[list[str], str]:
+    """Finds and checks the files given to ``--config``; returns the words and the run's name (the last file's stem)."""
+    words, name, expects_config = [], "run", False
+    for word in argv:
+        if expects_config:
+            word = _checked_config(word)
+            name = _run_name(word)
+            expects_config = False
+        elif word in ("--config", "-c"):
+            expects_config = True
+        elif word.startswith("--config="):
+            path = _checked_config(word.partition("=")[2])
+            name = _run_name(path)
+            word = "--config=" + path
+        words.append(word)
+    if expects_config:
+        raise UserError("--config needs a file")
+    return words, name
+
+
+def _run_name(config: str) -> str:
+    """Names a run after its config file; ``runs/NAME/version_0/config.yaml`` belongs to NAME."""
+    path = Path(config)
+    if path.name == "config.yaml" and path.parent.name.startswith("version_"):
+        return path.absolute().parent.parent.name
+    return path.stem
+
+
+def _checked_config(name: str) -> str:
+    path = find_config(name)
+    if not Path(path).is_file():
+        return path
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}" if mark is not None else ""
+        raise UserError(f"config {path} is not YAML{where}: {getattr(error, 'problem', None) or error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"config {path} holds no keys (model, data, trainer …), but {type(content).__name__}")
+    return path
+
+
+def predict_words(words: list[str]) -> list[str]:
+    """Rewrites ``--input``, ``--boxes`` and ``--output`` to options of ImageSource and PredictionWriter."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--input")
+    parser.add_argument("--boxes")
+    parser.add_argument("--output", default="predictions")
+    known, rest = parser.parse_known_args(words)
+    if known.input is None and known.boxes is not None:
+        raise UserError("--boxes goes with --input")
+    if known.input is not None:
+        if not Path(known.input).exists():
+            raise UserError(f"--input {known.input} does not exist")
+        rest += ["--data=ImageSource", f"--data.source={known.input}"]
+        rest += [f"--data.boxes={known.boxes}"] if known.boxes else []
+    return [*rest, "--trainer.callbacks+=PredictionWriter", f"--trainer.callbacks.output={known.output}"]
+
+
+def names_a_model(words: Sequence[str]) -> bool:
+    """Tells whether words choose a model, by a config or by name."""
+    return any(word.split("=")[0] in ("--config", "-c", "--model") for word in words)
+
+
+def starter_words() -> list[str]:
+    """Returns words that choose the shipped network for a prediction without a model, and says what it is."""
+    record = shipped_weights("starter")
+    print(
+        f"posekit: no --ckpt_path or --config: using the shipped weights 'starter'. {record['warning']}",
+        file=sys.stderr,
+    )
+    model = {
+        "class_path": record["model"]["class_path"],
+        "init_args": {**record["model"]["init_args"], "init_from": "starter"},
+    }
+    return ["--config", yaml.safe_dump({"model": model})]
+
+
+def checkpoint_words(words: Sequence[str]) -> tuple[list[str], dict[str, Any] | None]:
+    """Returns words that describe the checkpoint's model, to stand before the user's, and the checkpoint.
+
+    So a command with ``--ckpt_path`` needs no config for the model, and a config given as well has the last word.
+    """
+    path = None
+    for word, following in zip(words, [*words[1:], None], strict=True):
+        if word == "--ckpt_path":
+            path = following
+        elif word.startswith("--ckpt_path="):
+            path = word.partition("=")[2]
+    if path is None or (path in ("last", "best", "hpc") and not Path(path).exists()):
+        return [], None
+    checkpoint = read_checkpoint(path)
+    hparams = {k: v for k, v in checkpoint["hyper_parameters"].items() if not k.startswith("_")}
+    hparams["init_from"] = None  # the checkpoint has all weights
+    model = {"class_path": checkpoint[CHECKPOINT_KEY]["class_path"], "init_args": hparams}
+    return ["--config", yaml.safe_dump({"model": model})], checkpoint
