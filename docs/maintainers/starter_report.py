@@ -43,7 +43,9 @@ def truth_by_sample(data: Any) -> dict[int, tuple[np.ndarray, np.ndarray, float]
     found = {}
     for batch in data.loader("val"):
         targets = {t["image_id"]: t for t in data.ground_truth("val")}
-        for image, sample, box in zip(batch["image_id"].tolist(), batch["sample_id"].tolist(), batch["box"], strict=True):
+        for image, sample, box in zip(
+            batch["image_id"].tolist(), batch["sample_id"].tolist(), batch["box"], strict=True
+        ):
             target = targets[image]
             row = int((target["boxes"] - box.double()).abs().sum(1).argmin())
             joints, area = target["keypoints"][row].numpy(), float(target["area"][row])
@@ -60,7 +62,9 @@ def mean_pose(people: list[tuple[np.ndarray, np.ndarray, float]]) -> np.ndarray:
     return (places * weight).sum(0) / weight.sum(0).clip(1)
 
 
-def measure(rows: dict[int, np.ndarray], people: dict[int, Any], truths: list[Any], images: dict[int, int]) -> dict[str, float]:
+def measure(
+    rows: dict[int, np.ndarray], people: dict[int, Any], truths: list[Any], images: dict[int, int]
+) -> dict[str, float]:
     """Returns AP, AP50, AP75 and the mean OKS of people with labelled joints."""
     metric = KeypointAP()
     metric.set_targets(truths)
