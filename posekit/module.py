@@ -10,14 +10,14 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
-from posekit.errors import UserError
+from posekit.errors import UserError, unknown_name
 from posekit.nn.shipped import weight_path
 from posekit.nn.weights import LoadReport, load_weights
-from posekit.optim import build_optimizer, build_schedule
+from posekit.optim import OPTIMIZERS, SCHEDULES, build_optimizer, build_schedule
 
 CHECKPOINT_KEY = "posekit"
 
@@ -74,6 +74,11 @@ class PoseModule(LightningModule):
         init_from: str | None = None,
     ) -> None:
         super().__init__()
+        if lr <= 0:
+            raise UserError(f"lr must be positive, not {lr}")
+        for kind, name, known in (("optimizer", optimizer, OPTIMIZERS), ("schedule", schedule, SCHEDULES)):
+            if name not in known:
+                raise unknown_name(kind, name, known)
         self.optimizer_name = optimizer
         self.lr = lr
         self.weight_decay = weight_decay
@@ -105,6 +110,8 @@ class PoseModule(LightningModule):
             return None
         report = load_weights(self, weight_path(self.init_from), convert=self.convert_weights)
         rank_zero_info(f"init_from {self.init_from}: {report}")
+        if len(report.matched) < 0.5 * (len(report.matched) + len(report.missing)):
+            rank_zero_warn(f"init_from {self.init_from} fits less than half of the network: most of it starts anew")
         return report
 
     @classmethod
@@ -133,7 +140,8 @@ class PoseModule(LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Builds optimiser and schedule from the arguments."""
         optimizer = build_optimizer(self.parameter_groups(), self.optimizer_name, self.lr, self.weight_decay)
-        total = int(self.trainer.estimated_stepping_batches)
+        estimated = self.trainer.estimated_stepping_batches
+        total = int(estimated) if math.isfinite(estimated) else None
         per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         scheduler = build_schedule(
             optimizer,
@@ -230,11 +238,16 @@ def read_checkpoint(path: str | Path, expected: type[PoseModule] | None = None) 
     except Exception as error:
         reason = str(error).strip().splitlines()[0][:80]
         raise UserError(f"checkpoint {path} cannot be read: truncated, or not a checkpoint ({reason})") from None
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint or CHECKPOINT_KEY not in checkpoint:
+    needed = ("state_dict", "hyper_parameters", CHECKPOINT_KEY)
+    if not isinstance(checkpoint, dict) or any(key not in checkpoint for key in needed):
         raise UserError(f"{path} is no checkpoint of posekit; foreign weights load with --model.init_from")
     stored = checkpoint[CHECKPOINT_KEY]["class_path"]
     if expected is not None and expected is not PoseModule:
-        known = {f"{c.__module__}.{c.__qualname__}" for c in (expected, *expected.__subclasses__())}
+        known = {f"{c.__module__}.{c.__qualname__}" for c in _with_subclasses(expected)}
         if stored not in known:
             raise UserError(f"checkpoint {path} is of class {stored}, not {expected.__name__}")
     return checkpoint
+
+
+def _with_subclasses(cls: type[PoseModule]) -> list[type[PoseModule]]:
+    return [cls, *(deeper for sub in cls.__subclasses__() for deeper in _with_subclasses(sub))]

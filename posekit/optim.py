@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import SGD, Adam, AdamW, Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from posekit.errors import UserError, unknown_name
 
@@ -40,7 +40,7 @@ def build_schedule(
     optimizer: Optimizer,
     name: str,
     *,
-    total_steps: int,
+    total_steps: int | None,
     steps_per_epoch: int,
     milestones: Sequence[int] = (),
     gamma: float = 0.1,
@@ -52,8 +52,9 @@ def build_schedule(
     Args:
         optimizer: Its learning rates are the base (of ``onecycle``: the highest) values.
         name: ``constant``; ``step``: times ``gamma`` at each milestone; ``cosine``: half a cosine down to 0;
-            ``onecycle``: up to the learning rate at the share ``peak`` of the run, then down (Smith & Topin, 2018).
-        total_steps: Optimiser steps of the whole run.
+            ``onecycle``: from a 25th up to the learning rate at the share ``peak`` of the run, then down to a
+            250,000th, along cosines (Smith & Topin, 2018; the defaults of torch, momentum left as it is).
+        total_steps: Optimiser steps of the whole run; None where it has no end.
         steps_per_epoch: Optimiser steps of an epoch.
         milestones: Epochs at which ``step`` decays.
         gamma: Factor of ``step``.
@@ -61,15 +62,17 @@ def build_schedule(
         peak: See ``onecycle``.
 
     Raises:
-        UserError: The name is unknown.
+        UserError: The name is unknown, or a run without end has a schedule that needs one.
     """
-    if name == "onecycle":
-        rates = [group["lr"] for group in optimizer.param_groups]
-        return OneCycleLR(optimizer, max_lr=rates, total_steps=max(total_steps, 2), pct_start=peak)
+    if name in ("cosine", "onecycle") and total_steps is None:
+        raise UserError(f"schedule {name!r} needs an end: set trainer.max_epochs or trainer.max_steps")
+    end = max(total_steps or 1, 2)
+    # Functions of the step alone: a run that is resumed, or resumed with more epochs, needs no state of them.
     shapes: dict[str, Callable[[int], float]] = {
         "constant": lambda step: 1.0,
         "step": lambda step: gamma ** sum(step >= epoch * steps_per_epoch for epoch in milestones),
-        "cosine": lambda step: 0.5 * (1 + math.cos(math.pi * min(step / max(total_steps, 1), 1.0))),
+        "cosine": lambda step: _cosine(1.0, 0.0, step / end),
+        "onecycle": lambda step: _one_cycle(step / (end - 1), peak),
     }
     if name not in shapes:
         raise unknown_name("schedule", name, SCHEDULES)
@@ -80,3 +83,14 @@ def build_schedule(
         return ramp * shape(step)
 
     return LambdaLR(optimizer, factor)
+
+
+def _cosine(start: float, end: float, share: float) -> float:
+    """Goes from start to end along half a cosine; share is clamped to [0, 1]."""
+    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * min(max(share, 0.0), 1.0)))
+
+
+def _one_cycle(share: float, peak: float) -> float:
+    if share < peak:
+        return _cosine(1 / 25, 1.0, share / peak)
+    return _cosine(1.0, 1 / 250_000, (share - peak) / max(1 - peak, 1e-9))

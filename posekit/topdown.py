@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from posekit.data.batch import CropBatch, KeypointPrediction
 from posekit.data.transforms import crop_person
+from posekit.errors import UserError
 from posekit.geometry import crop_points, uncrop_points
 from posekit.heatmaps import flip_heatmaps
 from posekit.metrics import KeypointAP, KeypointError, PCKh
@@ -52,6 +53,7 @@ class TopDownModule(PoseModule):
         self.image_size = (int(image_size[0]), int(image_size[1])) if image_size else (192, 256)
         self.flip_test = flip_test
         self.score_threshold = score_threshold
+        self._judged: dict[str, Any] = {}  # the data module whose ground truth each stage's OKS AP holds
         self.register_buffer("flip_index", torch.tensor(self.skeleton.flip_index), persistent=False)
         self.keypoint_ap = nn.ModuleDict(
             {stage + "_ap": KeypointAP(self.skeleton.sigmas, oks_nms=oks_nms) for stage in ("val", "test")}
@@ -81,12 +83,36 @@ class TopDownModule(PoseModule):
             images: (B, 3, H, W) normalised crops.
             heatmaps: Their maps, where the caller has them already.
         """
+        self.check_size(images)
         heatmaps = self(images) if heatmaps is None else heatmaps
         maps = self.readout(heatmaps.float())
         if self.flip_test:
             mirrored = flip_heatmaps(self(images.flip(-1)), self.flip_index)
             maps = 0.5 * (maps + self.readout(mirrored.float()))
         return self.decode(maps)
+
+    def check_size(self, images: Tensor) -> None:
+        """Refuses crops of another size than joints are decoded for.
+
+        Raises:
+            UserError: The size differs from ``image_size``.
+        """
+        height, width = images.shape[-2:]
+        if (width, height) != self.image_size:
+            raise UserError(
+                f"crops are {width} x {height}, but the model's image_size is {list(self.image_size)}: "
+                "give the data module and the model the same image_size"
+            )
+
+    def check_crops(self, batch: CropBatch) -> None:
+        """Refuses batches that are no crops of single people of the right size.
+
+        Raises:
+            UserError: The batch holds whole scenes, or crops of another size than ``image_size``.
+        """
+        if not isinstance(batch["keypoints"], Tensor):
+            raise UserError(f"{type(self).__name__} needs crops of single people: set data.view to crops, not scenes")
+        self.check_size(batch["image"])
 
     def predictions(self, batch: CropBatch, points: Tensor, scores: Tensor) -> KeypointPrediction:
         """Maps joints of crops back to the original image and scores the people."""
@@ -119,12 +145,18 @@ class TopDownModule(PoseModule):
 
         Returns:
             Predictions in the picture's pixels, on the CPU; ``image_id`` is 0, ``sample_id`` the box's number.
+
+        Raises:
+            UserError: The picture is of another type or shape.
         """
-        was_training = self.training
-        self.eval()
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise UserError(f"predict takes a uint8 RGB picture (H, W, 3), not {image.dtype} of shape {image.shape}")
         if boxes is None:
             boxes, box_scale = [[0, 0, image.shape[1], image.shape[0]]], 1.0
-        rows = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+        rows = np.asarray(boxes, dtype=np.float64)
+        if rows.size and (rows.shape[-1] != 4 or not np.isfinite(rows).all()):
+            raise UserError(f"boxes must be (N, 4) finite numbers xywh, not of shape {rows.shape}")
+        rows = rows.reshape(-1, 4)
         crops = [crop_person(image, box, self.image_size, box_scale) for box in rows]
         width, height = self.image_size
         images = torch.stack([c.image for c in crops]) if crops else torch.zeros(0, 3, height, width)
@@ -138,8 +170,12 @@ class TopDownModule(PoseModule):
             "sample_id": torch.arange(len(rows)),
         }
         batch = {name: value.to(self.device) for name, value in batch.items()}
-        result = self.predict_step(cast(CropBatch, batch), 0)
-        self.train(was_training)
+        was_training = self.training
+        self.eval()
+        try:
+            result = self.predict_step(cast(CropBatch, batch), 0)
+        finally:
+            self.train(was_training)
         return cast(KeypointPrediction, {name: value.cpu() for name, value in result.items()})  # type: ignore[attr-defined]
 
     # -- metrics ------------------------------------------------------------------------------------------------------
@@ -152,12 +188,15 @@ class TopDownModule(PoseModule):
         for measure in self._pckh(stage):
             measure.reset()
         limit = self.trainer.limit_val_batches if stage == "val" else self.trainer.limit_test_batches
-        metric.only_seen = limit != 1.0  # a shortened evaluation judges the images it looked at
+        # 1.0 is all, the number 1 is one batch: a shortened evaluation judges the images it looked at.
+        metric.only_seen = not (isinstance(limit, float) and limit == 1.0)
         datamodule = getattr(self.trainer, "datamodule", None)
-        if datamodule is not None and metric.targets is None:
-            targets = datamodule.ground_truth(stage)
+        if self._judged.get(stage) is not datamodule or datamodule is None:
+            targets = datamodule.ground_truth(stage) if datamodule is not None else None
+            metric.clear_targets()
             if targets is not None:
                 metric.set_targets(targets)
+            self._judged[stage] = datamodule
 
     def update_metrics(self, batch: CropBatch, output: StepOutput[KeypointPrediction], stage: str) -> None:
         """Adds a batch's people."""

@@ -97,6 +97,7 @@ class HDM(TopDownModule):
     def step(self, batch: CropBatch, stage: str) -> StepOutput[KeypointPrediction]:
         """Computes the loss of a batch; outside training also the predictions."""
         images = batch["image"]
+        self.check_crops(batch)
         heatmaps = self(images)
         size, input_size = heatmaps.shape[-2:], images.shape[-2:]
         points = to_heatmap(batch["keypoints"], input_size, size, self.mapping)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -11,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
 
+from posekit.callbacks.run_folder import run_folder
 from posekit.data.files import atomic_write_bytes
 from posekit.data.transforms import denormalize_image
 from posekit.geometry import crop_points
@@ -89,10 +89,11 @@ class PredictionPreview(Callback):
         return np.concatenate(rows, axis=0)
 
     def _write(self, trainer: Trainer, stage: str) -> None:
+        folder = run_folder(trainer)
         tiles, self._tiles = self._tiles, []
-        if not tiles or trainer.sanity_checking or not trainer.log_dir or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if not tiles or folder is None or trainer.sanity_checking:
             return
-        path = Path(trainer.log_dir) / "previews" / f"{stage}_{trainer.global_step:07d}.png"
+        path = folder / "previews" / f"{stage}_{trainer.global_step:07d}.png"
         sheet = cv2.cvtColor(contact_sheet(tiles, self.columns), cv2.COLOR_RGB2BGR)
         try:
             atomic_write_bytes(path, cv2.imencode(".png", sheet)[1].tobytes())

@@ -4,50 +4,47 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from rich.table import Table
 
+from posekit.callbacks.run_folder import run_folder
 from posekit.data.files import atomic_write_text
 
 
 class ResultTable(Callback):
     """Prints the metrics at the end of a run and keeps them as ``results.json`` in the run's folder."""
 
-    @rank_zero_only
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Shows the last validation."""
         self._show(trainer, "val/")
 
-    @rank_zero_only
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Shows a validation that is not part of a fit."""
         if trainer.state.fn == "validate":
             self._show(trainer, "val/")
 
-    @rank_zero_only
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Shows the test."""
         self._show(trainer, "test/")
 
     def _show(self, trainer: Trainer, prefix: str) -> None:
+        folder = run_folder(trainer)
         values = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(prefix)}
-        if not values:
+        if not values or not trainer.is_global_zero:
             return
         table = Table(title=f"{type(trainer.lightning_module).__name__} on {type(trainer.datamodule).__name__}")  # type: ignore[attr-defined]
         table.add_column("metric")
         table.add_column("value", justify="right")
         for name, value in values.items():
-            table.add_row(name, "-" if math.isnan(value) else f"{value:.4f}")
+            table.add_row(name, "-" if math.isnan(value) or value == -1 else f"{value:.4f}")
         console = Console()
         console.print(table)
         best = getattr(trainer.checkpoint_callback, "best_model_path", "")
         if best:
             console.print(f"best checkpoint: {best}", soft_wrap=True)
-        if trainer.log_dir and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            path = Path(trainer.log_dir) / "results.json"
+        if folder is not None:
+            path = folder / "results.json"
             atomic_write_text(path, json.dumps(values, indent=2) + "\n")
             console.print(f"results: {path}", soft_wrap=True)

@@ -17,7 +17,8 @@ class ThroughputMonitor(Callback):
 
     On CUDA it logs ``perf/gpu_peak_gb`` (allocator's peak since the last row), ``perf/gpu_alloc_retries`` and, where
     NVML can be read, ``perf/gpu_utilization`` in percent; on a CPU ``perf/process_gb`` (resident memory of this
-    process). The clock is read on the host and the device is never waited for, so a step is not slowed down: over
+    process). ``perf/data_wait`` is all time between two steps: the loader, the copy to the device, other callbacks. The
+    clock is read on the host and the device is never waited for, so a step is not slowed down: over
     ``every`` steps the host cannot run ahead of the device by more than a few.
 
     Args:
@@ -48,7 +49,9 @@ class ThroughputMonitor(Callback):
         self._samples += _batch_size(batch)
         self._last_end = time.perf_counter()
         if (batch_idx + 1) % self.every == 0 or trainer.is_last_batch:
-            pl_module.log_dict(self._values(trainer, pl_module), on_step=True, on_epoch=False, batch_size=1)
+            # Straight to the loggers: log_dict would drop rows that fall between the trainer's own logging steps.
+            for logger in trainer.loggers:
+                logger.log_metrics(self._values(trainer, pl_module), step=trainer.global_step)
             self._restart()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -22,6 +22,8 @@ from posekit.visualization import draw_people
 def coco_results(rows: dict[str, NDArray[np.floating]]) -> list[dict[str, Any]]:
     """Returns COCO results entries of prediction rows.
 
+    They have no ``bbox``: COCO's tool would take the crop's box for the person's area.
+
     Args:
         rows: ``keypoints`` (N, K, 3), ``scores`` (N,), ``boxes`` (N, 4) and ``image_id`` (N,).
     """
@@ -31,11 +33,8 @@ def coco_results(rows: dict[str, NDArray[np.floating]]) -> list[dict[str, Any]]:
             "category_id": 1,
             "keypoints": [round(float(value), 3) for value in joints.reshape(-1)],
             "score": round(float(score), 6),
-            "bbox": [round(float(value), 2) for value in box],
         }
-        for image, joints, score, box in zip(
-            rows["image_id"], rows["keypoints"], rows["scores"], rows["boxes"], strict=True
-        )
+        for image, joints, score in zip(rows["image_id"], rows["keypoints"], rows["scores"], strict=True)
     ]
 
 
@@ -102,7 +101,8 @@ class PredictionWriter(Callback):
         if frames is not None:
             names = {str(image_id): str(name) for image_id, name in frames.items()}
             atomic_write_text(self.output / f"images{rank}.json", json.dumps(names, indent=1) + "\n")
-        if self.overlays and hasattr(datamodule, "read_frame"):
+        one_file = getattr(datamodule, "is_video", False) and trainer.world_size > 1
+        if self.overlays and hasattr(datamodule, "read_frame") and not one_file:
             written = self._draw(datamodule, rows, pl_module)
             console.print(f"overlays: {written}", soft_wrap=True)
 
@@ -137,6 +137,10 @@ class PredictionWriter(Callback):
                 writer = cv2.VideoWriter(str(part), cv2.VideoWriter.fourcc(*"mp4v"), datamodule.fps or 25.0, size)
             writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
         if writer is not None:
+            if not writer.isOpened():
+                raise UserError(
+                    f"OpenCV cannot write {part}: no codec for mp4 video; --trainer.callbacks.overlays false"
+                )
             writer.release()
             part.replace(path)
         return path

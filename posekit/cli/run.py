@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -18,7 +19,7 @@ from posekit.cli.messages import explain
 from posekit.cli.words import checkpoint_words, names_a_model, predict_words, resolve_configs, starter_words
 from posekit.data.datamodule import LINKED, PoseDataModule
 from posekit.errors import UserError
-from posekit.module import CHECKPOINT_KEY, PoseModule
+from posekit.module import CHECKPOINT_KEY, PoseModule, read_checkpoint
 from posekit.plugins import import_class, load_plugins
 
 _NOISE = (
@@ -30,11 +31,20 @@ _NOISE = (
     ".*LeafSpec.*",
     ".*You are using `torch.load` with `weights_only=False`.*",
     ".*Checkpoint directory .* exists and is not empty.*",
+    ".*recommended to use `self.log.*sync_dist=True.*",
     ".*callbacks used to create the checkpoint need to be provided.*",
     "(?s).*deprecated in v4.*",
     "(?s).*JSONARGPARSE_DEPRECATION.*",
 )
-_CHATTER = ("Tip:", "TPU available", "Loading `train_dataloader`", "Restoring states from", "Loaded model weights")
+_CHATTER = (
+    "Tip:",
+    "TPU available",
+    "GPU available: False",
+    "Seed set to",
+    "Loading `train_dataloader`",
+    "Restoring states from",
+    "Loaded model weights",
+)
 
 
 class _Parser(LightningArgumentParser):
@@ -72,11 +82,21 @@ class PoseCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Fills in linked values and checks the checkpoint's class."""
         config = self.config[self.command]
+        path = config.get("ckpt_path")
+        if self.ckpt_given is None and path not in (None, "last", "best", "hpc"):
+            self.ckpt_given = read_checkpoint(path)  # named in a config
         link_values(config)
         if self.ckpt_given is not None:
             stored, wanted = self.ckpt_given[CHECKPOINT_KEY]["class_path"], config.model.class_path
             if stored.rpartition(".")[2] != wanted.rpartition(".")[2]:
                 raise UserError(f"the checkpoint is of class {stored}, the config's model is {wanted}")
+
+    def after_instantiate_classes(self) -> None:
+        """Reads and checks the data before anything is written, so that a refused run leaves nothing behind."""
+        if self.trainer.world_size == 1:  # with several processes each does so at its own start
+            stages = {"fit": "fit", "validate": "validate", "test": "test", "predict": "predict"}
+            self.datamodule.prepare_data()
+            self.datamodule.setup(stages[self.command])
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Adds posekit's loggers and callbacks where the config has none of their kind."""
@@ -89,27 +109,37 @@ class PoseCLI(LightningCLI):
         given = given if isinstance(given, list) else [given]
         missing = [c for c in self._default_callbacks(config) if not any(isinstance(g, type(c)) for g in given)]
         kwargs["callbacks"] = [*given, *missing]
+        if not self._keeps_log():
+            self.save_config_callback = None
+            if not any(isinstance(g, ModelCheckpoint) for g in given):
+                kwargs["enable_checkpointing"] = False
         return super().instantiate_trainer(**kwargs)
 
     def _keeps_log(self) -> bool:
-        dry = self._get(self.config_init, "trainer", default={}).get("fast_dev_run", False)
-        return self.command != "predict" and not dry
+        """Tells whether the run has a folder: not a prediction, a dry run, or one with ``logger: false``."""
+        config = self._get(self.config_init, "trainer", default={})
+        off = config.get("fast_dev_run", False) or config.get("logger") is False
+        return self.command != "predict" and not off and config.get("enable_checkpointing") is not False
 
     def _default_callbacks(self, config: dict[str, Any]) -> list[Callback]:
         if self.command == "predict":
             return [PredictionWriter("predictions")]
         callbacks: list[Callback] = [ThroughputMonitor(), PredictionPreview(), ResultTable()]
-        if self.command == "fit" and config.get("enable_checkpointing") is not False:
-            callbacks.append(
-                ModelCheckpoint(
-                    monitor=self.model.monitor,
-                    mode=self.model.monitor_mode,
-                    filename="best",
-                    save_last=True,
-                    enable_version_counter=False,
-                )
-            )
-        return callbacks
+        return callbacks + (self._checkpoints() if self._keeps_log() and self.command == "fit" else [])
+
+    def _checkpoints(self) -> list[Callback]:
+        """Returns the keeper of the best state and that of the last one (each epoch's end, and an interrupted step)."""
+        best = ModelCheckpoint(
+            monitor=self.model.monitor, mode=self.model.monitor_mode, filename="best", enable_version_counter=False
+        )
+        last = ModelCheckpoint(
+            filename="last",
+            every_n_epochs=1,
+            save_on_train_epoch_end=True,
+            save_on_exception=True,
+            enable_version_counter=False,
+        )
+        return [best, last]
 
 
 def default_loggers(name: str, root: str | None = None) -> list[Logger]:
@@ -137,8 +167,8 @@ def link_values(config: Any) -> None:
         ours, theirs = model[key], offered[key]
         if ours is None:
             model[key] = _plain(theirs)
-        elif theirs is None:
-            data[key] = ours
+        elif data.get(key, theirs) is None:
+            data[key] = ours  # the data's own value is a default, which gives way
         elif _plain(ours) != _plain(theirs):
             raise UserError(
                 f"model.{key}={_plain(ours)} but data.{key}={_plain(theirs)}: the two are linked; "
@@ -201,6 +231,12 @@ def run_trainer(command: str, argv: Sequence[str]) -> None:
             lines = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
             raise UserError(f"the checkpoint does not fit the config's network: {lines[0][:200]}") from None
         raise
+    except MisconfigurationException as error:
+        raise UserError(" ".join(str(error).split())[:300]) from None
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise UserError(f"{error.filename}: {error.strerror}") from None
 
 
 def _users_own(error: BaseException) -> BaseException:
@@ -230,9 +266,12 @@ def build_from_config(words: Sequence[str]) -> tuple[PoseModule, PoseDataModule]
     parser.add_lightning_class_args(Trainer, "trainer")
     parser.add_lightning_class_args(PoseModule, "model", subclass_mode=True)
     parser.add_lightning_class_args(PoseDataModule, "data", subclass_mode=True)
+    for key in ("ckpt_path", "weights_only", "verbose"):  # keys that a run's own config.yaml has besides
+        parser.add_argument("--" + key, default=None)
     config = parser.parse_args(resolved)
     link_values(config)
-    config.pop("trainer")
+    for key in ("trainer", "ckpt_path", "weights_only", "verbose"):
+        config.pop(key)
     objects = parser.instantiate_classes(config)
     return objects.model, objects.data
 
@@ -245,5 +284,6 @@ def _quieten() -> None:
     def is_news(record: logging.LogRecord) -> bool:
         return not any(text in record.getMessage() for text in _CHATTER)
 
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
+    names = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero")
+    for name in (*names, "lightning.fabric.utilities.seed"):
         logging.getLogger(name).addFilter(is_news)

@@ -71,9 +71,21 @@ def predict_words(words: list[str]) -> list[str]:
     if known.input is not None:
         if not Path(known.input).exists():
             raise UserError(f"--input {known.input} does not exist")
-        rest += ["--data=ImageSource", f"--data.source={known.input}"]
-        rest += [f"--data.boxes={known.boxes}"] if known.boxes else []
+        source = ["--data=ImageSource", f"--data.source={known.input}"]
+        source += [f"--data.boxes={known.boxes}"] if known.boxes else []
+        rest = _after_configs(rest, source)
     return [*rest, "--trainer.callbacks+=PredictionWriter", f"--trainer.callbacks.output={known.output}"]
+
+
+def _after_configs(words: list[str], added: list[str]) -> list[str]:
+    """Puts words behind the last config, so that they override it and give way to the user's own options."""
+    last = 0
+    for index, word in enumerate(words):
+        if word in ("--config", "-c"):
+            last = index + 2
+        elif word.startswith("--config="):
+            last = index + 1
+    return [*words[:last], *added, *words[last:]]
 
 
 def names_a_model(words: Sequence[str]) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from posekit.data.batch import ImageTarget
+from posekit.errors import UserError
 from posekit.skeletons import get_skeleton
 
 LINKED = ("skeleton", "image_size")
@@ -65,6 +66,12 @@ class PoseDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         get_skeleton(skeleton)
+        counts = {"batch_size": batch_size, "val_batch_size": val_batch_size or 1}
+        for name, value in counts.items():
+            if value < 1:
+                raise UserError(f"{name} must be at least 1, not {value}")
+        if num_workers < 0:
+            raise UserError(f"num_workers must be 0 or more, not {num_workers}")
         self.skeleton = skeleton
         self.batch_size = batch_size
         self.num_workers = num_workers

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -53,22 +52,27 @@ def invert_affine(affine: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def crop_points(points: Tensor, affine: Tensor) -> Tensor:
-    """Maps original points (B, …, 2) into the crops by each sample's image-to-crop affine (B, 2, 3)."""
-    flat = _rows(points)
-    return (flat @ affine[:, :, :2].float().transpose(1, 2) + affine[:, None, :, 2].float()).reshape(points.shape)
+    """Maps original points (B, …, 2) into the crops by each sample's image-to-crop affine (B, 2, 3), in float32."""
+    a, b, c, d, tx, ty = _entries(points, affine)
+    x, y = points[..., 0].float(), points[..., 1].float()
+    return torch.stack([a * x + b * y + tx, c * x + d * y + ty], dim=-1)
 
 
 def uncrop_points(points: Tensor, affine: Tensor) -> Tensor:
-    """Maps crop points (B, …, 2) back to the original image with each sample's image-to-crop affine (B, 2, 3)."""
-    shape = points.shape
-    flat = _rows(points)
-    linear, offset = affine[:, :, :2].float(), affine[:, :, 2].float()
-    # A 2x2 inverse by hand: torch.linalg.inv checks for singular matrices, which waits for the device.
-    a, b, c, d = linear[:, 0, 0], linear[:, 0, 1], linear[:, 1, 0], linear[:, 1, 1]
-    inverse = torch.stack([torch.stack([d, -b], -1), torch.stack([-c, a], -1)], -2) / (a * d - b * c)[:, None, None]
-    return ((flat - offset[:, None]) @ inverse.transpose(1, 2)).reshape(shape)
+    """Maps crop points (B, …, 2) back to the original image with each sample's affine (B, 2, 3), in float32."""
+    a, b, c, d, tx, ty = _entries(points, affine)
+    x, y = points[..., 0].float() - tx, points[..., 1].float() - ty
+    # By hand: torch.linalg.inv checks for singular matrices, which waits for the device.
+    determinant = a * d - b * c
+    return torch.stack([(d * x - b * y) / determinant, (a * y - c * x) / determinant], dim=-1)
 
 
-def _rows(points: Tensor) -> Tensor:
-    """Returns points (B, …, 2) as float32 rows (B, N, 2), also of an empty batch."""
-    return points.reshape(points.shape[0], math.prod(points.shape[1:-1]), 2).to(torch.float32)
+def _entries(points: Tensor, affine: Tensor) -> tuple[Tensor, ...]:
+    """Returns the six numbers of each affine, shaped to broadcast over points.
+
+    Products are written out, not as matrices: autocast would round those to half precision, which is whole pixels.
+    """
+    flat = affine.float().reshape(affine.shape[0], 6)
+    shape = (affine.shape[0], *[1] * (points.ndim - 2))
+    a, b, tx, c, d, ty = (flat[:, k].reshape(shape) for k in range(6))
+    return a, b, c, d, tx, ty

@@ -110,6 +110,12 @@ class KeypointAP(RowsMetric):
         self._target_images = unique
         self._computed = None
 
+    def clear_targets(self) -> None:
+        """Forgets the ground truth of :meth:`set_targets`."""
+        self.targets = None
+        self._target_images = np.zeros(0, np.int64)
+        self._computed = None
+
     def update(
         self,
         preds: Sequence[Mapping[str, Any]] | Mapping[str, Any],
