@@ -137,12 +137,18 @@ class PoseModule(LightningModule):
         """Returns the parameters (or groups) to optimise; a method that freezes parts overrides it."""
         return [p for p in self.parameters() if p.requires_grad]
 
+    def total_steps(self) -> int | None:
+        """Returns the optimiser steps of the whole run, or None for a run without end."""
+        steps = self.trainer.estimated_stepping_batches
+        return int(steps) if math.isfinite(steps) else None
+
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Builds optimiser and schedule from the arguments."""
         optimizer = build_optimizer(self.parameter_groups(), self.optimizer_name, self.lr, self.weight_decay)
-        estimated = self.trainer.estimated_stepping_batches
-        total = int(estimated) if math.isfinite(estimated) else None
-        per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+        total = self.total_steps()
+        self.trainer.fit_loop.setup_data()  # an endless run has not counted its batches yet
+        batches = self.trainer.num_training_batches
+        per_epoch = math.ceil(batches / self.trainer.accumulate_grad_batches) if math.isfinite(batches) else 1
         scheduler = build_schedule(
             optimizer,
             self.schedule,

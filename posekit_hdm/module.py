@@ -76,6 +76,7 @@ class HDM(TopDownModule):
         self.loss = build_loss(loss, **(loss_options or {}))
         self.warmup_loss = build_loss(warmup, **(warmup_options or {})) if warmup else None
         self.warmup_share = warmup_share
+        self._warmup_end: float | None = None
         self.decoder = decoder or DEFAULT_DECODERS.get(loss, "window")
         if self.decoder not in DECODERS:
             raise unknown_name("decoder", self.decoder, DECODERS)
@@ -92,7 +93,16 @@ class HDM(TopDownModule):
         """Tells whether the run is still in its first phase."""
         if self.warmup_loss is None or self._trainer is None:
             return False
-        return self.global_step < self.warmup_share * self.trainer.estimated_stepping_batches
+        if self._warmup_end is None:
+            total = self.total_steps()
+            if total is None:
+                raise UserError("warmup takes a share of the run: set trainer.max_epochs or trainer.max_steps")
+            self._warmup_end = self.warmup_share * total
+        return self.global_step < self._warmup_end
+
+    def on_fit_start(self) -> None:
+        """Forgets the length of an earlier run."""
+        self._warmup_end = None
 
     def step(self, batch: CropBatch, stage: str) -> StepOutput[KeypointPrediction]:
         """Computes the loss of a batch; outside training also the predictions."""

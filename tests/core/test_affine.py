@@ -33,3 +33,11 @@ def test_fit_aspect_only_grows():
     grown = fit_aspect(sizes, 0.75)
     assert (grown >= sizes).all()
     np.testing.assert_allclose(grown[:, 0] / grown[:, 1], 0.75)
+
+
+def test_autocast_does_not_round_coordinates():
+    affine = torch.tensor(crop_affine((200, 150), (150, 200), (192, 256), 20), dtype=torch.float32)[None]
+    points = torch.rand(1, 17, 2) * 300
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        back = uncrop_points(crop_points(points, affine), affine)
+    torch.testing.assert_close(back, points, atol=1e-3, rtol=0)

@@ -127,3 +127,31 @@ def test_prediction_of_a_picture_is_in_its_pixels():
     assert (x < 250).all()
     assert (y > 0).all()
     assert (y < 260).all()
+
+
+def test_ground_truth_follows_the_data_and_short_runs_judge_what_they_saw(data):
+    class Oracle(HDM):
+        def predict_labels(self, batch):
+            scores = torch.ones(batch["keypoints"].shape[:2])
+            return self.predictions(batch, batch["keypoints"], scores)
+
+        def step(self, batch, stage):
+            output = super().step(batch, stage)
+            output.predictions = self.predict_labels(batch)
+            return output
+
+    other = SyntheticPeople(val_size=6, val_batch_size=4, num_render_workers=1, seed=5)
+    module = Oracle(backbone="small", image_size=[96, 128], loss="corner_ce")
+    for source, limit in ((data, 1.0), (other, 1.0), (other, 1)):
+        trainer = lightning.Trainer(
+            logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+            accelerator="cpu", limit_val_batches=limit,
+        )  # fmt: skip
+        (values,) = trainer.validate(module, source, verbose=False)
+        assert values["val/AP"] == pytest.approx(1.0)
+
+
+def test_crops_of_another_size_are_refused(batch):
+    module = HDM(backbone="small", image_size=[48, 64])
+    with pytest.raises(UserError, match="image_size"):
+        module.step(batch, "train")
