@@ -309,8 +309,13 @@ def _annotation_3dhp(path: Path) -> tuple[Floats, Any]:
     try:
         h5py = import_module("h5py")
     except ImportError:
-        raise UserError("annot_data.mat is an HDF5 file: reading it needs h5py (pip install h5py)") from None
-    with h5py.File(path) as file:
-        poses = np.asarray(file["univ_annot3"], dtype=np.float64).reshape(-1, 17, 3)
-        valid = np.asarray(file["valid_frame"]).reshape(-1) > 0
+        raise UserError("annot_data.mat is an HDF5 file: reading it needs h5py (pip install 'posekit[mat]')") from None
+    try:
+        with h5py.File(path) as file:
+            # MATLAB's (3, 17, 1, F) is read with its axes reversed.
+            poses = np.asarray(file["univ_annot3"], dtype=np.float64).reshape(-1, 17, 3)
+            valid = np.asarray(file["valid_frame"]).reshape(-1) > 0
+    except (OSError, KeyError, ValueError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise UserError(f"{path.parent.name}/{path.name} cannot be read as MPI-INF-3DHP annotations: {reason}") from None
     return poses * _METRES["mm"], valid

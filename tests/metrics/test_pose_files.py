@@ -163,3 +163,25 @@ def test_benchmarks_run():
     report = bench_metrics(images=150, repeats=1)
     assert report["largest_difference"] < 1e-12
     assert bench_procrustes(poses=200, repeats=1)["largest_difference_mm"] < 1e-6
+
+
+def test_3dhp_reads_the_official_annotation_files(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    rng = np.random.default_rng(4)
+    truth = rng.normal(size=(6, 17, 3)) * 300
+    valid = np.array([1, 1, 0, 1, 1, 1])
+    folder = tmp_path / "gt" / "TS1"
+    folder.mkdir(parents=True)
+    with h5py.File(folder / "annot_data.mat", "w") as file:
+        file["univ_annot3"] = truth[:, None]
+        file["valid_frame"] = valid[:, None]
+    predicted = truth.copy()
+    predicted[2] += 1000  # not a valid frame: must not count
+    predicted[0, 1] += [151.0, 0, 0]
+    np.savez(tmp_path / "pred.npz", TS1=predicted)
+    np.savez(tmp_path / "plain.npz", TS1=truth, TS1_valid=valid)
+    from_mat = command("3dhp", tmp_path / "gt", tmp_path / "pred.npz", out=tmp_path / "a.json")
+    from_npz = command("3dhp", tmp_path / "plain.npz", tmp_path / "pred.npz", out=tmp_path / "b.json")
+    assert from_mat == from_npz
+    (folder / "annot_data.mat").write_bytes(b"MATLAB 5.0 MAT-file, truncated")
+    rejected("3dhp", tmp_path / "gt", tmp_path / "pred.npz", match="TS1/annot_data.mat cannot be read")

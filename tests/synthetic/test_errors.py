@@ -1,6 +1,7 @@
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from posekit.data import SyntheticPeople
 from posekit.errors import UserError
@@ -40,9 +41,10 @@ def test_broken_photo_is_named(tmp_path):
         SyntheticPeople(train_size=2, backgrounds=str(tmp_path), num_render_workers=1).dataset("train")
 
 
-def test_there_is_no_predict_split():
-    with pytest.raises(UserError, match="no predict data"):
-        SyntheticPeople().dataset("predict")
+def test_prediction_is_of_the_test_people():
+    data = SyntheticPeople(test_size=2, num_render_workers=1)
+    assert torch.equal(data.dataset("predict")[(0, 1)]["image"], data.dataset("test")[(0, 1)]["image"])
+
 
 
 def test_photos_become_backgrounds(tmp_path):
