@@ -17,7 +17,7 @@ from posekit.data.collate import collate_scenes
 from posekit.data.crops import CropDataset, CropTable, FileReader
 from posekit.data.datamodule import PoseDataModule, Split
 from posekit.data.detections import read_detections
-from posekit.data.images import check_image_files
+from posekit.data.images import check_image_files, read_image
 from posekit.data.scenes import Fit, SceneAugmentation, SceneDataset
 from posekit.data.transforms import PersonAugmentation
 from posekit.errors import UserError, unknown_name
@@ -319,6 +319,16 @@ class COCOKeypoints(PoseDataModule):
             rows = order[starts[image] : starts[image + 1]]
             result.append(_image_target(people, image, rows[targets[rows]]))
         return result
+
+    @property
+    def frames(self) -> dict[int, str]:
+        """File names of the images of a prediction by image id, for overlays."""
+        people = self.people("predict")
+        return dict(zip(people.image_ids.tolist(), people.file_names, strict=True))
+
+    def read_frame(self, image_id: int) -> NDArray[np.uint8]:
+        """Returns an image of ``frames`` as RGB bytes (H, W, 3)."""
+        return read_image(self.files["predict"].images / self.frames[image_id])
 
     def collate(self) -> Callable[[list[Any]], Any] | None:
         """Whole images differ in their number of people."""

@@ -317,5 +317,5 @@ def _annotation_3dhp(path: Path) -> tuple[Floats, Any]:
             valid = np.asarray(file["valid_frame"]).reshape(-1) > 0
     except (OSError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())[:120]
-        raise UserError(f"{path.parent.name}/{path.name} cannot be read as MPI-INF-3DHP annotations: {reason}") from None
+        raise UserError(f"{path.parent.name}/{path.name} cannot be read: {reason}") from None
     return poses * _METRES["mm"], valid

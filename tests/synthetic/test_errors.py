@@ -46,7 +46,6 @@ def test_prediction_is_of_the_test_people():
     assert torch.equal(data.dataset("predict")[(0, 1)]["image"], data.dataset("test")[(0, 1)]["image"])
 
 
-
 def test_photos_become_backgrounds(tmp_path):
     for index, color in enumerate([(0, 0, 255), (255, 0, 0)]):
         cv2.imwrite(str(tmp_path / f"{index}.png"), np.full((40, 60, 3), color, np.uint8))
