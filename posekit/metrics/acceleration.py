@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from posekit.metrics.joint_rows import Groups, group_indices
 from posekit.metrics.mpjpe import acceleration_error
 from posekit.metrics.rows import RowsMetric
+
+LABEL = "acceleration_error"
 
 
 class AccelerationError(RowsMetric):
@@ -21,6 +26,8 @@ class AccelerationError(RowsMetric):
     Args:
         across_clips: True repeats what the published evaluation code of VIBE, MEVA and MAED does: all frames of all
             clips, in the order of clip and frame, count as one sequence, also across the clips' borders and gaps.
+        joints: Names of the joints, for an entry each; the result is a dict then.
+        groups: Joints (names or indices) that get an entry together; the result is a dict then.
         kwargs: Arguments of ``torchmetrics.Metric``.
 
     >>> still = torch.zeros(1, 5, 14, 3)
@@ -38,9 +45,17 @@ class AccelerationError(RowsMetric):
     target_points: list[Tensor]  # (N, J, 3)
     frame_keys: list[Tensor]  # (N, 3) clip, frame, visible
 
-    def __init__(self, across_clips: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        across_clips: bool = False,
+        joints: Sequence[str] | None = None,
+        groups: Groups | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.across_clips = across_clips
+        self.joints = tuple(joints or ())
+        self.groups = group_indices(self.joints, groups)
         self._clips = 0
         self.add_rows("pred_points")
         self.add_rows("target_points")
@@ -90,11 +105,11 @@ class AccelerationError(RowsMetric):
         )
 
     def names(self) -> list[str]:
-        """Returns the key of the result."""
-        return ["acceleration_error"]
+        """Returns the keys of the result."""
+        return [LABEL, *self.joints, *self.groups]
 
     def values(self) -> dict[str, float]:
-        """Computes the mean over all valid triples."""
+        """Computes the mean over all valid triples, of all joints and of each set asked for."""
         keys = self.rows("frame_keys", 3).numpy()
         order = np.lexsort((keys[:, 1], keys[:, 0]))
         keys = keys[order]
@@ -102,14 +117,21 @@ class AccelerationError(RowsMetric):
         fresh[1:] = (keys[1:, :2] != keys[:-1, :2]).any(1)
         keys, order = keys[fresh], order[fresh]
         if len(keys) < 3:
-            return {"acceleration_error": float("nan")}
+            return dict.fromkeys(self.names(), float("nan"))
         pred, target = (self.rows(name, 1, 3)[torch.from_numpy(order)] for name in ("pred_points", "target_points"))
+        everything = list(range(pred.shape[1]))
+        sets = {LABEL: everything, **{name: [j] for j, name in enumerate(self.joints)}, **self.groups}
+        return {name: self._mean(pred[:, members], target[:, members], keys) for name, members in sets.items()}
+
+    def _mean(self, pred: Tensor, target: Tensor, keys: NDArray[np.int64]) -> float:
+        """Returns the mean error of frames (N, J, 3) with keys (N, 3), sorted."""
         error = acceleration_error(pred, target, torch.from_numpy(keys[:, 2] > 0)).numpy()
         valid = np.isfinite(error)
         if not self.across_clips:
             valid &= (keys[2:, 0] == keys[:-2, 0]) & (keys[2:, 1] == keys[:-2, 1] + 2)
-        return {"acceleration_error": float(error[valid].mean()) if valid.any() else float("nan")}
+        return float(error[valid].mean()) if valid.any() else float("nan")
 
-    def compute(self) -> Tensor:
-        """Returns the mean error in mm/frame^2."""
-        return self.computed()["acceleration_error"]
+    def compute(self) -> Any:
+        """Returns the mean error in mm/frame^2 (a float64 scalar), or a dict where breakdowns were asked for."""
+        values = self.computed()
+        return values if len(values) > 1 else values[LABEL]

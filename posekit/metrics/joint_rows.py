@@ -31,6 +31,23 @@ def centred(points: Tensor, root: Root) -> Tensor:
     return points - points[..., joints, :].mean(-2, keepdim=True)
 
 
+def group_indices(joints: Sequence[str], groups: Groups | None) -> dict[str, list[int]]:
+    """Returns the joint indices of each group, whose members are indices or names of ``joints``.
+
+    Raises:
+        UserError: A member is no joint.
+    """
+
+    def index(joint: int | str) -> int:
+        if isinstance(joint, int):
+            return joint
+        if joint not in joints:
+            raise unknown_name("joint", joint, joints)
+        return list(joints).index(joint)
+
+    return {name: [index(j) for j in members] for name, members in (groups or {}).items()}
+
+
 class JointMetric(RowsMetric):
     """Base of metrics with one number per pose and joint.
 
@@ -54,17 +71,10 @@ class JointMetric(RowsMetric):
     def __init__(self, joints: Sequence[str] | None = None, groups: Groups | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.joints = tuple(joints or ())
-        self.groups = {name: [self._index(j) for j in members] for name, members in (groups or {}).items()}
+        self.groups = group_indices(self.joints, groups)
         self.add_rows("joint_values")
         self.add_rows("joint_weights")
         self.add_rows("pose_ids", torch.int64)
-
-    def _index(self, joint: int | str) -> int:
-        if isinstance(joint, int):
-            return joint
-        if joint not in self.joints:
-            raise unknown_name("joint", joint, self.joints)
-        return self.joints.index(joint)
 
     def add_poses(self, values: Tensor, weight: Tensor | None, sample_ids: Tensor | None) -> None:
         """Adds numbers of poses.

@@ -268,3 +268,17 @@ def test_plot():
     metric = MPJPE(joints=["a", "b"])
     metric.update(torch.rand(2, 2, 3), torch.rand(2, 2, 3))
     assert metric.plot()[0] is not None
+
+
+def test_acceleration_error_by_joint_and_group():
+    generator = torch.Generator().manual_seed(0)
+    pred, target = torch.randn(2, 2, 6, 3, 3, generator=generator, dtype=torch.float64)
+    metric = AccelerationError(joints=["a", "b", "c"], groups={"ends": ["a", 2]})
+    metric.update(pred, target)
+    values = metric.compute()
+    for name, members in {"a": [0], "b": [1], "c": [2], "ends": [0, 2]}.items():
+        alone = AccelerationError()
+        alone.update(pred[..., members, :], target[..., members, :])
+        torch.testing.assert_close(values[name], alone.compute())
+    means = torch.stack([values[name] for name in "abc"]).mean()
+    torch.testing.assert_close(values["acceleration_error"], means)
