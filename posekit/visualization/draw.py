@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Sequence
 
 import cv2
@@ -119,9 +118,3 @@ def contact_sheet(images: Sequence[NDArray[np.uint8]], columns: int, gap: int = 
         y, x = (gap + (size + gap) * k for size, k in zip((height, width), divmod(index, columns), strict=True))
         sheet[y : y + height, x : x + width] = image
     return sheet
-
-
-def palette(count: int) -> list[Color]:
-    """Returns ``count`` well-separated bright colours."""
-    colors = (colorsys.hsv_to_rgb(i / max(count, 1), 0.75, 1.0) for i in range(count))
-    return [(int(r * 255), int(g * 255), int(b * 255)) for r, g, b in colors]
