@@ -86,6 +86,9 @@ class PoseCLI(LightningCLI):
         if self.ckpt_given is None and path not in (None, "last", "best", "hpc"):
             self.ckpt_given = read_checkpoint(path)  # named in a config
         link_values(config)
+        untrained = path is None and (config.model.get("init_args") or {}).get("init_from") is None
+        if self.command == "predict" and untrained:
+            raise UserError("the config's network has no weights: give --ckpt_path FILE or --model.init_from FILE")
         if self.ckpt_given is not None:
             stored, wanted = self.ckpt_given[CHECKPOINT_KEY]["class_path"], config.model.class_path
             if stored.rpartition(".")[2] != wanted.rpartition(".")[2]:
@@ -94,9 +97,8 @@ class PoseCLI(LightningCLI):
     def after_instantiate_classes(self) -> None:
         """Reads and checks the data before anything is written, so that a refused run leaves nothing behind."""
         if self.trainer.world_size == 1:  # with several processes each does so at its own start
-            stages = {"fit": "fit", "validate": "validate", "test": "test", "predict": "predict"}
             self.datamodule.prepare_data()
-            self.datamodule.setup(stages[self.command])
+            self.datamodule.setup(self.command)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Adds posekit's loggers and callbacks where the config has none of their kind."""
@@ -119,13 +121,14 @@ class PoseCLI(LightningCLI):
         """Tells whether the run has a folder: not a prediction, a dry run, or one with ``logger: false``."""
         config = self._get(self.config_init, "trainer", default={})
         off = config.get("fast_dev_run", False) or config.get("logger") is False
-        return self.command != "predict" and not off and config.get("enable_checkpointing") is not False
+        return self.command != "predict" and not off
 
     def _default_callbacks(self, config: dict[str, Any]) -> list[Callback]:
         if self.command == "predict":
             return [PredictionWriter("predictions")]
         callbacks: list[Callback] = [ThroughputMonitor(), PredictionPreview(), ResultTable()]
-        return callbacks + (self._checkpoints() if self._keeps_log() and self.command == "fit" else [])
+        keeps_state = self.command == "fit" and self._keeps_log() and config.get("enable_checkpointing") is not False
+        return callbacks + (self._checkpoints() if keeps_state else [])
 
     def _checkpoints(self) -> list[Callback]:
         """Returns the keeper of the best state and that of the last one (each epoch's end, and an interrupted step)."""

@@ -133,6 +133,21 @@ def split_key(key: Key) -> tuple[int, int]:
     return int(epoch), int(index)
 
 
+def read_or_skip(read: PictureReader, row: int, on_broken_image: OnFault) -> NDArray[np.uint8] | None:
+    """Reads a row's picture; None, and a warning that names it, for a broken one that is to be skipped.
+
+    Raises:
+        UserError: The picture is broken and not to be skipped.
+    """
+    try:
+        return read(row)
+    except UserError as error:
+        if on_broken_image == "error":
+            raise
+        log.warning("skipped: %s", error)
+        return None
+
+
 class CropDataset(Dataset[dict[str, Any]]):
     """Samples of a ``CropBatch``, by ``(epoch, index)`` keys.
 
@@ -181,14 +196,8 @@ class CropDataset(Dataset[dict[str, Any]]):
         epoch, index = split_key(key)
         if not 0 <= index < len(self):
             raise IndexError(index)
-        try:
-            image = self.read(int(self.table.image_rows[index]))
-        except UserError as error:
-            if self.on_broken_image == "error":
-                raise
-            log.warning("skipped: %s", error)
-            return self._blank(index)
-        return self._sample(epoch, index, image)
+        image = read_or_skip(self.read, int(self.table.image_rows[index]), self.on_broken_image)
+        return self._blank(index) if image is None else self._sample(epoch, index, image)
 
     def _sample(self, epoch: int, index: int, image: NDArray[np.uint8]) -> dict[str, Any]:
         box, box_scale = self.table.boxes[index], self.box_scale

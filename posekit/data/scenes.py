@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pycocotools import mask as coco_mask
 from torch.utils.data import Dataset
 
 from posekit.data.coco_file import CocoPeople, OnFault
-from posekit.data.crops import Key, PictureReader, split_key
+from posekit.data.crops import Key, PictureReader, read_or_skip, split_key
 from posekit.data.transforms import (
     augmentation_rng,
     jitter_color,
@@ -28,8 +27,6 @@ from posekit.data.transforms import (
 from posekit.errors import UserError
 from posekit.geometry.affine import apply_affine, crop_affine
 from posekit.skeletons import Skeleton
-
-log = logging.getLogger(__name__)
 
 Fit = Literal["pad", "short_side"]
 _GRID = 64  # px: sides of inputs of free size are multiples of it, for networks with that total stride
@@ -211,14 +208,8 @@ class SceneDataset(Dataset[dict[str, Any]]):
         if not 0 <= index < len(self):
             raise IndexError(index)
         row = int(self.image_rows[index])
-        try:
-            image = self.read(row)
-        except UserError as error:
-            if self.on_broken_image == "error":
-                raise
-            log.warning("skipped: %s", error)
-            return self._blank(row)
-        return self._sample(epoch, index, row, image)
+        image = read_or_skip(self.read, row, self.on_broken_image)
+        return self._blank(row) if image is None else self._sample(epoch, index, row, image)
 
     def _sample(self, epoch: int, index: int, row: int, image: NDArray[np.uint8]) -> dict[str, Any]:
         size = (image.shape[1], image.shape[0])

@@ -90,3 +90,18 @@ def test_half_precision_keeps_coordinates(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     main(["fit", *TINY, "--trainer.precision=bf16-mixed"])
     assert "val/AP" in capsys.readouterr().out
+
+
+def test_prediction_without_weights_is_refused(mini_coco, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    photo = next(mini_coco.rglob("*.jpg"))
+    line = refused(capsys, "predict", "--config=quickstart", "--input", str(photo))
+    assert "no weights" in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_without_checkpoints_still_keeps_its_log(config):  # noqa: F811
+    main(["fit", "--config", str(config), "--trainer.enable_checkpointing=false"])
+    run = config.parent / "runs/toy/version_0"
+    assert (run / "metrics.csv").is_file()
+    assert not (run / "checkpoints").exists()
