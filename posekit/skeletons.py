@@ -240,7 +240,24 @@ SPIN49 = Skeleton(
     _sigmas(_SPIN_JOINTS),
 )
 
-SKELETONS = {s.name: s for s in (COCO17, MPII16, POSETRACK15, H36M17, LSP14, CROWDPOSE14, SMPL24, SPIN49)}
+# A kinematic tree with feet and head top, rooted at the mid-point of the hips (the order of Pose2vec and its successors).
+_LIMB_JOINTS = (
+    "pelvis", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist",
+    "head_top", "right_hip", "right_knee", "right_ankle", "right_foot", "left_hip", "left_knee", "left_ankle",
+    "left_foot",
+)  # fmt: skip
+_LIMB_PARENTS = (-1, 0, 1, 2, 3, 1, 5, 6, 1, 0, 9, 10, 11, 0, 13, 14, 15)
+
+LIMB17 = Skeleton(
+    "LIMB17",
+    _LIMB_JOINTS,
+    tuple((p, j) for j, p in enumerate(_LIMB_PARENTS) if p >= 0),
+    _sigmas(_LIMB_JOINTS),
+    parents=_LIMB_PARENTS,
+    upper_body=(1, 2, 3, 4, 5, 6, 7, 8),
+)
+
+SKELETONS = {s.name: s for s in (COCO17, MPII16, POSETRACK15, H36M17, LSP14, CROWDPOSE14, SMPL24, SPIN49, LIMB17)}
 
 
 def get_skeleton(name: str) -> Skeleton:

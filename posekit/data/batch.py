@@ -55,6 +55,50 @@ class SceneBatch(TypedDict):
     sample_id: Tensor  # (B,) int64
 
 
+class ClipBatch(TypedDict):
+    """Clips: T crops of one person at evenly spaced frames of a video. A picture is a clip with T = 1.
+
+    Padding frames (``valid`` False) are copies of the nearest real frame, labels included, with ``visible`` and all
+    weights 0. Labels that a data set lacks may be left out; in a batch mixed of several sets they are zeros of
+    weight 0.
+    """
+
+    image: Tensor  # (B, T, 3, H, W) float32, normalised RGB
+    keypoints: Tensor  # (B, T, K, 2) float32, px of each frame's crop
+    visible: Tensor  # (B, T, K) int64 in {0, 1, 2}
+    affine: Tensor  # (B, T, 2, 3) float32, original frame px -> crop px; equal for all T where one box serves the clip
+    box: Tensor  # (B, T, 4) float32, xywh in the original frame
+    box_score: Tensor  # (B,) float32
+    frame: Tensor  # (B, T) int64, number of the frame within its video; padding repeats
+    valid: Tensor  # (B, T) bool, False on padding
+    key: Tensor  # (B,) int64, place of the key frame on the T axis (T // 2 in a whole window)
+    image_id: Tensor  # (B, T) int64
+    sample_id: Tensor  # (B,) int64, unique in a split
+    margin: NotRequired[Tensor]  # (B, 2) int64, frames from the key to the farthest real neighbour before and after it
+    joints3d: NotRequired[Tensor]  # (B, T, K, 3) float32, metres, camera frame
+    joints3d_weight: NotRequired[Tensor]  # (B, T, K) float32, 0 where not labelled in 3D
+    body_pose: NotRequired[Tensor]  # (B, T, 24, 3) float32, axis-angle, SMPL order; row 0 = root in the camera's frame
+    body_shape: NotRequired[Tensor]  # (B, T, 10) float32, SMPL-format shape coefficients
+    body_weight: NotRequired[Tensor]  # (B, T) float32, 1 where body_pose and body_shape are labels
+    body_translation: NotRequired[Tensor]  # (B, T, 3) float32, metres, of the body's origin in the camera's frame
+    camera: NotRequired[Tensor]  # (B, T, 3, 3) float32, pinhole intrinsics of each crop's pixels
+
+
+class HybridBatch(TypedDict):
+    """What a mixture of data sets yields for one optimiser step; the sizes of its parts differ."""
+
+    clips: NotRequired[ClipBatch]
+    images: NotRequired[ClipBatch]  # T = 1
+
+
+class MotionBatch(TypedDict):
+    """Windows of motion capture: no pictures."""
+
+    joints3d: Tensor  # (B, T, K, 3) float32, metres, world frame with z up, right-handed, absolute azimuth arbitrary
+    weight: Tensor  # (B, T, K) float32, 0 where the recording lacks the joint
+    sample_id: Tensor  # (B,) int64
+
+
 class ImageTarget(TypedDict):
     """One image's complete ground truth for OKS AP, in original pixels (``KeypointAP``'s target)."""
 
@@ -77,3 +121,20 @@ class KeypointPrediction(TypedDict):
     boxes: Tensor  # (N, 4) float32, xywh in original px
     image_id: Tensor  # (N,) int64
     sample_id: Tensor  # (N,) int64
+
+
+class Pose3DPrediction(TypedDict):
+    """People in 3D, one row per person and frame; what ``predict_step`` of a 3D method returns."""
+
+    joints3d: Tensor  # (N, K, 3) float32, metres, camera frame, relative to the root joint
+    scores: Tensor  # (N,) float32
+    frame: Tensor  # (N,) int64
+    image_id: Tensor  # (N,) int64
+    sample_id: Tensor  # (N,) int64, the person (of a video: the track)
+    keypoints: NotRequired[Tensor]  # (N, K, 3) float32: x, y in original px, score
+    boxes: NotRequired[Tensor]  # (N, 4) float32, xywh in original px
+    body_pose: NotRequired[Tensor]  # (N, 24, 3) float32, axis-angle, camera frame
+    body_shape: NotRequired[Tensor]  # (N, 10) float32
+    body_camera: NotRequired[Tensor]  # (N, 3) float32, weak perspective of the crop: scale, tx, ty
+    vertices: NotRequired[Tensor]  # (N, V, 3) float32, metres, camera frame with full translation, for drawing
+    focal: NotRequired[Tensor]  # (N,) float32, px: with the image's centre as principal point vertices project on it

@@ -25,7 +25,7 @@ def test_parents_form_one_tree(skeleton):
 
 
 def test_sizes_and_official_values():
-    assert [len(s) for s in SKELETONS.values()] == [17, 16, 15, 17, 14, 14, 24, 49]
+    assert [len(s) for s in SKELETONS.values()] == [17, 16, 15, 17, 14, 14, 24, 49, 17]
     assert COCO17.sigmas[0] == 0.026
     assert COCO17.flip_pairs == ((1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16))
     assert MPII16.joints[6:8] == ("pelvis", "thorax")
