@@ -240,7 +240,7 @@ SPIN49 = Skeleton(
     _sigmas(_SPIN_JOINTS),
 )
 
-# A kinematic tree with feet and head top, rooted at the mid-point of the hips (the order of Pose2vec and its successors).
+# A kinematic tree with feet and head top, rooted at the mid-point of the hips (Pose2vec's order).
 _LIMB_JOINTS = (
     "pelvis", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist",
     "head_top", "right_hip", "right_knee", "right_ankle", "right_foot", "left_hip", "left_knee", "left_ankle",
