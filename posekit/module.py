@@ -94,6 +94,10 @@ class PoseModule(LightningModule):
         """Computes the loss, and for ``stage`` other than ``"train"`` the predictions, of a batch."""
         raise NotImplementedError
 
+    def input_shape(self) -> tuple[int, ...]:
+        """Returns the shape of one sample that ``forward`` takes, without the batch: what operations are counted on."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what its input is")
+
     def convert_weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Renames the tensors of an official weight file to this module's names; own names pass unchanged."""
         return state

@@ -74,6 +74,10 @@ class TopDownModule(PoseModule):
         """Turns raw maps into ones that are decoded, and that two passes can be averaged of; here: as they are."""
         return heatmaps
 
+    def input_shape(self) -> tuple[int, ...]:
+        """Returns the shape of one crop."""
+        return (3, self.image_size[1], self.image_size[0])
+
     # -- inference ----------------------------------------------------------------------------------------------------
 
     def infer(self, images: Tensor, heatmaps: Tensor | None = None) -> tuple[Tensor, Tensor]:

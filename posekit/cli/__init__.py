@@ -21,6 +21,8 @@ usage: posekit COMMAND [options]
                               posekit predict --ckpt_path RUN/checkpoints/best.ckpt --input photo.jpg
   evaluate  metrics of a results file, without a model
                               posekit evaluate coco GT.json RESULTS.json
+  table     a paper's table or figure, ours beside the paper's numbers
+                              posekit table hdm/table1
   bench     speed of the loader, the network and a step, or of a named part
                               posekit bench --config examples/quickstart.yaml
   list      methods, data modules, shipped configs, benchmarks
@@ -62,9 +64,16 @@ def _bench(argv: Sequence[str]) -> None:
     run(list(argv))
 
 
+def _table(argv: Sequence[str]) -> None:
+    from posekit.cli.table import run
+
+    run(list(argv))
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     **{name: _run(name) for name in RUN_COMMANDS},
     "evaluate": _evaluate,
+    "table": _table,
     "bench": _bench,
     "list": _list,
     "doctor": _doctor,

@@ -27,7 +27,7 @@ def _no_arguments(command: str, argv: Sequence[str], allowed: Sequence[str] = ()
 def list_everything(argv: Sequence[str]) -> None:
     """Prints the methods, data modules, benchmarks and shipped configs."""
     if any(word in ("-h", "--help") for word in argv):
-        print("usage: posekit list\n\nPrints the methods, data modules, benchmarks and shipped configs.")
+        print("usage: posekit list\n\nPrints the methods, data modules, benchmarks, shipped configs and tables.")
         return
     _no_arguments("list", argv)
     for title, group in (("methods", METHODS), ("data modules", DATAMODULES), ("benchmarks", BENCHMARKS)):
@@ -35,8 +35,14 @@ def list_everything(argv: Sequence[str]) -> None:
         for name, point in plugins(group).items():
             source = f"{point.dist.name} {point.dist.version}" if point.dist else ""
             print(f"  {name:24} {point.value:44} {source}")
+    names = list(shipped_configs())
+    tables = [name.removeprefix("tables/").removesuffix(".yaml") for name in names if name.startswith("tables/")]
     print("configs (posekit fit --config NAME)")
-    for name in shipped_configs():
+    for name in names:
+        if not name.startswith("tables/"):
+            print(f"  {name}")
+    print("tables (posekit table NAME)")
+    for name in tables:
         print(f"  {name}")
 
 

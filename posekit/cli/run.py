@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib.util
 import logging
 import warnings
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
@@ -212,7 +213,7 @@ def run_trainer(command: str, argv: Sequence[str]) -> None:
         "subcommands": staticmethod(lambda: {command: skipped}),
     }
     cli = type("PoseCLI", (PoseCLI,), attributes)
-    try:
+    with one_line_errors():
         cli(
             PoseModule,
             PoseDataModule,
@@ -227,6 +228,17 @@ def run_trainer(command: str, argv: Sequence[str]) -> None:
             args=[command, *front, *words],
             **({"save_config_callback": None} if command == "predict" else {}),
         )
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turns what parser, framework and files say of a user's mistake into one line.
+
+    Raises:
+        UserError: In their place.
+    """
+    try:
+        yield
     except ValueError as error:
         raise _users_own(error) from None
     except RuntimeError as error:
@@ -261,6 +273,30 @@ def build_from_config(words: Sequence[str]) -> tuple[PoseModule, PoseDataModule]
     Raises:
         UserError: A mistake in the config.
     """
+    with one_line_errors():
+        parser, config = _parse_objects(words)
+        objects = parser.instantiate_classes(config)
+    return objects.model, objects.data
+
+
+def build_model(words: Sequence[str]) -> PoseModule:
+    """Builds a config's method alone: its data need not be there.
+
+    Args:
+        words: Command line words, e.g. ``["--config", "x.yaml"]``.
+
+    Raises:
+        UserError: A mistake in the config.
+    """
+    with one_line_errors():
+        parser, config = _parse_objects(words)
+        config.pop("data")
+        model = parser.instantiate_classes(config).model
+    return cast(PoseModule, model)
+
+
+def _parse_objects(words: Sequence[str]) -> tuple[_Parser, Any]:
+    """Parses a config's model and data."""
     load_plugins()
     resolved, _ = resolve_configs(words)
     parser = _Parser(prog="posekit")
@@ -275,8 +311,7 @@ def build_from_config(words: Sequence[str]) -> tuple[PoseModule, PoseDataModule]
     link_values(config)
     for key in ("trainer", "ckpt_path", "weights_only", "verbose"):
         config.pop(key)
-    objects = parser.instantiate_classes(config)
-    return objects.model, objects.data
+    return parser, config
 
 
 def _quieten() -> None:

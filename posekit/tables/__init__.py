@@ -1,0 +1,5 @@
+"""Tables: a paper's table as one YAML, its cells run and kept one by one, shown beside the paper's numbers."""
+
+from posekit.tables.spec import TableSpec, find_table, load_table, shipped_tables
+
+__all__ = ["TableSpec", "find_table", "load_table", "shipped_tables"]

@@ -1,0 +1,165 @@
+"""A table in the terminal, as Markdown and as JSON: ours beside the paper's, never one in place of the other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from posekit.tables.results import Cell, Results, spearman
+from posekit.tables.spec import Column, Row
+
+PAPER = "paper"
+MAX_PAIRS = 8
+
+
+def cell_texts(cell: Cell, column: Column) -> tuple[str, str]:
+    """Returns our number (with its spread over seeds) and the paper's, as shown."""
+    ours = "-"
+    if cell.mean is not None:
+        ours = f"{cell.mean:.{column.digits}f}"
+        if cell.spread is not None:
+            ours += f" ± {cell.spread:.{column.digits}f}"
+    if cell.failed:
+        ours = "failed" if cell.mean is None else ours + " (a seed failed)"
+    return ours, "" if cell.paper is None else f"{cell.paper:.{column.digits}f}"
+
+
+def _has_paper(results: Results, column: Column) -> bool:
+    return any(results.cells[i, column.name].paper is not None for i in range(len(results.rows)))
+
+
+def headings(results: Results) -> list[str]:
+    """Returns the headings of the columns: each of ours, and beside it the paper's where it has numbers."""
+    names = []
+    for column in results.spec.columns:
+        names += [column.name] + ([f"{column.name} ({PAPER})"] if _has_paper(results, column) else [])
+    return names
+
+
+def body(results: Results) -> list[list[str]]:
+    """Returns the rows as texts: name, then the numbers under :func:`headings`."""
+    lines = []
+    for index, row in enumerate(results.rows):
+        line = [_row_name(row)]
+        for column in results.spec.columns:
+            ours, paper = cell_texts(results.cells[index, column.name], column)
+            line += ["" if row.external else ours] + ([paper] if _has_paper(results, column) else [])
+        lines.append(line)
+    return lines
+
+
+def order_lines(results: Results) -> list[str]:
+    """Says per column whether our order is the paper's."""
+    lines = []
+    for order in results.orders:
+        rank = "undefined" if order.correlation is None else f"{order.correlation:+.2f}"
+        total = order.count * (order.count - 1) // 2
+        text = f"{order.name}: rank correlation with the paper {rank} over {order.count} cells"
+        pairs = order.reversed_pairs
+        if pairs:
+            shown = "; ".join(f"{a} and {b}" for a, b in pairs[:MAX_PAIRS])
+            more = f"; and {len(pairs) - MAX_PAIRS} more" if len(pairs) > MAX_PAIRS else ""
+            text += f"; {len(pairs)} of {total} pairs reversed: {shown}{more}"
+        else:
+            text += "; no pair reversed"
+        lines.append(text)
+    return lines + curve_lines(results)
+
+
+def curve_lines(results: Results) -> list[str]:
+    """Says of each curve how the two quantities go together over the epochs."""
+    curve = results.spec.curve
+    if curve is None:
+        return []
+    lines = []
+    for index, runs in results.curves.items():
+        for number, points in enumerate(runs):
+            rank = spearman([p[0] for p in points], [p[1] for p in points])
+            text = "undefined" if rank is None else f"{rank:+.2f}"
+            where = f"{results.rows[index].name}, run {number + 1}"
+            lines.append(f"{where}: rank correlation of {curve.x} and {curve.y} over {len(points)} epochs {text}")
+    return lines
+
+
+def show(results: Results, console: Console) -> None:
+    """Prints the table; the paper's numbers stand in brackets, so that a grid fits a terminal."""
+    spec = results.spec
+    table = Table(title=f"{spec.name}: {spec.title}")
+    table.add_column("", overflow="fold", min_width=16)
+    for column in spec.columns:
+        mark = f"\nours [{PAPER}]" if _has_paper(results, column) else ""
+        table.add_column(Text(column.name + mark), justify="right", overflow="fold")
+    group = None
+    for index, row in enumerate(results.rows):
+        if group is not None and row.group != group:
+            table.add_section()
+        group = row.group
+        table.add_row(_row_name(row), *(_both(results.cells[index, c.name], c, row) for c in spec.columns))
+    console.print(table)
+    for text in _footer(results):
+        console.print(text, soft_wrap=True, markup=False)
+
+
+def _both(cell: Cell, column: Column, row: Row) -> Text:
+    ours, paper = cell_texts(cell, column)
+    text = Text("" if row.external else ours)
+    if paper:
+        text.append(f" [{paper}]" if text else f"[{paper}]", style="dim")
+    return text
+
+
+def _row_name(row: Row) -> str:
+    name = f"{row.group}: {row.name}" if row.group else row.name
+    return name + (f" ({PAPER}'s number only)" if row.external else "")
+
+
+def _footer(results: Results) -> list[str]:
+    spec = results.spec
+    data = "real data" if spec.real else "the embedded data"
+    lines = [f"Ours on {data}; numbers in brackets or under '{PAPER}' are the paper's: {spec.source}."]
+    return [*lines, *([spec.note] if spec.note else []), *order_lines(results)]
+
+
+def markdown(results: Results, about: Sequence[str]) -> str:
+    """Returns the table as Markdown.
+
+    Args:
+        results: The table.
+        about: Lines on how it was made (command, machine, date).
+    """
+    head = ["", *headings(results)]
+    lines = [f"# {results.spec.name}: {results.spec.title}", ""]
+    lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    lines += ["| " + " | ".join(line) + " |" for line in body(results)]
+    for text in _footer(results):
+        lines += ["", text]
+    lines += ["", *(f"- {line}" for line in about)]
+    return "\n".join(lines) + "\n"
+
+
+def as_json(results: Results, about: dict[str, Any]) -> str:
+    """Returns every number as JSON: ours by seed, the paper's apart."""
+    spec = results.spec
+    rows = []
+    for index, row in enumerate(results.rows):
+        cells = {}
+        for column in spec.columns:
+            cell = results.cells[index, column.name]
+            ours = {"mean": cell.mean, "spread": cell.spread, "values": list(cell.values), "failed": cell.failed}
+            cells[column.name] = {"paper": cell.paper} if row.external else {"ours": ours, "paper": cell.paper}
+        curves = {"curves": results.curves[index]} if index in results.curves else {}
+        rows.append({"name": row.name, "group": row.group, "external": row.external, "cells": cells, **curves})
+    order = [
+        {"name": o.name, "rank_correlation": o.correlation, "cells": o.count, "reversed_pairs": o.reversed_pairs}
+        for o in results.orders
+    ]
+    content = {
+        "table": spec.name, "title": spec.title, "source_of_paper_numbers": spec.source, "note": spec.note,
+        "data": "real" if spec.real else "embedded", "rows": rows, "order": order, "about": about,
+    }  # fmt: skip
+    return json.dumps(content, indent=1) + "\n"

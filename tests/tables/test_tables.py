@@ -1,0 +1,267 @@
+"""Tables: what a file may say, which runs it needs, how results are kept and compared."""
+
+import json
+import re
+
+import pytest
+import yaml
+
+from posekit.cli import main
+from posekit.cli.table import minutes, seeds_of
+from posekit.errors import UserError
+from posekit.tables import load_table, shipped_tables
+from posekit.tables.cells import table_runs
+from posekit.tables.render import as_json, body, headings, markdown, order_lines
+from posekit.tables.results import gather, spearman
+from posekit.tables.runner import estimate, run_missing
+from posekit.tables.store import Store
+from posekit.tables.worker import history, words_of
+
+GRID = {
+    "title": "a grid",
+    "source": "nobody, table 0",
+    "jobs": {"fit": {"command": "fit", "config": "quickstart", "overrides": {"trainer.max_epochs": 2}, "minutes": 4}},
+    "columns": [
+        {"name": "0", "metric": "val/AP", "scale": 100, "overrides": {"model.lr": 0.1}},
+        {"name": "1", "metric": "val/AP", "scale": 100, "overrides": {"model.lr": 0.2}},
+    ],
+    "rows": [
+        {"name": "a", "overrides": {"model.weight_decay": 0}, "paper": {"0": 1, "1": 4}},
+        {"name": "b", "overrides": {"model.weight_decay": 1}, "paper": {"0": 2, "1": 3}},
+        {"name": "other system", "external": True, "paper": {"1": 9}},
+    ],
+}
+COUNT = {
+    "title": "sizes",
+    "source": "nobody",
+    "jobs": {"size": {"command": "count", "config": "quickstart", "minutes": 0.2}},
+    "columns": [
+        {"name": "million parameters", "metric": "parameters", "scale": 1e-6, "digits": 2},
+        {"name": "G multiply-adds", "metric": "gmacs", "digits": 3, "better": None},
+    ],
+    "rows": [
+        {"name": "small", "paper": {"million parameters": 2}},
+        {"name": "broken", "overrides": {"model.backbone": "hrnet_w33"}, "paper": {"million parameters": 1}},
+    ],
+}
+
+
+def write(folder, content, name="t"):
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return str(path)
+
+
+def change(content, **keys):
+    return {**json.loads(json.dumps(content)), **keys}
+
+
+def put(store, run, **metrics):
+    store.write(run, {"metrics": metrics, "seconds": 60.0})
+
+
+def test_cells_of_equal_options_share_a_run(tmp_path):
+    metrics = [{"name": n, "metric": n} for n in ("val/AP", "val/AR")]
+    spec = load_table(write(tmp_path, change(GRID, columns=metrics, rows=[{"name": "a"}, {"name": "b"}])))
+    assert len(table_runs(spec, [0], {})) == 1
+    grid = load_table(write(tmp_path, GRID))
+    assert len(table_runs(grid, [0, 1], {})) == 8
+    assert len(table_runs(grid, [0], {}, only=["a"])) == 2
+    with pytest.raises(UserError, match="--only c matches no row of t; rows: a, b"):
+        table_runs(grid, [0], {}, only=["c"])
+
+
+def test_a_run_s_key_follows_what_it_runs(tmp_path):
+    config = tmp_path / "c.yaml"
+    config.write_text("model: {class_path: HDM}\n")
+    content = change(GRID, jobs={"fit": {"command": "fit", "config": str(config)}})
+    first = [r.key for r in table_runs(load_table(write(tmp_path, content)), [0], {})]
+    assert first == [r.key for r in table_runs(load_table(write(tmp_path, content)), [0], {})]
+    assert not set(first) & {r.key for r in table_runs(load_table(write(tmp_path, content)), [0], {"data.seed": 1})}
+    config.write_text("model: {class_path: TIP}\n")
+    assert not set(first) & {r.key for r in table_runs(load_table(write(tmp_path, content)), [0], {})}
+
+
+def test_a_job_after_another_starts_from_its_checkpoint(tmp_path):
+    jobs = {
+        "first": {"command": "fit", "config": "quickstart", "overrides": {"model.lr": 1}},
+        "second": {"command": "fit", "config": "quickstart", "after": "first",
+                   "overrides": {"model.init_from": "{checkpoint}"}},
+    }  # fmt: skip
+    columns = [{"name": "AP", "job": "second", "metric": "val/AP"}]
+    rows = [{"name": "a", "overrides": {"second": {"model.lr": 2}}}, {"name": "b", "overrides": {"model.lr": 3}}]
+    spec = load_table(write(tmp_path, change(GRID, jobs=jobs, columns=columns, rows=rows)))
+    runs = table_runs(spec, [0], {})
+    assert [r.job.name for r in runs] == ["first", "second", "second"]  # one beginning serves both rows
+    assert [r.overrides["model.lr"] for r in runs] == [1, 2, 3]
+    assert runs[1].before == runs[2].before == runs[0]
+
+
+def test_order_over_a_grid_names_the_reversed_pairs(tmp_path):
+    spec, store = load_table(write(tmp_path, GRID)), Store(tmp_path / "s")
+    for run, value in zip(table_runs(spec, [0], {}), (0.1, 0.2, 0.3, 0.4), strict=True):
+        put(store, run, **{"val/AP": value})
+    results = gather(spec, store, [0], {}, set())
+    (order,) = results.orders
+    assert order.count == 4
+    assert order.correlation == pytest.approx(spearman([1, 2, 3, 4], [1, 4, 2, 3]))
+    assert order.reversed_pairs == (("a/1", "b/0"), ("a/1", "b/1"))
+    assert "2 of 6 pairs reversed: a/1 and b/0; a/1 and b/1" in order_lines(results)[0]
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "rank"),
+    [([1, 2, 3], [10, 20, 30], 1.0), ([1, 2, 3], [3, 2, 1], -1.0), ([1, 1], [1, 2], None), ([1], [1], None),
+     ([1, 2, 2, 3], [1, 3, 2, 4], 0.9486832980505138)],
+)  # fmt: skip
+def test_spearman(a, b, rank):
+    assert spearman(a, b) == (None if rank is None else pytest.approx(rank))
+
+
+def test_ours_and_the_paper_s_numbers_never_mix(tmp_path):
+    spec, store = load_table(write(tmp_path, GRID)), Store(tmp_path / "s")
+    runs = table_runs(spec, [0, 1], {})
+    put(store, runs[0], **{"val/AP": 0.5})
+    put(store, runs[4], **{"val/AP": 0.7})
+    put(store, runs[1], **{"val/AP": -1.0})
+    results = gather(spec, store, [0, 1], {}, {runs[2].key})
+    assert headings(results) == ["0", "0 (paper)", "1", "1 (paper)"]
+    assert body(results) == [
+        ["a", "60.0 ± 14.1", "1.0", "-", "4.0"],
+        ["b", "failed", "2.0", "-", "3.0"],
+        ["other system (paper's number only)", "", "", "", "9.0"],
+    ]
+    text = markdown(results, ["made by a test"])
+    assert "nobody, table 0" in text
+    assert "made by a test" in text
+    cells = json.loads(as_json(results, {}))["rows"]
+    assert cells[0]["cells"]["0"] == {
+        "ours": {"mean": 60.0, "spread": pytest.approx(14.142, abs=1e-3), "values": [50.0, 70.0], "failed": False},
+        "paper": 1.0,
+    }
+    assert cells[2]["cells"]["1"] == {"paper": 9.0}
+
+
+def test_estimates_follow_finished_runs(tmp_path):
+    spec, store = load_table(write(tmp_path, GRID)), Store(tmp_path / "s")
+    runs = table_runs(spec, [0], {})
+    assert estimate(store, runs) == 16
+    put(store, runs[0], **{"val/AP": 0.5})
+    assert estimate(store, runs) == pytest.approx(3)
+
+
+def test_results_of_another_version_are_refused(tmp_path):
+    spec, store = load_table(write(tmp_path, GRID)), Store(tmp_path / "s")
+    put(store, table_runs(spec, [0], {})[0], **{"val/AP": 0.5})
+    mark = tmp_path / "s" / "store.json"
+    mark.write_text(mark.read_text().replace("0.1.0", "0.0.9"))
+    with pytest.raises(UserError, match=r"results of posekit 0\.0\.9, this is 0\.1\.0: give another --output"):
+        Store(tmp_path / "s")
+    assert Store(tmp_path / "s", any_version=True).read(table_runs(spec, [0], {})[0]) is not None
+    mark.write_text("{")
+    with pytest.raises(UserError, match="is broken: remove it"):
+        Store(tmp_path / "s")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").touch()
+    with pytest.raises(UserError, match="is no results folder"):
+        Store(tmp_path / "full")
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"jobs": {"fit": {"command": "fit"}}}, "job fit lacks 'config'"),
+        ({"jobs": {"fit": {"command": "train", "config": "x"}}}, "command of job fit"),
+        ({"rows": [{"name": "a", "papers": {}}]}, "key of a row"),
+        ({"rows": [{"name": "a", "paper": {"AP": 1}}]}, "column in paper of row a"),
+        ({"rows": [{"name": "a"}, {"name": "a"}]}, "two rows have the same name"),
+        ({"rows": [{"name": "a", "external": True, "overrides": {"x": 1}}]}, "external, so it has no overrides"),
+        ({"columns": [{"name": "AP", "metric": "val/AP", "job": "fitt"}]}, "job of column AP"),
+        ({"curve": {"job": "fit", "x": "val/loss"}}, "curve lacks 'y'"),
+        ({"seeds": ["one"]}, "invalid literal"),
+    ],
+)
+def test_faults_of_a_table_file_are_named(tmp_path, keys, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        load_table(write(tmp_path, change(GRID, **keys)))
+
+
+def test_every_shipped_table_reads_and_lists_its_runs():
+    for name in shipped_tables():
+        for real in (False, True):
+            spec = load_table(name, real)
+            assert spec.source
+            assert table_runs(spec, [0], {}) or all(row.external for row in spec.rows)
+
+
+def test_words_and_times():
+    assert words_of({"a": 1, "b": "x", "c": [1, 2], "d": None, "e": {"f": True}}) == [
+        "--a=1", "--b=x", "--c=[1, 2]", "--d=null", '--e={"f": true}',
+    ]  # fmt: skip
+    assert [minutes(t) for t in ("60m", "2h", "900s", "5")] == [60, 120, 15, 5]
+    with pytest.raises(UserError, match="--budget must be a time"):
+        minutes("soon")
+
+
+def test_seeds(tmp_path):
+    spec = load_table(write(tmp_path, GRID))
+    assert [seeds_of(t, spec) for t in (None, "3", "4,7")] == [[0], [0, 1, 2], [4, 7]]
+    for text in ("0", "x"):
+        with pytest.raises(UserError, match="--seeds must be"):
+            seeds_of(text, spec)
+
+
+def test_history_joins_the_rows_of_a_step(tmp_path):
+    log = tmp_path / "metrics.csv"
+    log.write_text("epoch,step,train/loss,val/loss,val/AP\n0,1,2,,\n0,9,,0.5,\n0,9,,,0.1\n1,19,,0.4,0.2\n")
+    assert history(log) == [{"val/loss": 0.5, "val/AP": 0.1}, {"val/loss": 0.4, "val/AP": 0.2}]
+
+
+def test_an_unknown_table_names_the_nearest(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["table", "hdm/tabel1"])
+    assert stop.value.code == 2
+    line = capsys.readouterr().err
+    assert "unknown table 'hdm/tabel1'" in line
+    assert "hdm/table1" in line
+
+
+def test_a_failing_cell_is_named_and_the_others_go_on(tmp_path, capsys, monkeypatch):
+    """The real thing, with child processes: run, fail, show, and take up again without running anything twice."""
+    monkeypatch.chdir(tmp_path)
+    path = write(tmp_path, COUNT)
+    with pytest.raises(SystemExit) as stop:
+        main(["table", path, "--output", "out"])
+    assert stop.value.code == 1
+    shown = capsys.readouterr().out
+    assert "failed: broken / million parameters: unknown backbone 'hrnet_w33'" in shown
+    assert "1 of 2 runs failed" in shown
+    table = json.loads((tmp_path / "out/t/table.json").read_text())
+    small, broken = (row["cells"]["million parameters"]["ours"] for row in table["rows"])
+    assert 0.3 < small["mean"] < 3
+    assert broken["failed"]
+    (cell,) = (tmp_path / "out/t/cells").iterdir()
+    kept = json.loads(cell.read_text())
+    assert kept["versions"]["posekit"] == "0.1.0"
+    assert kept["metrics"]["gmacs"] > 0
+    store = Store(tmp_path / "out/t")
+    runs = table_runs(load_table(path), [0], {}, only=["small"])
+    before = cell.stat().st_mtime_ns
+    assert run_missing(store, runs).failed == {}
+    assert cell.stat().st_mtime_ns == before
+    assert not list((tmp_path / "out/t/work").iterdir())
+
+
+def test_a_budget_leaves_out_what_would_end_too_late(tmp_path):
+    spec, store = load_table(write(tmp_path, GRID)), Store(tmp_path / "s")
+    runs = table_runs(spec, [0], {})
+    assert run_missing(store, runs, deadline=0.0).skipped == [run.key for run in runs]
+
+
+def test_dry_run_prints_cells_and_time(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    main(["table", write(tmp_path, GRID), "--dry-run", "--seeds", "2"])
+    shown = capsys.readouterr().out
+    assert "about 32 minutes" in shown
+    assert "b / 1, seed 1" in shown
+    assert not (tmp_path / "runs").exists()
