@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import pickle
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -179,6 +181,12 @@ class PoseModule(LightningModule):
         )
         return output
 
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Seeds torch by (seed, epoch, batch, process): a resumed run draws what one without a break would draw."""
+        seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
+        place = (seed, self.current_epoch, batch_idx, self.global_rank)
+        torch.manual_seed(zlib.crc32(repr(place).encode()))
+
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Returns the loss of a training batch."""
         return self._run_step(batch, "train").loss
@@ -247,7 +255,9 @@ def read_checkpoint(path: str | Path, expected: type[PoseModule] | None = None) 
         raise UserError(f"{path} is no checkpoint, or holds pickled objects, which posekit refuses to load") from None
     except Exception as error:
         reason = str(error).strip().splitlines()[0][:80]
-        raise UserError(f"checkpoint {path} cannot be read: truncated, or not a checkpoint ({reason})") from None
+        raise UserError(
+            f"checkpoint {path} cannot be read: truncated, or not a checkpoint ({reason}){_others(path)}"
+        ) from None
     needed = ("state_dict", "hyper_parameters", CHECKPOINT_KEY)
     if not isinstance(checkpoint, dict) or any(key not in checkpoint for key in needed):
         raise UserError(f"{path} is no checkpoint of posekit; foreign weights load with --model.init_from")
@@ -257,6 +267,13 @@ def read_checkpoint(path: str | Path, expected: type[PoseModule] | None = None) 
         if stored not in known:
             raise UserError(f"checkpoint {path} is of class {stored}, not {expected.__name__}")
     return checkpoint
+
+
+def _others(path: Path) -> str:
+    """Names the other checkpoints beside one that is broken, the newest first."""
+    others = [p for p in path.parent.glob("*.ckpt") if p != path and p.stat().st_size > 0]
+    names = [p.name for p in sorted(others, key=lambda p: p.stat().st_mtime, reverse=True)]
+    return f"; in the same folder: {', '.join(names)}" if names else ""
 
 
 def _with_subclasses(cls: type[PoseModule]) -> list[type[PoseModule]]:

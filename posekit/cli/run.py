@@ -7,6 +7,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, cast
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -14,8 +15,9 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.plugins.io import CheckpointIO
 
-from posekit.callbacks import PredictionPreview, PredictionWriter, ResultTable, ThroughputMonitor
+from posekit.callbacks import AtomicCheckpointIO, PredictionPreview, PredictionWriter, ResultTable, ThroughputMonitor
 from posekit.cli.messages import explain
 from posekit.cli.words import checkpoint_words, names_a_model, predict_words, resolve_configs, starter_words
 from posekit.data.datamodule import LINKED, PoseDataModule
@@ -112,6 +114,7 @@ class PoseCLI(LightningCLI):
         given = given if isinstance(given, list) else [given]
         missing = [c for c in self._default_callbacks(config) if not any(isinstance(g, type(c)) for g in given)]
         kwargs["callbacks"] = [*given, *missing]
+        kwargs["plugins"] = _with_atomic_writer(config.get("plugins"))
         if not self._keeps_log():
             self.save_config_callback = None
             if not any(isinstance(g, ModelCheckpoint) for g in given):
@@ -132,7 +135,10 @@ class PoseCLI(LightningCLI):
         return callbacks + (self._checkpoints() if keeps_state else [])
 
     def _checkpoints(self) -> list[Callback]:
-        """Returns the keeper of the best state and that of the last one (each epoch's end, and an interrupted step)."""
+        """Returns the keepers of the best state, of the last one and of one in the middle of long epochs.
+
+        The last one is written at each epoch's end and when a run is interrupted, the recent one every few minutes.
+        """
         best = ModelCheckpoint(
             monitor=self.model.monitor, mode=self.model.monitor_mode, filename="best", enable_version_counter=False
         )
@@ -143,7 +149,20 @@ class PoseCLI(LightningCLI):
             save_on_exception=True,
             enable_version_counter=False,
         )
-        return [best, last]
+        recent = ModelCheckpoint(
+            filename="recent", train_time_interval=RECENT_EVERY, save_top_k=1, enable_version_counter=False
+        )
+        return [best, last, recent]
+
+
+RECENT_EVERY = timedelta(minutes=10)
+"""How much work a run that is killed can lose."""
+
+
+def _with_atomic_writer(plugins: Any) -> list[Any]:
+    """Adds the writer of whole checkpoints to the trainer's plugins, unless there is another one."""
+    given = [] if plugins is None else plugins if isinstance(plugins, list) else [plugins]
+    return given if any(isinstance(p, CheckpointIO) for p in given) else [*given, AtomicCheckpointIO()]
 
 
 def default_loggers(name: str, root: str | None = None) -> list[Logger]:

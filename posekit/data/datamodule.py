@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, cast
 
 import cv2
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset
 
 from posekit.data.batch import ImageTarget
+from posekit.data.loader import EpochSampler, ResumableLoader
 from posekit.errors import UserError
 from posekit.skeletons import get_skeleton
 
 LINKED = ("skeleton", "image_size")
 """Arguments that data module and method share; see :meth:`PoseDataModule.linked_values`."""
 
+__all__ = ["LINKED", "EpochSampler", "PoseDataModule", "Split"]
+
 Split = Literal["train", "val", "test", "predict"]
-
-
-class EpochSampler(DistributedSampler[Any]):
-    """Yields ``(epoch, index)`` keys, so that augmentation is a function of (seed, epoch, index) in any worker.
-
-    A data set that keeps an epoch of its own would be out of date in persistent workers; a key is not. Without
-    shuffling, that is in evaluation, the epoch is always 0: the same samples every time. Being a
-    ``DistributedSampler`` it is left alone by Lightning, which calls ``set_epoch`` on it.
-    """
-
-    def __iter__(self) -> Iterator[Any]:
-        epoch = self.epoch if self.shuffle else 0
-        return iter([(epoch, index) for index in super().__iter__()])
 
 
 def _single_threaded_worker(_: int) -> None:
@@ -79,6 +69,8 @@ class PoseDataModule(LightningDataModule):
         self.seed = seed
         self.pin_memory = pin_memory
         self._datasets: dict[str, Dataset[Any]] = {}
+        self._train_loader: ResumableLoader | None = None
+        self._place: dict[str, int] | None = None  # of a resumed run
 
     @classmethod
     def linked_values(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,7 +129,7 @@ class PoseDataModule(LightningDataModule):
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         sampler = EpochSampler(dataset, world, rank, shuffle=train, seed=self.seed, drop_last=False)
         batch_size = self.batch_size if train else self.val_batch_size
-        return DataLoader(
+        loader = ResumableLoader(
             dataset,
             batch_size=batch_size,
             sampler=sampler,
@@ -149,6 +141,24 @@ class PoseDataModule(LightningDataModule):
             worker_init_fn=_single_threaded_worker,
             persistent_workers=self.num_workers > 0,
         )
+        if train:
+            self._train_loader = loader
+            if self._place is not None:
+                loader.load_state_dict(self._place)
+                self._place = None
+        return loader
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the place in the epoch, for checkpoints.
+
+        Lightning stores the loaders' states too, but gives them back too late when a schedule has asked for the number
+        of steps before.
+        """
+        return {} if self._train_loader is None else {"train": self._train_loader.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keeps the place in the epoch for the training loader, which is made later."""
+        self._place = state_dict.get("train")
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Returns the training loader."""

@@ -1,0 +1,59 @@
+"""The loader of all data modules: keyed samples, and a place in the epoch that a checkpoint can hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch.utils.data import DataLoader, DistributedSampler
+
+
+class EpochSampler(DistributedSampler[Any]):
+    """Yields ``(epoch, index)`` keys, so that augmentation is a function of (seed, epoch, index) in any worker.
+
+    A data set that keeps an epoch of its own would be out of date in persistent workers; a key is not. Without
+    shuffling, that is in evaluation, the epoch is always 0: the same samples every time. Being a
+    ``DistributedSampler`` it is left alone by Lightning, which calls ``set_epoch`` on it.
+
+    Attributes:
+        skip: Samples left out at the start of the next pass, once: those that a resumed run has seen already.
+    """
+
+    skip: int = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        epoch = self.epoch if self.shuffle else 0
+        skip, self.skip = self.skip, 0
+        return iter([(epoch, index) for index in super().__iter__()][skip:])
+
+
+class ResumableLoader(DataLoader[Any]):
+    """A loader whose state is the number of batches given out, so that a run goes on in the middle of an epoch.
+
+    Lightning stores ``state_dict()`` in checkpoints and gives it back before the first batch of a resumed epoch. The
+    pass begins with the first batch that is asked for, not with ``iter()``: Lightning sets the sampler's epoch in
+    between, which workers that had begun earlier would miss.
+    """
+
+    _given = 0
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        self._given = self._sampler.skip // (self.batch_size or 1)
+        for batch in super().__iter__():
+            self._given += 1
+            yield batch
+
+    @property
+    def _sampler(self) -> EpochSampler:
+        assert isinstance(self.sampler, EpochSampler)
+        return self.sampler
+
+    def state_dict(self) -> dict[str, int]:
+        """Returns the number of batches given out in this pass, and the sampler's epoch."""
+        return {"batches": self._given, "epoch": self._sampler.epoch}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Makes the next pass begin where ``state`` was taken; a finished pass begins anew."""
+        self._sampler.set_epoch(state["epoch"])
+        batches = state["batches"] if state["batches"] < len(self) else 0
+        self._sampler.skip = batches * (self.batch_size or 1)
