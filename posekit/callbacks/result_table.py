@@ -14,7 +14,16 @@ from posekit.data.files import atomic_write_text
 
 
 class ResultTable(Callback):
-    """Prints the metrics at the end of a run and keeps them as ``results.json`` in the run's folder."""
+    """Prints the metrics at the end of a run and keeps them as ``results.json`` in the run's folder.
+
+    Args:
+        source: Where the numbers of ``paper`` stand.
+        paper: The paper's numbers by metric, shown in a column of their own and marked as the paper's.
+    """
+
+    def __init__(self, source: str = "", paper: dict[str, float] | None = None) -> None:
+        self.source = source
+        self.paper = paper or {}
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Shows the last validation."""
@@ -37,10 +46,16 @@ class ResultTable(Callback):
         table = Table(title=f"{type(trainer.lightning_module).__name__} on {type(trainer.datamodule).__name__}")  # type: ignore[attr-defined]
         table.add_column("metric")
         table.add_column("value", justify="right")
+        paper = {name: f"{value:.4f}" for name, value in self.paper.items() if name in values}
+        if paper:
+            table.add_column("the paper's", justify="right", style="dim")
         for name, value in values.items():
-            table.add_row(name, "-" if math.isnan(value) or value == -1 else f"{value:.4f}")
+            ours = "-" if math.isnan(value) or value == -1 else f"{value:.4f}"
+            table.add_row(name, ours, *([paper.get(name, "")] if paper else []))
         console = Console()
         console.print(table)
+        if paper:
+            console.print(f"the paper's numbers: {self.source}", soft_wrap=True, markup=False)
         best = getattr(trainer.checkpoint_callback, "best_model_path", "")
         if best:
             console.print(f"best checkpoint: {best}", soft_wrap=True)

@@ -24,6 +24,7 @@ from posekit.data.datamodule import LINKED, PoseDataModule
 from posekit.errors import UserError
 from posekit.module import CHECKPOINT_KEY, PoseModule, read_checkpoint
 from posekit.plugins import import_class, load_plugins
+from posekit.tables.reference import paper_numbers
 
 _NOISE = (
     ".*does not have many workers.*",
@@ -130,7 +131,8 @@ class PoseCLI(LightningCLI):
     def _default_callbacks(self, config: dict[str, Any]) -> list[Callback]:
         if self.command == "predict":
             return [PredictionWriter("predictions")]
-        callbacks: list[Callback] = [ThroughputMonitor(), PredictionPreview(), ResultTable()]
+        reference = paper_numbers(self.run_name) or ("", {})
+        callbacks: list[Callback] = [ThroughputMonitor(), PredictionPreview(), ResultTable(*reference)]
         keeps_state = self.command == "fit" and self._keeps_log() and config.get("enable_checkpointing") is not False
         return callbacks + (self._checkpoints() if keeps_state else [])
 

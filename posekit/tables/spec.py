@@ -79,6 +79,7 @@ class Row:
         overrides: Options of its cells, flat or by job.
         paper: The paper's numbers by column name.
         external: A system outside this library.
+        config: Shipped config of which the paper's numbers are shown beside a validation's.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Row:
     overrides: Overrides = field(default_factory=dict)
     paper: dict[str, float] = field(default_factory=dict)
     external: bool = False
+    config: str | None = None
 
 
 @dataclass(frozen=True)
@@ -266,7 +268,7 @@ class _Reader:
         return Column(**column)
 
     def row(self, entry: Any, columns: list[Column], jobs: Mapping[str, Job]) -> Row:
-        row = self.take("a row", entry, ("name",), ("group", "overrides", "paper", "external"))
+        row = self.take("a row", entry, ("name",), ("group", "overrides", "paper", "external", "config"))
         paper = {str(name): value for name, value in dict(row.get("paper") or {}).items()}
         for name in paper:
             if name not in {c.name for c in columns}:
@@ -281,6 +283,7 @@ class _Reader:
             overrides=dict(row.get("overrides") or {}),
             paper={name: float(value) for name, value in paper.items() if value is not None},
             external=bool(row.get("external", False)),
+            config=row.get("config"),
         )
 
     def curve(self, entry: Any, jobs: Mapping[str, Job]) -> Curve:
