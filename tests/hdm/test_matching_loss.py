@@ -259,6 +259,20 @@ def test_descent_from_noise_reaches_the_dot(suppliers, rate):
     assert scores.min() > 0.95
 
 
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_relu_maps_descend(seed):
+    """A small step against the gradient lowers the loss of relu maps, and moves no pixel that supplies nothing."""
+    maps, dots, weight = example(1, 4, seed=seed)
+    loss = HeatmapMatchingLoss(0.1, "relu", "none", refine=12)
+    before, gradient = gradient_of(loss, maps, dots, weight)
+    step = 1e-3 * maps.detach().relu().amax((-2, -1), keepdim=True) / gradient.abs().amax((-2, -1), keepdim=True)
+    with torch.no_grad():
+        moved = maps - step * gradient
+        assert (loss(moved, dots, weight) < before).all()
+        assert torch.equal(moved[maps <= 0], maps[maps <= 0])
+
+
 @pytest.mark.slow
 def test_compiles_without_a_break():
     maps, dots, weight = example(2, 4, dtype=torch.float32)
