@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from posekit.body.lbs import rigid_transforms, skin
 from posekit.errors import unknown_name
+from posekit.skeletons import SKELETONS, SMPL24, Skeleton
 
 Float = NDArray[np.float32]
 
@@ -25,17 +26,39 @@ _LANDMARKS = {
     "head_top": 881,
 }  # fmt: skip
 
-# A joint set's rows: the name of a surface landmark, or the weights of SMPL joints.
+# A joint's row: the name of a surface landmark, or the weights of SMPL joints.
 _RegressorRow = str | dict[int, float]
-_COCO17_ROWS: tuple[_RegressorRow, ...] = (
-    "nose", "leye", "reye", "lear", "rear", *({j: 1.0} for j in (16, 17, 18, 19, 20, 21, 1, 2, 4, 5, 7, 8)),
-)  # fmt: skip
-_H36M17_ROWS: tuple[_RegressorRow, ...] = (
-    {0: 0.5, 1: 0.25, 2: 0.25}, *({j: 1.0} for j in (2, 5, 8, 1, 4, 7, 6, 12)),
-    "nose", "head_top", *({j: 1.0} for j in (16, 18, 20, 17, 19, 21)),
-)  # fmt: skip
-_SMPL24_ROWS: tuple[_RegressorRow, ...] = tuple({j: 1.0} for j in range(24))
-_ROWS = {"COCO17": _COCO17_ROWS, "H36M17": _H36M17_ROWS, "SMPL24": _SMPL24_ROWS}
+
+
+def _both(name: str, left: _RegressorRow, right: _RegressorRow) -> dict[str, _RegressorRow]:
+    return {f"left_{name}": left, f"right_{name}": right}
+
+
+# What a joint name means wherever no set says otherwise.
+_SMPL24_ROWS: dict[str, _RegressorRow] = {name: {j: 1.0} for j, name in enumerate(SMPL24.joints)}
+_COMMON_ROWS: dict[str, _RegressorRow] = {
+    **_SMPL24_ROWS, "nose": "nose", "head_top": "head_top", "mid_hip": {1: 0.5, 2: 0.5}, "pelvis": {1: 0.5, 2: 0.5},
+    **_both("eye", "leye", "reye"), **_both("ear", "lear", "rear"), **_both("heel", "LHeel", "RHeel"),
+    **_both("big_toe", "LBigToe", "RBigToe"), **_both("small_toe", "LSmallToe", "RSmallToe"),
+    "head_bottom": {12: 0.5, 15: 0.5}, "upper_neck": {12: 0.5, 15: 0.5}, "jaw": {12: 0.5, 15: 0.5},
+    "thorax": {12: 0.5, 13: 0.25, 14: 0.25}, "spine": {6: 1.0},
+}  # fmt: skip
+# Where a set differs: H36M's trunk, OpenPose's neck between the shoulders, the crown for SPIN's H36M head.
+_SPECIAL_ROWS: dict[str, dict[str, _RegressorRow]] = {
+    "H36M17": {"pelvis": {0: 0.5, 1: 0.25, 2: 0.25}, "thorax": {12: 1.0}, "neck": "nose"},
+    "SMPL24": _SMPL24_ROWS,
+    "SPIN49": {"op_neck": {16: 0.5, 17: 0.5}, "head": "head_top"},
+}
+
+
+def _set_rows(skeleton: Skeleton) -> tuple[_RegressorRow, ...]:
+    special = _SPECIAL_ROWS.get(skeleton.name, {})
+    return tuple(special.get(j) or _COMMON_ROWS[j.removeprefix("op_")] for j in skeleton.joints)
+
+
+_ROWS = {name: _set_rows(skeleton) for name, skeleton in SKELETONS.items()}
+JOINT_SETS = tuple(_ROWS)
+"""Joint sets that the built-in body regresses."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +97,7 @@ class BuiltinBody:
         return self.joint_regressor @ self.v_template, np.einsum("jv,vcs->jcs", self.joint_regressor, self.shapedirs)
 
     def regressor(self, skeleton: str) -> Float:
-        """Returns the (K, V) matrix that takes posed vertices to the joints of COCO17, H36M17 or SMPL24.
+        """Returns the (K, V) matrix that takes posed vertices to the joints of a set, one of ``JOINT_SETS``.
 
         Raises:
             UserError: The body has no regressor of that joint set.
@@ -144,4 +167,5 @@ def load_builtin_smplx(batch_size: int = 1) -> Any:
 
     ids = {name: index for name, index in load_builtin_body().landmarks.items() if name != "head_top"}
     data = SimpleNamespace(**_asset())
-    return SMPL(model_path="", data_struct=data, vertex_ids=ids, batch_size=batch_size, create_transl=False)
+    quiet = type("SMPL", (SMPL,), {"SHAPE_SPACE_DIM": 10})  # below its 300, smplx prints a warning
+    return quiet(model_path="", data_struct=data, vertex_ids=ids, batch_size=batch_size, create_transl=False)

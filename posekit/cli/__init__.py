@@ -23,6 +23,8 @@ usage: posekit COMMAND [options]
                               posekit evaluate coco GT.json RESULTS.json
   table     a paper's table or figure, ours beside the paper's numbers
                               posekit table hdm/table1
+  body      convert and describe body files in SMPL format
+                              posekit body convert SMPL_NEUTRAL.pkl SMPL_NEUTRAL.npz
   bench     speed of the loader, the network and a step, or of a named part
                               posekit bench --config examples/quickstart.yaml
   list      methods, data modules, shipped configs, benchmarks
@@ -58,6 +60,12 @@ def _evaluate(argv: Sequence[str]) -> None:
     run(list(argv))
 
 
+def _body(argv: Sequence[str]) -> None:
+    from posekit.cli.body import run
+
+    run(argv)
+
+
 def _bench(argv: Sequence[str]) -> None:
     from posekit.cli.bench import run
 
@@ -74,6 +82,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     **{name: _run(name) for name in RUN_COMMANDS},
     "evaluate": _evaluate,
     "table": _table,
+    "body": _body,
     "bench": _bench,
     "list": _list,
     "doctor": _doctor,

@@ -60,6 +60,47 @@ def matrix_to_axis_angle(matrix: ArrayT) -> ArrayT:
         (…, 3) radians times the unit axis.
     """
     xp = _namespace(matrix)
+    quaternion = _unscaled_quaternion(matrix)
+    w, vector = quaternion[..., 0], quaternion[..., 1:]
+    squared = (vector * vector).sum(-1)
+    # The candidates are not unit quaternions; atan2 and the quotient below do not mind the common factor.
+    small = squared < _SMALL * 1e-6 * w * w
+    norm = xp.sqrt(xp.where(small, xp.ones_like(squared), squared))
+    scale = xp.where(small, 2 / xp.where(small, w, xp.ones_like(w)), 2 * xp.arctan2(norm, w) / norm)
+    return vector * scale[..., None]
+
+
+def matrix_to_quaternion(matrix: ArrayT) -> ArrayT:
+    """Turns rotation matrices (…, 3, 3) into unit quaternions (…, 4) as w, x, y, z with w at least 0."""
+    xp = _namespace(matrix)
+    quaternion = _unscaled_quaternion(matrix)
+    return quaternion / xp.sqrt((quaternion * quaternion).sum(-1))[..., None]
+
+
+def quaternion_to_matrix(quaternion: ArrayT) -> ArrayT:
+    """Turns quaternions (…, 4) as w, x, y, z of any length into rotation matrices (…, 3, 3).
+
+    The zero quaternion gives the identity, with a gradient of zero.
+    """
+    xp = _namespace(quaternion)
+    w, x, y, z = (quaternion[..., k] for k in range(4))
+    squared = w * w + x * x + y * y + z * z
+    zero = squared == 0
+    double = xp.where(zero, xp.zeros_like(squared), 2 / xp.where(zero, xp.ones_like(squared), squared))
+    wx, wy, wz = double * w * x, double * w * y, double * w * z
+    xx, yy, zz = double * x * x, double * y * y, double * z * z
+    xy, xz, yz = double * x * y, double * x * z, double * y * z
+    rows = [
+        xp.stack([1 - yy - zz, xy - wz, xz + wy], -1),
+        xp.stack([xy + wz, 1 - xx - zz, yz - wx], -1),
+        xp.stack([xz - wy, yz + wx, 1 - xx - yy], -1),
+    ]
+    return xp.stack(rows, -2)
+
+
+def _unscaled_quaternion(matrix: ArrayT) -> ArrayT:
+    """Returns w, x, y, z (…, 4) times a positive factor, w at least 0; a zero matrix counts as the identity."""
+    xp = _namespace(matrix)
     m = [[matrix[..., i, j] for j in range(3)] for i in range(3)]
     squares = xp.stack(
         [
@@ -85,11 +126,4 @@ def matrix_to_axis_angle(matrix: ArrayT) -> ArrayT:
     quaternion = xp.zeros_like(candidates[..., 0, :])
     for row in range(4):
         quaternion = xp.where((largest == row)[..., None], candidates[..., row, :], quaternion)
-    quaternion = quaternion * xp.where(quaternion[..., :1] < 0, -1.0, 1.0)
-    w, vector = quaternion[..., 0], quaternion[..., 1:]
-    squared = (vector * vector).sum(-1)
-    # The candidates are not unit quaternions; atan2 and the quotient below do not mind the common factor.
-    small = squared < _SMALL * 1e-6 * w * w
-    norm = xp.sqrt(xp.where(small, xp.ones_like(squared), squared))
-    scale = xp.where(small, 2 / xp.where(small, w, xp.ones_like(w)), 2 * xp.arctan2(norm, w) / norm)
-    return vector * scale[..., None]
+    return quaternion * xp.where(quaternion[..., :1] < 0, -1.0, 1.0)

@@ -1,5 +1,19 @@
-"""Drawing of people on pictures; no window and no GL needed."""
+"""Drawing of people on pictures, in 2D and 3D; no window and no GL needed."""
 
 from posekit.visualization.draw import contact_sheet, draw_heatmap, draw_people, enlarge
+from posekit.visualization.mesh import draw_mesh
+from posekit.visualization.pose3d import draw_pose3d, side_by_side
+from posekit.visualization.tracks import TrackPainter, draw_interim, interim_figure
 
-__all__ = ["contact_sheet", "draw_heatmap", "draw_people", "enlarge"]
+__all__ = [
+    "TrackPainter",
+    "contact_sheet",
+    "draw_heatmap",
+    "draw_interim",
+    "draw_mesh",
+    "draw_people",
+    "draw_pose3d",
+    "enlarge",
+    "interim_figure",
+    "side_by_side",
+]

@@ -27,7 +27,8 @@ def side_color(skeleton: Skeleton, *joints: int) -> Color:
     return MIDDLE
 
 
-def _fixed(point: NDArray[np.floating]) -> tuple[int, int]:
+def fixed_point(point: NDArray[np.floating]) -> tuple[int, int]:
+    """Returns a point (x, y) px in OpenCV's fixed-point numbers of 1/16 px."""
     x, y = np.round(np.clip(point, -1e4, 1e4) * (1 << _SHIFT)).astype(int)
     return int(x), int(y)
 
@@ -57,7 +58,7 @@ def draw_people(
     people = np.asarray(keypoints, dtype=np.float64).reshape(-1, len(skeleton), 3)
     for box in np.asarray(boxes if boxes is not None else [], dtype=np.float64).reshape(-1, 4):
         corner = box[:2] + box[2:]
-        cv2.rectangle(canvas, _fixed(box[:2]), _fixed(corner), (235, 235, 235), 1, cv2.LINE_AA, _SHIFT)
+        cv2.rectangle(canvas, fixed_point(box[:2]), fixed_point(corner), (235, 235, 235), 1, cv2.LINE_AA, _SHIFT)
     for person in people:
         _draw_person(canvas, person, skeleton, threshold, thickness)
     return canvas
@@ -73,12 +74,12 @@ def _draw_person(
     width = thickness or int(np.clip(round(extent / 90), 1, 6))
     for a, b in skeleton.edges:
         if shown[a] and shown[b]:
-            ends = _fixed(person[a, :2]), _fixed(person[b, :2])
+            ends = fixed_point(person[a, :2]), fixed_point(person[b, :2])
             cv2.line(canvas, *ends, (20, 20, 20), width + 2, cv2.LINE_AA, _SHIFT)
             cv2.line(canvas, *ends, side_color(skeleton, a, b), width, cv2.LINE_AA, _SHIFT)
     radius = max(int((width + 1) * (1 << _SHIFT) * 0.75), 1 << _SHIFT)
     for j in np.flatnonzero(shown).tolist():
-        center = _fixed(person[j, :2])
+        center = fixed_point(person[j, :2])
         cv2.circle(canvas, center, radius, (255, 255, 255), -1, cv2.LINE_AA, _SHIFT)
         cv2.circle(canvas, center, radius, side_color(skeleton, j), 1, cv2.LINE_AA, _SHIFT)
 

@@ -1,0 +1,1 @@
+"""The stages of ``build_body.py``: sources, T-pose, decimation, fits."""

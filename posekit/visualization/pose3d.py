@@ -1,0 +1,180 @@
+"""Skeletons in 3D on a floor grid, seen from a chosen side; drawn by OpenCV, no window and no GL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from posekit.errors import unknown_name
+from posekit.skeletons import Skeleton
+from posekit.visualization.draw import side_color
+
+Float = NDArray[np.float64]
+Up = Literal["-y", "y", "z"]
+
+# Rows turn a frame's axes into the drawing's: x right, y up, z towards the viewer.
+_FRAMES = {
+    "-y": ((1, 0, 0), (0, -1, 0), (0, 0, -1)),  # a camera's frame
+    "y": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),  # the built-in body's own
+    "z": ((1, 0, 0), (0, 0, 1), (0, -1, 0)),  # motion capture with z up
+}
+_BACKGROUND, _GRID, _SHADOW, _INK = (250, 250, 250), (214, 214, 214), (188, 188, 188), (40, 40, 40)
+_ELEVATION = 14.0  # degrees of the view above the horizontal
+_DISTANCE = 3.2  # of the view, in spans
+_CELL = 0.5  # metres
+_SHIFT = 4  # OpenCV draws at 1/16 px
+
+
+@dataclass(frozen=True)
+class _View:
+    """A turntable view: the drawing's metres to px."""
+
+    rotation: Float
+    center: Float
+    span: float
+    size: tuple[int, int]
+
+    def __call__(self, points: Float) -> tuple[Float, Float]:
+        """Returns px (…, 2) and depth (…), metres from the eye."""
+        turned = (points - self.center) @ self.rotation.T
+        depth = np.maximum(_DISTANCE * self.span - turned[..., 2], 0.05 * self.span)
+        focal = min(self.size) * _DISTANCE
+        middle = (np.array(self.size) - 1) / 2
+        return turned[..., :2] * [1, -1] * (focal / depth)[..., None] + middle, depth
+
+
+def draw_pose3d(
+    joints3d: ArrayLike,
+    skeleton: Skeleton,
+    size: int | Sequence[int] = 384,
+    yaw: float = 0.0,
+    up: Up = "-y",
+    span: float | None = None,
+    floor: float | None = None,
+) -> NDArray[np.uint8]:
+    """Draws one person's joints in 3D: left orange, right blue, the middle green, as in 2D.
+
+    Args:
+        joints3d: (K, 3) metres; joints that are NaN are left out.
+        skeleton: Its joint set.
+        size: Of the picture, px: (W, H), or one number for a square.
+        yaw: Degrees by which the person is turned about the vertical, to its left: 0 is the view of the camera that the
+            frame belongs to, 90 shows the right side of a person who faces it.
+        up: The frame's vertical: ``"-y"`` for a camera's frame, ``"y"`` or ``"z"`` where that axis points up.
+        span: Metres that the smaller side of the picture shows at the person's depth; None fits the person. Give it
+            for a video, so that the size does not jump.
+        floor: Height of the floor along ``up``, metres; None is the lowest joint.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        UserError: ``up`` is another word.
+    """
+    if up not in _FRAMES:
+        raise unknown_name("vertical axis", up, _FRAMES)
+    width, height = (size, size) if isinstance(size, int) else size
+    points = np.asarray(joints3d, dtype=np.float64) @ np.array(_FRAMES[up], dtype=np.float64).T
+    shown: NDArray[np.bool_] = np.asarray(np.isfinite(points).all(1))
+    canvas = np.full((height, width, 3), _BACKGROUND, dtype=np.uint8)
+    if not shown.any():
+        return canvas
+    low, high = points[shown].min(0), points[shown].max(0)
+    center = (low + high) / 2
+    reach = 2 * np.linalg.norm(points[shown] - center, axis=1).max()
+    view = _View(_turn(yaw), center, span or max(1.15 * reach, 0.1), (width, height))
+    ground = low[1] if floor is None else floor
+    _draw_floor(canvas, view, ground)
+    _draw_shadow(canvas, view, points, shown, skeleton, ground)
+    _draw_bones(canvas, view, points, shown, skeleton)
+    return canvas
+
+
+def side_by_side(image: NDArray[np.uint8], panels: Sequence[NDArray[np.uint8]], gap: int = 4) -> NDArray[np.uint8]:
+    """Lays panels to the right of a picture, each scaled to the picture's height.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        panels: Pictures of any size.
+        gap: White px between them.
+
+    Returns:
+        (H, W', 3) uint8.
+    """
+    height = image.shape[0]
+    parts = [image]
+    for panel in panels:
+        width = max(round(panel.shape[1] * height / panel.shape[0]), 1)
+        shrinks = panel.shape[0] > height
+        how = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+        same = panel if panel.shape[:2] == (height, width) else cv2.resize(panel, (width, height), interpolation=how)
+        parts += [np.full((height, gap, 3), 255, dtype=np.uint8), same.astype(np.uint8)]
+    return np.concatenate(parts, axis=1)
+
+
+def _turn(yaw: float) -> Float:
+    """Turns the world about its vertical, then tilts it towards the viewer."""
+    a, e = np.deg2rad(yaw), np.deg2rad(_ELEVATION)
+    around = np.array([[np.cos(a), 0, np.sin(a)], [0, 1, 0], [-np.sin(a), 0, np.cos(a)]])
+    tilt = np.array([[1, 0, 0], [0, np.cos(e), -np.sin(e)], [0, np.sin(e), np.cos(e)]])
+    return tilt @ around
+
+
+def _fixed(point: Float) -> tuple[int, int]:
+    x, y = np.round(np.clip(point, -1e4, 1e4) * (1 << _SHIFT)).astype(int)
+    return int(x), int(y)
+
+
+def _draw_floor(canvas: NDArray[np.uint8], view: _View, ground: float) -> None:
+    reach = np.ceil(0.75 * view.span / _CELL) * _CELL
+    ticks = np.arange(-reach, reach + _CELL / 2, _CELL)
+    x0, z0 = (np.round(view.center[k] / _CELL) * _CELL for k in (0, 2))
+    for tick in ticks:
+        for ends in (
+            [(x0 + tick, ground, z0 - reach), (x0 + tick, ground, z0 + reach)],
+            [(x0 - reach, ground, z0 + tick), (x0 + reach, ground, z0 + tick)],
+        ):
+            (a, b), _ = view(np.array(ends))
+            cv2.line(canvas, _fixed(a), _fixed(b), _GRID, 1, cv2.LINE_AA, _SHIFT)
+
+
+def _draw_shadow(
+    canvas: NDArray[np.uint8], view: _View, points: Float, shown: NDArray[np.bool_], skeleton: Skeleton, ground: float
+) -> None:
+    flat = points.copy()
+    flat[:, 1] = ground
+    pixels, _ = view(flat)
+    for a, b in skeleton.edges:
+        if shown[a] and shown[b]:
+            cv2.line(canvas, _fixed(pixels[a]), _fixed(pixels[b]), _SHADOW, _width(view), cv2.LINE_AA, _SHIFT)
+
+
+def _width(view: _View) -> int:
+    return max(1, round(min(view.size) / 110))
+
+
+def _draw_bones(
+    canvas: NDArray[np.uint8], view: _View, points: Float, shown: NDArray[np.bool_], skeleton: Skeleton
+) -> None:
+    """Draws bones and joints from far to near, each with a dark rim, so that crossings show what is in front."""
+    pixels, depth = view(points)
+    parts: list[tuple[float, tuple[int, ...]]] = []
+    parts += [((depth[a] + depth[b]) / 2, (a, b)) for a, b in skeleton.edges if shown[a] and shown[b]]
+    parts += [(depth[j] - 1e-3 * view.span, (j,)) for j in np.flatnonzero(shown).tolist()]
+    middle = _DISTANCE * view.span
+    for distance, joints in sorted(parts, key=lambda part: -part[0]):
+        width = max(1, round(_width(view) * 1.5 * middle / distance))
+        color = side_color(skeleton, *joints)
+        if len(joints) == 2:
+            ends = _fixed(pixels[joints[0]]), _fixed(pixels[joints[1]])
+            cv2.line(canvas, *ends, _INK, width + 2, cv2.LINE_AA, _SHIFT)
+            cv2.line(canvas, *ends, color, width, cv2.LINE_AA, _SHIFT)
+        else:
+            center, radius = _fixed(pixels[joints[0]]), int((width * 0.5 + 1.5) * (1 << _SHIFT))
+            cv2.circle(canvas, center, radius, (255, 255, 255), -1, cv2.LINE_AA, _SHIFT)
+            cv2.circle(canvas, center, radius, color, 1, cv2.LINE_AA, _SHIFT)
