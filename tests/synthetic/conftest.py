@@ -1,6 +1,17 @@
+from functools import lru_cache
+
 import pytest
 
-from posekit.data.synthetic import SyntheticPeople
+from posekit.data.synthetic import SyntheticPeople, datamodule, objects
+
+
+@pytest.fixture(scope="module")
+def few_backgrounds():
+    """Drawing hundreds of backgrounds for every data module would be most of a test's time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datamodule, "_BACKGROUNDS", {"train": 8, "val": 8, "test": 8})
+        patch.setattr(datamodule, "object_bank", lru_cache(objects.object_bank))
+        yield
 
 
 @pytest.fixture(scope="session")

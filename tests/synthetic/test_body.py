@@ -6,7 +6,7 @@ import torch
 from posekit.body import load_builtin_body, load_builtin_smplx
 from posekit.errors import UserError
 from posekit.geometry import axis_angle_to_matrix, matrix_to_axis_angle
-from posekit.skeletons import COCO17, H36M17
+from posekit.skeletons import LIMB17, POSETRACK15, SKELETONS, SPIN49
 
 
 def test_rotations_agree_with_roma_in_torch_and_numpy():
@@ -58,17 +58,40 @@ def test_smplx_loads_the_asset_and_gives_the_same_body():
     torch.testing.assert_close(output.joints[:, 24], nose)  # smplx's first extra joint
 
 
-def test_regressors_are_anatomical_and_mirror_symmetric():
+@pytest.mark.parametrize("skeleton", SKELETONS.values(), ids=SKELETONS)
+def test_regressors_are_anatomical_and_mirror_symmetric(skeleton):
     body = load_builtin_body()
-    for skeleton in (COCO17, H36M17):
-        joints = body.regressor(skeleton.name) @ body.v_template
-        mirrored = joints[list(skeleton.flip_index)] * [-1, 1, 1]
-        np.testing.assert_allclose(joints, mirrored, atol=2e-3)
-        at = {name: joints[i] for i, name in enumerate(skeleton.joints)}
-        assert at["left_wrist"][0] > at["left_elbow"][0] > at["left_shoulder"][0] > 0
-        assert at["left_ankle"][1] < at["left_knee"][1] < at["left_hip"][1] < at["left_shoulder"][1]
+    rows = body.regressor(skeleton.name)
+    np.testing.assert_allclose(rows.sum(1), 1, atol=1e-3)
+    joints = rows @ body.v_template
+    mirrored = joints[list(skeleton.flip_index)] * [-1, 1, 1]
+    np.testing.assert_allclose(joints, mirrored, atol=2e-3)
+    at = {name.removeprefix("op_"): joints[i] for i, name in enumerate(skeleton.joints)}
+    assert at["left_wrist"][0] > at["left_elbow"][0] > at["left_shoulder"][0] > 0
+    assert at["left_ankle"][1] < at["left_knee"][1] < at["left_hip"][1] < at["left_shoulder"][1]
+    if "head_top" in at:
+        assert at["head_top"][1] == body.v_template[:, 1].max()
+
+
+def test_joints_of_heads_necks_and_feet():
+    body = load_builtin_body()
+
+    def at(skeleton):
+        return dict(zip(skeleton.joints, body.regressor(skeleton.name) @ body.v_template, strict=True))
+
+    track, spin, limb = at(POSETRACK15), at(SPIN49), at(LIMB17)
+    assert limb["neck"][1] < track["head_bottom"][1] < track["nose"][1] < track["head_top"][1]
+    np.testing.assert_allclose(spin["op_neck"], (spin["left_shoulder"] + spin["right_shoulder"]) / 2, atol=1e-6)
+    np.testing.assert_allclose(limb["pelvis"], (limb["left_hip"] + limb["right_hip"]) / 2, atol=1e-6)
+    for side in ("left", "right"):
+        heel, toe, ankle = (spin[f"op_{side}_{name}"] for name in ("heel", "big_toe", "ankle"))
+        assert heel[2] < ankle[2] < limb[f"{side}_foot"][2] < toe[2]  # forward is +z
+        assert max(heel[1], toe[1]) < ankle[1]
+    assert spin["spine"][1] < spin["thorax"][1] < spin["neck"][1] < spin["jaw"][1] < spin["head"][1]
 
 
 def test_unknown_joint_set_is_one_line():
-    with pytest.raises(UserError, match="known: COCO17, H36M17, SMPL24"):
+    with pytest.raises(
+        UserError, match="known: COCO17, CROWDPOSE14, H36M17, LIMB17, LSP14, MPII16, POSETRACK15, SMPL24, SPIN49"
+    ):
         load_builtin_body().regressor("COCO18")

@@ -54,7 +54,7 @@ def test_batches_come_from_the_loaders(hard_crops):
     assert ids.tolist() == list(range(24))
 
 
-@pytest.mark.parametrize("skeleton", ["COCO17", "H36M17", "SMPL24"])
+@pytest.mark.parametrize("skeleton", ["COCO17", "POSETRACK15", "SPIN49"])
 def test_camera_and_joints_give_the_keypoints_after_augmentation(skeleton):
     module = SyntheticPeople(train_size=24, difficulty="hard", skeleton=skeleton, num_render_workers=1)
     dataset = module.dataset("train")

@@ -11,8 +11,8 @@ from posekit.errors import UserError
     ("options", "message"),
     [
         ({"view": "crop"}, "Did you mean crops"),
-        ({"difficulty": "medium"}, "known: easy, hard"),
-        ({"skeleton": "MPII16"}, "unknown skeleton of SyntheticPeople"),
+        ({"difficulty": "medium"}, "known: easy, hard, video_easy, video_hard"),
+        ({"skeleton": "COCO18"}, "unknown skeleton .*Did you mean COCO17"),
         ({"train_size": 0}, "train_size is 0"),
         ({"image_size": (0, 128)}, "image_size is 0"),
         ({"truncation": 1.5}, "truncation is 1.5"),
@@ -20,6 +20,15 @@ from posekit.errors import UserError
         ({"scene_people": (3, 2)}, "scene_people"),
         ({"num_layers": 0}, "num_layers is 0"),
         ({"seed": -1}, "seed is -1"),
+        ({"view": "clips", "frames": 0}, "frames is 0"),
+        ({"view": "clips", "frame_step": 17}, "frame_step is 17, but must be at most 16"),
+        ({"view": "motion", "frame_step": 0}, "frame_step is 0"),
+        ({"view": "motion", "window_stride": 0}, "window_stride is 0"),
+        ({"view": "clips", "clip_box": "keys"}, "unknown clip_box .*Did you mean key"),
+        ({"view": "clips", "keys": "none"}, "known: all, key"),
+        ({"domain": "sources"}, "unknown domain .*Did you mean source"),
+        ({"view": "scenes", "labels": False}, "labels: false"),
+        ({"motion_blur": 1.2}, "motion_blur is 1.2, but must be between 0 and 1"),
         ({"backgrounds": "nowhere/at/all"}, "does not exist"),
     ],
 )
@@ -27,6 +36,12 @@ def test_mistakes_are_one_line(options, message):
     with pytest.raises(UserError, match=message) as error:
         SyntheticPeople(**options)
     assert "\n" not in str(error.value)
+
+
+def test_clips_longer_than_any_recording():
+    module = SyntheticPeople(view="clips", frames=100, frame_step=16)
+    with pytest.raises(UserError, match="longest recording of train has 720 frames: lower frames or frame_step"):
+        module.dataset("train")
 
 
 def test_folder_without_images(tmp_path):

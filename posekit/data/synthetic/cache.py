@@ -15,7 +15,6 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +24,18 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from posekit.data.synthetic.motion import FrameSampler
+from posekit.data.synthetic.camera import sample_view
+from posekit.data.synthetic.clip_motion import frame_sampler
+from posekit.data.synthetic.domain import restyle
 from posekit.data.synthetic.options import Difficulty
-from posekit.data.synthetic.person import Layer, draw_layer, label_dtype
-from posekit.data.synthetic.streams import PERSON, stream
+from posekit.data.synthetic.person import Layer, label_dtype, render, sample_person
+from posekit.data.synthetic.streams import PERSON, STYLE, stream
 from posekit.skeletons import get_skeleton
 
 Bytes = NDArray[np.uint8]
 
 # Part of every cache file's name: raise it when the renderer's output changes.
-RENDERER_VERSION = 1
+RENDERER_VERSION = 2
 _CHUNK = 32
 _RECTANGLE = np.dtype([("offset", "i8"), ("x", "i4"), ("y", "i4"), ("width", "i4"), ("height", "i4")])
 
@@ -49,6 +50,7 @@ class LayerSettings:
         size: (W, H) the layer is framed for, px.
         options: The difficulty.
         skeleton: Joint set of the labels.
+        domain: Appearance: ``"source"``, ``"target"`` or None.
     """
 
     seed: int
@@ -56,6 +58,21 @@ class LayerSettings:
     size: tuple[int, int]
     options: Difficulty
     skeleton: str
+    domain: str | None = None
+
+    @property
+    def dtype(self) -> np.dtype[np.void]:
+        """The record of a layer's labels."""
+        return label_dtype(len(get_skeleton(self.skeleton)))
+
+    @property
+    def group(self) -> int:
+        """Layers per item: one, or a clip's frames."""
+        return 1
+
+    def render(self, index: int) -> list[Layer]:
+        """Renders an item's layers: a pure function of settings and index."""
+        return [render_layer(self, index)]
 
     def key(self, count: int) -> str:
         """Returns the name of a cache of ``count`` layers."""
@@ -63,24 +80,21 @@ class LayerSettings:
         return f"{self.split}-{digest[:20]}"
 
 
-@lru_cache(maxsize=3)
-def frame_sampler(split: str) -> FrameSampler:
-    """Returns a split's motion, loaded once per process."""
-    return FrameSampler(split)
-
-
 def render_layer(settings: LayerSettings, index: int) -> Layer:
-    """Renders one layer: a pure function of its arguments."""
+    """Renders one person: a pure function of its arguments."""
     rng = stream(settings.seed, settings.split, PERSON, index)
-    return draw_layer(rng, frame_sampler(settings.split), settings.options, settings.size, settings.skeleton)
+    person = sample_person(rng, frame_sampler(settings.split), settings.options)
+    view = sample_view(rng, settings.options)
+    person = restyle(person, settings.domain, stream(settings.seed, settings.split, STYLE, index))
+    return render(rng, person, view, settings.size, settings.skeleton)
 
 
 class LayerStore:
-    """Layers by index: all of them in memory, or each rendered when asked for.
+    """Items of one layer, or of a clip's layers, by index: all of them in memory, or each rendered when asked for.
 
     Args:
         settings: What the layers are.
-        count: How many.
+        count: How many items.
         cached: Whether to render all of them now.
         workers: Rendering processes; None takes every core this process may use.
         folder: Where to keep them between runs; None keeps them in memory only.
@@ -111,13 +125,21 @@ class LayerStore:
         return self.count
 
     def __getitem__(self, index: int) -> Layer:
-        """Returns a layer; its pixels are a view of the block."""
+        """Returns an item's only, or first, layer; its pixels are a view of the block."""
+        return self.clip(index)[0]
+
+    def clip(self, index: int) -> list[Layer]:
+        """Returns all layers of an item."""
         if self._pixels is None:
-            return render_layer(self.settings, index)
-        r = self._rectangles[index]
+            return self.settings.render(index)
+        group = self.settings.group
+        return [self._layer(self._pixels, row) for row in range(index * group, (index + 1) * group)]
+
+    def _layer(self, pixels: Bytes, row: int) -> Layer:
+        r = self._rectangles[row]
         height, width, offset = int(r["height"]), int(r["width"]), int(r["offset"])
-        rgba = self._pixels[offset : offset + height * width * 4].reshape(height, width, 4)
-        return Layer(rgba, (int(r["x"]), int(r["y"])), self._labels[index])
+        rgba = pixels[offset : offset + height * width * 4].reshape(height, width, 4)
+        return Layer(rgba, (int(r["x"]), int(r["y"])), self._labels[row])
 
     def _load(self, path: Path) -> None:
         self._pixels = np.load(path / "pixels.npy", mmap_mode="r")
@@ -142,9 +164,9 @@ Chunk = tuple[bytes, NDArray[Any], NDArray[Any]]
 
 
 def _render_chunk(settings: LayerSettings, start: int, stop: int) -> Chunk:
-    layers = [render_layer(settings, index) for index in range(start, stop)]
+    layers = [layer for index in range(start, stop) for layer in settings.render(index)]
     rectangles = np.zeros(len(layers), dtype=_RECTANGLE)
-    labels = np.zeros(len(layers), dtype=label_dtype(len(get_skeleton(settings.skeleton))))
+    labels = np.zeros(len(layers), dtype=settings.dtype)
     offset = 0
     for row, layer in enumerate(layers):
         height, width = layer.rgba.shape[:2]
@@ -164,7 +186,8 @@ def _available_cores() -> int:
 
 
 def _chunks(settings: LayerSettings, count: int, workers: int) -> Iterator[Chunk]:
-    bounds = [(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
+    chunk = max(1, _CHUNK // settings.group)
+    bounds = [(start, min(start + chunk, count)) for start in range(0, count, chunk)]
     if workers <= 1 or len(bounds) < 3:
         threads = cv2.getNumThreads()
         cv2.setNumThreads(0)
@@ -185,21 +208,31 @@ def _chunks(settings: LayerSettings, count: int, workers: int) -> Iterator[Chunk
 
 
 def _render_all(settings: LayerSettings, count: int, workers: int | None) -> tuple[Bytes, NDArray[Any], NDArray[Any]]:
-    """Renders layers 0 .. count - 1, in order whatever process was first."""
+    """Renders items 0 .. count - 1, in order whatever process was first."""
     cores = workers if workers is not None else _available_cores()
-    # Address space for the largest possible layers; pages that are never written take no memory.
-    width, height = settings.size
-    block = np.frombuffer(mmap.mmap(-1, max(1, count * width * height * 4)), dtype=np.uint8)
+    chunks: list[bytes] = []
     rectangles, labels, used = [], [], 0
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
+    what = "people" if settings.group == 1 else "clips"
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(f"Drawing {settings.split} people", total=count)
+        task = progress.add_task(f"Drawing {settings.split} {what}", total=count)
         for data, rows, records in _chunks(settings, count, cores):
-            block[used : used + len(data)] = np.frombuffer(data, dtype=np.uint8)
             rows["offset"] += used
             used += len(data)
+            chunks.append(data)
             rectangles.append(rows)
             labels.append(records)
-            progress.advance(task, len(rows))
-    return block[:used], np.concatenate(rectangles), np.concatenate(labels)
+            progress.advance(task, len(rows) // settings.group)
+    return _joined(chunks, used), np.concatenate(rectangles), np.concatenate(labels)
+
+
+def _joined(chunks: list[bytes], size: int) -> Bytes:
+    """Moves chunks into one shared block, freeing each as soon as it is copied, so that nothing is held twice."""
+    block = np.frombuffer(mmap.mmap(-1, max(1, size)), dtype=np.uint8)
+    used = 0
+    for index, data in enumerate(chunks):
+        block[used : used + len(data)] = np.frombuffer(data, dtype=np.uint8)
+        used += len(data)
+        chunks[index] = b""
+    return block[:used]

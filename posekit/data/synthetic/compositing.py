@@ -44,8 +44,23 @@ def _floats(image: Any) -> Float:
     return np.asarray(image, dtype=np.float32)
 
 
-def take_background(rng: np.random.Generator, stock: Stock, size: tuple[int, int]) -> Float:
-    """Cuts a window of random place and scale out of a random background, (H, W, 3) float32 in 0..255."""
+@dataclass(frozen=True)
+class Backdrop:
+    """A window of a background.
+
+    Attributes:
+        source: (S, S, 3) uint8 RGB.
+        matrix: (2, 3) crop px -> background px.
+        gain: (3,) factor on its colours.
+    """
+
+    source: Bytes
+    matrix: Affine
+    gain: Float
+
+
+def draw_backdrop(rng: np.random.Generator, stock: Stock, size: tuple[int, int]) -> Backdrop:
+    """Draws a window of random place and scale in a random background, for a crop of (W, H)."""
     side = stock.backgrounds.shape[1]
     source = stock.backgrounds[int(rng.integers(len(stock.backgrounds)))]
     width, height = size
@@ -56,11 +71,30 @@ def take_background(rng: np.random.Generator, stock: Stock, size: tuple[int, int
         matrix = np.array([[-step, 0, x + step * (width - 1)], [0, step, y]])
     else:
         matrix = np.array([[step, 0, x], [0, step, y]])
-    cut = cv2.warpAffine(
-        source, matrix, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REFLECT_101
-    )
     gain = np.exp(rng.normal(0, 0.2)) * np.exp(rng.normal(0, 0.06, 3))
-    return cut.astype(np.float32) * gain.astype(np.float32)
+    return Backdrop(source, matrix, gain.astype(np.float32))
+
+
+def take_background(rng: np.random.Generator, stock: Stock, size: tuple[int, int]) -> Float:
+    """Cuts a window of random place and scale out of a random background, (H, W, 3) float32 in 0..255."""
+    backdrop = draw_backdrop(rng, stock, size)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    cut = cv2.warpAffine(backdrop.source, backdrop.matrix, size, flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+    return cut.astype(np.float32) * backdrop.gain
+
+
+def view_backdrop(backdrop: Backdrop, crop_to_key: Affine, size: tuple[int, int]) -> Float:
+    """Shows a backdrop from a moved camera, (H, W, 3) float32 in 0..255.
+
+    Args:
+        backdrop: The window that the key frame's crop shows.
+        crop_to_key: (3, 3) homography from this crop's px to the key crop's.
+        size: (W, H).
+    """
+    matrix = np.concatenate([backdrop.matrix, [[0, 0, 1]]]) @ crop_to_key
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    cut = cv2.warpPerspective(backdrop.source, matrix, size, flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+    return cut.astype(np.float32) * backdrop.gain
 
 
 def warp_layer(rgba: Bytes, origin: tuple[int, int], matrix: Affine, size: tuple[int, int]) -> Bytes:
@@ -106,16 +140,44 @@ def object_layer(rng: np.random.Generator, stock: Stock, size: tuple[int, int], 
         center: (x, y) px.
         extent: Its side, px.
     """
+    rgba, linear = draw_object(rng, stock, extent)
+    return place_object(rgba, linear, size, center)
+
+
+def draw_object(rng: np.random.Generator, stock: Stock, extent: float) -> tuple[Bytes, Affine]:
+    """Takes a random object, and how it is turned and stretched to a side of ``extent`` px: (s, s, 4) and (2, 2)."""
     rgba = stock.objects[int(rng.integers(len(stock.objects)))]
-    side = rgba.shape[0]
     angle, stretch = rng.normal(0, 0.3), np.exp(rng.normal(0, 0.3))
     c, s = np.cos(angle), np.sin(angle)
-    scale = extent / side
+    scale = extent / rgba.shape[0]
     linear = np.array([[c, -s], [s, c]]) @ np.diag([scale * stretch, scale / stretch])
     if chance(rng, 0.5):
         linear[:, 0] *= -1
-    matrix = np.concatenate([linear, (center - linear @ np.full(2, (side - 1) / 2))[:, None]], 1)
+    return rgba, linear
+
+
+def place_object(rgba: Bytes, linear: Affine, size: tuple[int, int], center: Float) -> Bytes:
+    """Draws an object with its middle at ``center`` (x, y) px of a picture (W, H), (H, W, 4)."""
+    matrix = np.concatenate([linear, (center - linear @ np.full(2, (rgba.shape[0] - 1) / 2))[:, None]], 1)
     return _bytes(cv2.warpAffine(rgba, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT))
+
+
+def smear(picture: NDArray[Any], path: Float) -> NDArray[Any]:
+    """Averages a picture (H, W, C) along a straight path (x, y) px around its place, as an open shutter does."""
+    length = float(np.hypot(path[0], path[1]))
+    if length < 0.7:
+        return picture
+    reach = int(np.ceil(np.abs(path).max() / 2)) + 1
+    kernel = np.zeros((2 * reach + 1, 2 * reach + 1), dtype=np.float32)
+    points = np.linspace(-0.5, 0.5, 2 * int(np.ceil(length)) + 1)[:, None] * path + reach
+    low = np.floor(points).astype(int)
+    share = points - low
+    for dx in (0, 1):
+        for dy in (0, 1):
+            weight = np.abs(1 - dx - share[:, 0]) * np.abs(1 - dy - share[:, 1])
+            np.add.at(kernel, (low[:, 1] + dy, low[:, 0] + dx), weight)
+    border = cv2.BORDER_REFLECT_101 if picture.shape[2] == 3 else cv2.BORDER_CONSTANT
+    return np.asarray(cv2.filter2D(picture, -1, kernel / kernel.sum(), borderType=border))
 
 
 def inside_edges(edges: Float, matrix: Affine, size: tuple[int, int], slack: float = 0.0) -> NDArray[np.bool_]:
@@ -167,14 +229,18 @@ class Occlusion:
     def __init__(self, person: Bytes) -> None:
         self.person = person > 127
         self.front = np.zeros(person.shape, dtype=bool)
-        self._total = max(int(self.person.sum()), 1)
+        self._total = int(self.person.sum())
+
+    def admits(self, coverage: Bytes) -> bool:
+        """Tells whether enough of the person would remain behind one more thing."""
+        front = self.front | (coverage > 127)
+        return int((self.person & ~front).sum()) >= _LEAST_VISIBLE * self._total
 
     def admit(self, coverage: Bytes) -> bool:
         """Adds something in front unless too little of the person would remain; tells whether it was added."""
-        front = self.front | (coverage > 127)
-        if int((self.person & ~front).sum()) < _LEAST_VISIBLE * self._total:
+        if not self.admits(coverage):
             return False
-        self.front = front
+        self.front |= coverage > 127
         return True
 
     @property
@@ -229,22 +295,53 @@ def _recolor(rng: np.random.Generator, canvas: Float, strength: float) -> Float:
 
 def photograph(rng: np.random.Generator, canvas: Float, options: Difficulty) -> Bytes:
     """Blurs, recolours, adds noise and compresses a canvas (H, W, 3) in 0..255; returns uint8 RGB."""
+    canvas = develop(rng, canvas, options)
+    if options.noise > 0:
+        canvas = add_noise(rng, canvas, rng.gamma(1.5, 2.2) * options.noise)
+    image: Bytes = np.clip(canvas, 0, 255, out=canvas).astype(np.uint8)
+    if chance(rng, min(0.5 * options.noise, 1.0)):
+        image = compress(image, int(rng.integers(30, 95)))
+    return image
+
+
+def photograph_clip(rng: np.random.Generator, canvases: list[Float], options: Difficulty) -> list[Bytes]:
+    """Photographs the frames of a clip (H, W, 3) with one camera: only the noise differs from frame to frame."""
+    state = rng.bit_generator.state
+    developed = []
+    for canvas in canvases:
+        rng.bit_generator.state = state
+        developed.append(develop(rng, canvas, options))
+    level = rng.gamma(1.5, 2.2) * options.noise
+    quality = int(rng.integers(30, 95)) if chance(rng, min(0.5 * options.noise, 1.0)) else None
+    images = []
+    for canvas in developed:
+        noisy = add_noise(rng, canvas, level) if options.noise > 0 else canvas
+        image: Bytes = np.clip(noisy, 0, 255).astype(np.uint8)
+        images.append(image if quality is None else compress(image, quality))
+    return images
+
+
+def develop(rng: np.random.Generator, canvas: Float, options: Difficulty) -> Float:
+    """Blurs and recolours a canvas (H, W, 3)."""
     if options.blur > 0:
         canvas = _blur(rng, canvas, options.blur)
     if options.color > 0:
         canvas = _recolor(rng, canvas, options.color)
-    if options.noise > 0:
-        pool = _noise_pool()
-        pixels = canvas.shape[0] * canvas.shape[1]
-        level = np.float32(rng.gamma(1.5, 2.2) * options.noise)
-        if pixels <= len(pool):
-            start = int(rng.integers(len(pool) - pixels + 1))
-            canvas = canvas + level * pool[start : start + pixels].reshape(canvas.shape)
-        else:
-            canvas = canvas + rng.normal(0, level, canvas.shape).astype(np.float32)
-    image: Bytes = np.clip(canvas, 0, 255, out=canvas).astype(np.uint8)
-    if chance(rng, min(0.5 * options.noise, 1.0)):
-        _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 95))])
-        # The coder is told BGR and given RGB both ways, which only swaps the roles of two channels in its colour model.
-        image = _bytes(cv2.imdecode(data, cv2.IMREAD_COLOR))
-    return image
+    return canvas
+
+
+def add_noise(rng: np.random.Generator, canvas: Float, level: float) -> Float:
+    """Adds sensor noise of a level in 0..255 to a canvas (H, W, 3)."""
+    pool = _noise_pool()
+    pixels = canvas.shape[0] * canvas.shape[1]
+    if pixels > len(pool):
+        return canvas + rng.normal(0, level, canvas.shape).astype(np.float32)
+    start = int(rng.integers(len(pool) - pixels + 1))
+    return canvas + np.float32(level) * pool[start : start + pixels].reshape(canvas.shape)
+
+
+def compress(image: Bytes, quality: int) -> Bytes:
+    """Sends a picture (H, W, 3) through a JPEG coder."""
+    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    # The coder is told BGR and given RGB both ways, which only swaps the roles of two channels in its colour model.
+    return _bytes(cv2.imdecode(data, cv2.IMREAD_COLOR))

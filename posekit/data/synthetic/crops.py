@@ -117,18 +117,26 @@ def compose_crop(
     image[~within] = _BORDER_COLOR
     labels = transform_labels(layer.labels, similarity, flip_index)
     guessable = inside_edges(layer.labels["cut"], matrix, size, slack=_GUESSABLE * size[1])
-    visible = _visibility(labels, occlusion.front, within & guessable)
+    visible = joint_states(labels, occlusion.front, within & guessable)
     return Crop(image, occlusion.mask & within, visible, labels)
 
 
-def _visibility(labels: Labels, front: NDArray[np.bool_], within: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """0 outside the crop or where nobody would label, 1 behind something, 2 seen."""
+def joint_states(
+    labels: Labels, front: NDArray[np.bool_], within: NDArray[np.bool_] | None = None
+) -> NDArray[np.int64]:
+    """Returns (K,) 0 outside the crop or where nobody would label, 1 behind something, 2 seen.
+
+    Args:
+        labels: The person's.
+        front: (H, W) where something stands in front.
+        within: (H, W) where joints are labelled at all; None stands for everywhere.
+    """
     height, width = front.shape
     cell = np.rint(np.clip(labels.keypoints, -1, max(width, height))).astype(np.int64)
     inside = (cell >= 0).all(1) & (cell[:, 0] < width) & (cell[:, 1] < height)
     x, y = np.where(inside, cell[:, 0], 0), np.where(inside, cell[:, 1], 0)
     seen = np.where(front[y, x], 1, labels.self_visible.astype(np.int64))
-    return np.where(inside & within[y, x], seen, 0)
+    return np.where(inside if within is None else inside & within[y, x], seen, 0)
 
 
 def _people_around(

@@ -7,19 +7,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from posekit.body.builtin import JOINT_SETS
 from posekit.data.batch import ImageTarget
 from posekit.data.collate import collate_scenes
 from posekit.data.datamodule import PoseDataModule, Split
 from posekit.data.synthetic.background import background_bank, find_photos
 from posekit.data.synthetic.cache import LayerSettings, LayerStore
+from posekit.data.synthetic.clip_dataset import ClipDataset, MotionDataset
+from posekit.data.synthetic.clip_settings import CLIP_BOXES, ClipSettings
 from posekit.data.synthetic.compositing import Stock
 from posekit.data.synthetic.dataset import CropDataset, SceneDataset, SyntheticDataset
+from posekit.data.synthetic.domain import DOMAIN_OPTIONS, DOMAINS, restyle_backgrounds, restyle_objects
+from posekit.data.synthetic.motion_windows import MotionWindows
 from posekit.data.synthetic.objects import object_bank
 from posekit.data.synthetic.options import resolve_difficulty
 from posekit.errors import UserError, unknown_name
 
-VIEWS = {"crops": (96, 128), "scenes": (192, 192)}
-SKELETONS = ("COCO17", "H36M17", "SMPL24")
+PICTURES = {"crops": (96, 128), "scenes": (192, 192), "clips": (96, 128)}
+VIEWS = (*PICTURES, "motion")
+KEYS = ("key", "all")
+_FRAMES = {"clips": (3, 3), "motion": (30, 1)}  # frames and frame_step where they are not given
+_LONGEST_STEP = 16
 _BACKGROUNDS = {"train": 240, "val": 80, "test": 80}
 
 
@@ -30,31 +38,52 @@ class SyntheticPeople(PoseDataModule):
     start, and composited afresh in every epoch. Train, val and test share no motion sequence, shape, look or
     background.
 
+    Four views. ``"crops"``: a ``CropBatch`` of single people. ``"scenes"``: a ``SceneBatch`` of several. ``"clips"``: a
+    ``ClipBatch`` of one person who moves as recorded, in front of a hand-held camera, blurred by its exposure, with
+    objects passing by. ``"motion"``: a ``MotionBatch`` of the recordings themselves, without pictures: joints of the
+    mean shape, the world's z up.
+
     Args:
-        view: ``"crops"`` (a ``CropBatch`` of single people) or ``"scenes"`` (a ``SceneBatch`` of several).
-        train_size: Training pictures per epoch.
-        val_size: Validation pictures.
-        test_size: Test pictures.
-        image_size: [W, H] in px; 96 x 128 for crops and 192 x 192 for scenes when None.
-        difficulty: ``"easy"`` or ``"hard"``: presets of the options below (``posekit.data.synthetic.options``).
+        view: ``"crops"``, ``"scenes"``, ``"clips"`` or ``"motion"``.
+        train_size: Training pictures or clips per epoch; of motion windows, the most that are taken.
+        val_size: Validation pictures, likewise.
+        test_size: Test pictures, likewise.
+        image_size: [W, H] in px; 96 x 128 for crops and clips and 192 x 192 for scenes when None.
+        difficulty: ``"easy"``, ``"hard"``, ``"video_easy"`` or ``"video_hard"``: presets of the options below
+            (``posekit.data.synthetic.options``). In ``"video_hard"`` nearly every key frame is blurred and crossed by
+            objects; with ``occluders: 0`` only blurred, with ``motion_blur: 0`` only crossed, with both clean.
         truncation: Probability that border or furniture cut the person (crops).
         closeups: Probability that a cut person is a close-up (crops).
-        occluders: Mean number of objects in front.
-        people: Mean number of other people in a crop.
-        pose_variety: Strength of poses beyond the recordings: bent and mixed arms, sitting.
+        occluders: Mean number of objects in front; in clips they pass by.
+        people: Mean number of other people in a crop or clip.
+        pose_variety: Strength of poses beyond the recordings: bent and mixed arms, sitting; in clips slight offsets.
         frontal: Probability that a person roughly faces the camera.
         clutter: Strength of background clutter.
         noise: Strength of noise and JPEG.
-        blur: Strength of defocus, motion blur and low resolution.
+        blur: Strength of defocus, motion blur of whole pictures and low resolution.
         color: Strength of colour jitter.
-        augmentation: Strength of flip, rotation, scale and shift of training crops.
+        augmentation: Strength of flip, rotation, scale and shift of training crops and clips.
+        motion_blur: Longest exposure of clips as a share of the time between frames, 0 to 1.
+        camera_motion: Strength of the hand-held camera's movement (clips).
+        key_occlusion: Probability that a passing object is in front of the person at the key frame (clips).
+        occluder_speed: Speed of passing objects over the usual one (clips).
         backgrounds: Folder of photos to use as backgrounds; procedural ones when None.
         scene_people: Least and greatest number of people in a scene.
-        num_layers: People to render for training; None renders one per picture. Fewer are used again in turn.
+        frames: Frames of a clip or motion window; 3 and 30 when None. The key frame of a clip is number frames // 2.
+        frame_step: Recorded frames (30 a second) from one frame to the next, 1 to 16; 3 for clips and 1 for motion when
+            None.
+        clip_box: ``"key"``: all frames of a clip are cropped by the key frame's box; ``"frame"``: each by its own.
+        keys: Which frames of a clip ``ground_truth`` lists: ``"key"`` frames only, or ``"all"``.
+        window_stride: Recorded frames between the starts of two motion windows.
+        domain: ``"source"`` (mild looks, soft light, quiet backgrounds) or ``"target"`` (varied looks, hard light,
+            clutter, noise): appearance only, the same seed shows the same geometry. None: the usual looks. A domain
+            sets clutter, noise, blur and color unless they are given.
+        labels: False takes the labels off training crops and clips, for adaptation; val and test keep theirs.
+        num_layers: People or clips to render for training; None renders one per picture. Fewer are used again in turn.
         cache: Render at the start; False renders every picture anew, which needs no memory.
         cache_dir: Folder that keeps rendered people between runs.
         num_render_workers: Processes that render; every core when None.
-        skeleton: COCO17, H36M17 or SMPL24.
+        skeleton: Any joint set of ``posekit.skeletons``.
         batch_size: Samples per process and step.
         num_workers: Loader processes.
         val_batch_size: Samples per evaluation batch; ``batch_size`` when None.
@@ -62,7 +91,7 @@ class SyntheticPeople(PoseDataModule):
         pin_memory: Page-locked batches, for CUDA.
     """
 
-    VIEW_SIZES: ClassVar[dict[str, tuple[int, int]]] = VIEWS
+    VIEW_SIZES: ClassVar[dict[str, tuple[int, int]]] = PICTURES
 
     def __init__(
         self,
@@ -83,8 +112,19 @@ class SyntheticPeople(PoseDataModule):
         blur: float | None = None,
         color: float | None = None,
         augmentation: float | None = None,
+        motion_blur: float | None = None,
+        camera_motion: float | None = None,
+        key_occlusion: float | None = None,
+        occluder_speed: float | None = None,
         backgrounds: str | None = None,
         scene_people: tuple[int, int] = (1, 4),
+        frames: int | None = None,
+        frame_step: int | None = None,
+        clip_box: str = "key",
+        keys: str = "key",
+        window_stride: int = 15,
+        domain: str | None = None,
+        labels: bool = True,
         num_layers: int | None = None,
         cache: bool = True,
         cache_dir: str | None = None,
@@ -97,14 +137,16 @@ class SyntheticPeople(PoseDataModule):
         pin_memory: bool = False,
     ) -> None:
         super().__init__(skeleton, batch_size, num_workers, val_batch_size, seed, pin_memory)
-        if view not in VIEWS:
-            raise unknown_name("view of SyntheticPeople", view, VIEWS)
-        if skeleton not in SKELETONS:
-            raise unknown_name("skeleton of SyntheticPeople", skeleton, SKELETONS)
+        for what, name, known in (
+            ("view", view, VIEWS), ("skeleton", skeleton, JOINT_SETS), ("clip_box", clip_box, CLIP_BOXES),
+            ("keys", keys, KEYS), ("domain", domain, DOMAINS),
+        ):  # fmt: skip
+            if name is not None and name not in known:
+                raise unknown_name(f"{what} of SyntheticPeople", name, known)
         self.view = view
         self.sizes = {"train": train_size, "val": val_size, "test": test_size}
         self.num_layers = num_layers
-        width, height = image_size or VIEWS[view]
+        width, height = image_size or PICTURES.get(view, (96, 128))
         self.image_size = (int(width), int(height))
         self.scene_people = (int(scene_people[0]), int(scene_people[1]))
         self.options = resolve_difficulty(
@@ -112,9 +154,16 @@ class SyntheticPeople(PoseDataModule):
             {
                 "truncation": truncation, "closeups": closeups, "occluders": occluders, "people": people,
                 "pose_variety": pose_variety, "frontal": frontal, "clutter": clutter, "noise": noise, "blur": blur,
-                "color": color, "augmentation": augmentation,
+                "color": color, "augmentation": augmentation, "motion_blur": motion_blur,
+                "camera_motion": camera_motion, "key_occlusion": key_occlusion, "occluder_speed": occluder_speed,
             },
+            DOMAIN_OPTIONS.get(domain or "", {}),
         )  # fmt: skip
+        usual = _FRAMES.get(view, (1, 1))
+        self.frames = usual[0] if frames is None else frames
+        self.frame_step = usual[1] if frame_step is None else frame_step
+        self.clip_box, self.keys, self.window_stride = clip_box, keys, window_stride
+        self.domain, self.labels = domain, labels
         self.backgrounds = backgrounds
         self.cache = cache
         self.cache_dir = Path(cache_dir) if cache_dir else None
@@ -126,13 +175,16 @@ class SyntheticPeople(PoseDataModule):
         """Rejects what cannot work before anything is drawn.
 
         Raises:
-            UserError: A size is not positive, or the backgrounds folder is missing or empty.
+            UserError: A size is not positive, the backgrounds folder is missing or empty, or options contradict.
         """
         positive = {
             **{f"{split}_size": size for split, size in self.sizes.items()},
             "image_size": min(self.image_size),
             "scene_people": self.scene_people[0],
             "num_layers": 1 if self.num_layers is None else self.num_layers,
+            "frames": self.frames,
+            "frame_step": self.frame_step,
+            "window_stride": self.window_stride,
         }
         for name, value in positive.items():
             if value <= 0:
@@ -141,6 +193,10 @@ class SyntheticPeople(PoseDataModule):
             raise UserError(
                 f"SyntheticPeople: image_size is {list(self.image_size)}, but both sides must be at least 16"
             )
+        if self.frame_step > _LONGEST_STEP:
+            raise UserError(f"SyntheticPeople: frame_step is {self.frame_step}, but must be at most {_LONGEST_STEP}")
+        if not self.labels and self.view not in ("crops", "clips"):
+            raise UserError(f"SyntheticPeople: labels: false is for the views crops and clips, not {self.view}")
         if self.seed < 0:
             raise UserError(f"SyntheticPeople: seed is {self.seed}, but must be 0 or more")
         if self.scene_people[1] < self.scene_people[0]:
@@ -150,30 +206,53 @@ class SyntheticPeople(PoseDataModule):
         if self.backgrounds is not None:
             find_photos(self.backgrounds)
 
-    def make_dataset(self, split: Split) -> SyntheticDataset:
+    def make_dataset(self, split: Split) -> SyntheticDataset | MotionDataset:
         """Draws a split's people and backgrounds."""
         split = "test" if split == "predict" else split  # there are no people without labels
         length = self.sizes[split]
-        count = min(length, self.num_layers) if self.num_layers is not None and split == "train" else length
-        options, layer_size = self.options, self.image_size
+        if self.view == "motion":
+            windows = MotionWindows(split, self.skeleton, self.frames, self.frame_step, self.window_stride)
+            return MotionDataset(windows, length)
+        labeled = self.labels or split != "train"
+        if self.view == "clips":
+            settings = ClipSettings(
+                self.seed, split, self.image_size, self.options, self.skeleton, self.domain, self.frames,
+                self.frame_step, self.clip_box,
+            )  # fmt: skip
+            settings.check()
+            return ClipDataset(self._store(settings), self._stock(split), length, self.options, settings, labeled)
         if self.view == "scenes":
             # Scenes cut people by their own border; a layer is a whole person, as large as the scene is high.
-            options, layer_size = replace(options, truncation=0.0), (int(self.image_size[1] * 0.75), self.image_size[1])
-        settings = LayerSettings(self.seed, split, layer_size, options, self.skeleton)
-        layers = LayerStore(settings, count, self.cache, self.num_render_workers, self.cache_dir)
+            whole, size = replace(self.options, truncation=0.0), (int(self.image_size[1] * 0.75), self.image_size[1])
+            layers = self._store(LayerSettings(self.seed, split, size, whole, self.skeleton, self.domain))
+            return SceneDataset(layers, self._stock(split), length, self.options, self.image_size, self.scene_people)
+        people = LayerSettings(self.seed, split, self.image_size, self.options, self.skeleton, self.domain)
+        return CropDataset(self._store(people), self._stock(split), length, self.options, self.image_size, labeled)
+
+    def _store(self, settings: LayerSettings) -> LayerStore:
+        """Renders a split's people."""
+        count = self.sizes[settings.split]
+        if self.num_layers is not None and settings.split == "train":
+            count = min(count, self.num_layers)
+        return LayerStore(settings, count, self.cache, self.num_render_workers, self.cache_dir)
+
+    def _stock(self, split: str) -> Stock:
+        """Makes a split's backgrounds and objects."""
         side = max(288, int(1.5 * max(self.image_size)))
         bank = background_bank(self.seed, split, side, _BACKGROUNDS[split], self.options.clutter, self.backgrounds)
-        stock = Stock(bank, object_bank(self.seed, split))
-        if self.view == "scenes":
-            return SceneDataset(layers, stock, length, self.options, self.image_size, self.scene_people)
-        return CropDataset(layers, stock, length, self.options, self.image_size)
+        objects = object_bank(self.seed, split)
+        return Stock(restyle_backgrounds(bank, self.domain), restyle_objects(objects, self.domain))
 
-    def ground_truth(self, split: Split) -> list[ImageTarget]:
-        """Returns every picture's people, in the picture's own px; computed once."""
+    def ground_truth(self, split: Split) -> list[ImageTarget] | None:
+        """Returns every picture's people in the picture's own px, of clips by ``keys``; None for motion."""
+        if self.view == "motion":
+            return None
         if split not in self._targets:
             dataset = self.dataset(split)
             assert isinstance(dataset, SyntheticDataset)
-            self._targets[split] = [dataset.target(index) for index in range(len(dataset))]
+            everything = isinstance(dataset, ClipDataset) and self.keys == "all"
+            rows = [dataset.targets(i) if everything else [dataset.target(i)] for i in range(len(dataset))]
+            self._targets[split] = [target for row in rows for target in row]
         return self._targets[split]
 
     def collate(self) -> Callable[[list[Any]], Any] | None:

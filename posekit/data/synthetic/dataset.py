@@ -65,14 +65,19 @@ class SyntheticDataset(Dataset[dict[str, Any]]):
         """Returns a picture's complete ground truth (of epoch 0)."""
         raise NotImplementedError
 
+    def targets(self, index: int) -> list[ImageTarget]:
+        """Returns the ground truth of every image of a sample (of epoch 0)."""
+        return [self.target(index)]
 
-def _target(
-    index: int, keypoints: NDArray[Any], visible: NDArray[Any], area: NDArray[Any], boxes: NDArray[Any]
+
+def make_target(
+    image_id: int, keypoints: NDArray[Any], visible: NDArray[Any], area: NDArray[Any], boxes: NDArray[Any]
 ) -> ImageTarget:
+    """Makes an image's ground truth of M people: joints (M, K, 2), states (M, K), areas (M,) and boxes (M, 4)."""
     rows = np.concatenate([keypoints.astype(np.float64), visible[..., None]], -1)
     rows[visible == 0] = 0  # COCO's files write zeros for joints without a label
     return ImageTarget(
-        image_id=index,
+        image_id=image_id,
         keypoints=torch.from_numpy(rows),
         area=torch.from_numpy(area.astype(np.float64)),
         boxes=torch.from_numpy(boxes.astype(np.float64)),
@@ -81,12 +86,34 @@ def _target(
     )
 
 
-def _float(array: NDArray[Any]) -> torch.Tensor:
+def as_float(array: NDArray[Any]) -> torch.Tensor:
+    """Returns a contiguous float32 tensor."""
     return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
 
 
 class CropDataset(SyntheticDataset):
-    """Samples of a ``CropBatch``; the crop is its own original image, so the affine is the identity."""
+    """Samples of a ``CropBatch``; the crop is its own original image, so the affine is the identity.
+
+    Args:
+        layers: People, rendered.
+        stock: Backgrounds and objects.
+        length: Pictures per epoch.
+        options: The difficulty.
+        size: (W, H) of the pictures, px.
+        labeled: Whether samples carry labels; without them ``visible`` is 0 and there are no 3D fields.
+    """
+
+    def __init__(
+        self,
+        layers: LayerStore,
+        stock: Stock,
+        length: int,
+        options: Difficulty,
+        size: tuple[int, int],
+        labeled: bool = True,
+    ) -> None:
+        super().__init__(layers, stock, length, options, size)
+        self.labeled = labeled
 
     def crop(self, key: Key) -> Crop:
         """Composites one crop."""
@@ -109,27 +136,31 @@ class CropDataset(SyntheticDataset):
         crop = self.crop(key)
         index = key[1] if isinstance(key, tuple) else key
         labels = crop.labels
-        return {
+        sample = {
             "image": normalize_image(crop.image),
-            "keypoints": _float(labels.keypoints),
+            "keypoints": as_float(labels.keypoints),
             "visible": torch.from_numpy(crop.visible),
             "affine": torch.eye(2, 3),
-            "box": _float(crop.box),
+            "box": as_float(crop.box),
             "box_score": torch.tensor(1.0),
             "image_id": torch.tensor(index),
             "sample_id": torch.tensor(index),
-            "joints3d": _float(labels.joints3d),
-            "body_pose": _float(labels.pose),
-            "body_shape": _float(labels.betas),
-            "body_translation": _float(labels.translation),
-            "camera": _float(labels.camera),
+        }
+        if not self.labeled:
+            return sample | {name: torch.zeros_like(sample[name]) for name in ("keypoints", "visible")}
+        return sample | {
+            "joints3d": as_float(labels.joints3d),
+            "body_pose": as_float(labels.pose),
+            "body_shape": as_float(labels.betas),
+            "body_translation": as_float(labels.translation),
+            "camera": as_float(labels.camera),
         }
 
     def target(self, index: int) -> ImageTarget:
         """Returns the one person's ground truth."""
         crop = self.crop(index)
         area = np.array([crop.area])
-        return _target(index, crop.labels.keypoints[None], crop.visible[None], area, crop.box[None])
+        return make_target(index, crop.labels.keypoints[None], crop.visible[None], area, crop.box[None])
 
 
 class SceneDataset(SyntheticDataset):
@@ -183,4 +214,4 @@ class SceneDataset(SyntheticDataset):
     def target(self, index: int) -> ImageTarget:
         """Returns the ground truth of the labelled people."""
         scene = self.scene(index)
-        return _target(index, scene.keypoints, scene.visible, scene.area, scene.boxes)
+        return make_target(index, scene.keypoints, scene.visible, scene.area, scene.boxes)

@@ -45,12 +45,25 @@ class Figure:
     normal_map: csr_matrix
 
     def pose(self, betas: Float, rotations: Float) -> tuple[Float, Float, Float]:
-        """Returns posed vertices (V, 3), joint centres (24, 3) and rest joint centres (24, 3), metres."""
+        """Shapes the figure once and poses it any number of times.
+
+        Args:
+            betas: (10,) shape.
+            rotations: (…, 24, 3, 3) local rotations.
+
+        Returns:
+            Posed vertices (…, V, 3), posed joint centres (…, 24, 3) and rest joint centres (24, 3), metres.
+        """
         body = load_builtin_body()
         _, joints = body.rest(betas)
         vertices = self.rest + (self.shapedirs.reshape(-1, 10) @ betas).reshape(-1, 3)
-        world, posed = rigid_transforms(rotations, joints, body.parents)
-        return skin(vertices, self.weights, world, posed, joints), posed, joints
+        many = rotations.shape[:-3]
+        world, posed = rigid_transforms(rotations, np.broadcast_to(joints, (*many, 24, 3)), body.parents)
+        return (
+            skin(np.broadcast_to(vertices, (*many, *vertices.shape)), self.weights, world, posed, joints),
+            posed,
+            joints,
+        )
 
     def normals(self, vertices: Float) -> Float:
         """Returns unit normals (V, 3) of posed vertices."""

@@ -7,6 +7,7 @@ as differences from frame to frame, low and high bytes apart, which is what make
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import as_file, files
@@ -82,6 +83,37 @@ def load_motion(split: str) -> tuple[MotionClip, ...]:
         rotations[:, STORED_JOINTS] = rows[:, :-3].reshape(length, -1, 3)
         clips.append(MotionClip(str(name), str(name).rsplit("_", 1)[0], rotations, rows[:, -3:]))
     return tuple(clips)
+
+
+# Some recordings hold a marker error: the body spins about within a few frames. Single frames show plausible poses all
+# the same; motion is cut there. Faster than any person in the set turns: rad from one frame to the next.
+_ROOT_TURN, _JOINT_TURN = 0.25, 1.2
+_SOLID_JOINTS = tuple(j for j in STORED_JOINTS if j not in (0, 7, 8, 10, 11, 20, 21))  # feet and wrists may twitch
+
+
+def _breaks(rotations: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Returns the frames of (T, 24, 3) at which something other than a moving person begins."""
+    matrices = axis_angle_to_matrix(rotations)
+    turn = matrices[:-1].swapaxes(-1, -2) @ matrices[1:]
+    angle = np.arccos(np.clip((np.trace(turn, axis1=-2, axis2=-1) - 1) / 2, -1, 1))
+    jumps = (angle[:, 0] > _ROOT_TURN) | (angle[:, list(_SOLID_JOINTS)] > _JOINT_TURN).any(1)
+    return np.flatnonzero(jumps) + 1
+
+
+@lru_cache(maxsize=3)
+def load_continuous_motion(split: str) -> tuple[MotionClip, ...]:
+    """Loads a split's recordings, cut at recording errors; pieces keep the recording's name.
+
+    Args:
+        split: ``"train"``, ``"val"`` or ``"test"``.
+    """
+    pieces = []
+    for clip in load_motion(split):
+        ends = [0, *_breaks(clip.rotations).tolist(), len(clip.rotations)]
+        for start, stop in itertools.pairwise(ends):
+            rows = slice(start, stop)
+            pieces.append(MotionClip(clip.name, clip.action, clip.rotations[rows], clip.root[rows] - clip.root[start]))
+    return tuple(pieces)
 
 
 class FrameSampler:

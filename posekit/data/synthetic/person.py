@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from posekit.body import load_builtin_body
-from posekit.data.synthetic.camera import Framing, View, frame, place, sample_view
+from posekit.data.synthetic.camera import Framing, View, frame, place
 from posekit.data.synthetic.figure import CURTAIN, SKIRT, Figure, load_figure
 from posekit.data.synthetic.look import Look, sample_look
 from posekit.data.synthetic.motion import FrameSampler
@@ -24,6 +24,7 @@ Float = NDArray[np.float32]
 
 SUPERSAMPLING = 2
 _LANDMARK_ALLOWANCE = 0.03
+_CROWN_ALLOWANCE = 0.12  # the crown lies under hair or a cap, and is looked at from the side
 _FOREARM = 0.44  # |x| of the elbows at rest, metres
 
 
@@ -59,7 +60,7 @@ class Layer:
     labels: np.void
 
 
-@lru_cache(maxsize=4)
+@cache
 def label_dtype(joints: int) -> np.dtype[np.void]:
     """Returns the record of a layer's labels: crop px and metres in the camera's frame."""
     return np.dtype(
@@ -84,22 +85,6 @@ def sample_person(rng: np.random.Generator, sampler: FrameSampler, options: Diff
     rotations = sample_pose(rng, sampler, options.pose_variety)
     betas = np.clip(rng.normal(0, 1, 10), -2.5, 2.5).astype(np.float32)
     return Person(rotations, betas, sample_look(rng), sample_light(rng))
-
-
-def draw_layer(
-    rng: np.random.Generator, sampler: FrameSampler, options: Difficulty, size: tuple[int, int], skeleton: str
-) -> Layer:
-    """Draws a random person and renders it from a random view.
-
-    Args:
-        rng: The layer's own stream.
-        sampler: Motion of the split.
-        options: The difficulty.
-        size: (W, H) of the crop, px.
-        skeleton: Joint set of the labels: COCO17, H36M17 or SMPL24.
-    """
-    person = sample_person(rng, sampler, options)
-    return render(rng, person, sample_view(rng, options), size, skeleton)
 
 
 def render(rng: np.random.Generator, person: Person, view: View, size: tuple[int, int], skeleton: str) -> Layer:
@@ -127,7 +112,7 @@ def render(rng: np.random.Generator, person: Person, view: View, size: tuple[int
     seen = rasterize(fine, vertices[:, 2], figure.faces, (size[0] * factor, size[1] * factor))
     body = load_builtin_body()
     skin_vertices = bare[: len(body.v_template)]
-    joints3d = _regressor(skeleton) @ skin_vertices
+    joints3d = joint_regressor(skeleton) @ skin_vertices
     labels = np.zeros((), dtype=label_dtype(len(joints3d)))
     labels["joints3d"], labels["keypoints"] = joints3d, framing.project(joints3d)
     labels["visible"] = np.where(hidden_by_self(seen, figure, labels["keypoints"], joints3d, skeleton), 1, 2)
@@ -139,17 +124,18 @@ def render(rng: np.random.Generator, person: Person, view: View, size: tuple[int
         framing.border,
         framing.cut,
     )
-    rgba, origin = _paint(figure, seen, vertices, normals, person, framing, size)
+    rgba, origin = paint(figure, seen, vertices, normals, person, framing, size)
     record: np.void = labels[()]  # type: ignore[assignment]  # numpy's stubs know no scalar of a record array
     return Layer(rgba, origin, record)
 
 
-@lru_cache(maxsize=4)
-def _regressor(skeleton: str) -> Float:
+@cache
+def joint_regressor(skeleton: str) -> Float:
+    """Returns the built-in body's regressor of a joint set (K, V), made once per process."""
     return load_builtin_body().regressor(skeleton)
 
 
-def _paint(
+def paint(
     figure: Figure,
     seen: Visible,
     vertices: Float,
@@ -157,17 +143,34 @@ def _paint(
     person: Person,
     framing: Framing,
     size: tuple[int, int],
+    jitter: tuple[float, float] = (0.0, 0.0),
+    vertex_reach: Float | None = None,
 ) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """Shades, scatters, and averages the supersampled pixels; returns the covered rectangle and its origin."""
+    """Shades, scatters, and averages the supersampled pixels; returns the covered rectangle and its origin.
+
+    Args:
+        figure: The mesh.
+        seen: Its depth buffer, a whole number of times as large as the picture.
+        vertices: (V, 3) posed, camera frame.
+        normals: (V, 3) of the same.
+        person: Looks and light count.
+        framing: The picture's camera.
+        size: (W, H) of the picture, px.
+        jitter: Where in its pixel (x, y) the depth buffer was sampled, px from the centre.
+        vertex_reach: (V,) how much of the key light comes to each vertex; None casts shadows pixel by pixel.
+    """
     if not len(seen.pixel):
         return np.zeros((1, 1, 4), np.uint8), (0, 0)
-    factor, (width, height) = SUPERSAMPLING, seen.size
+    width, height = seen.size
+    factor = width // size[0]
     y, x = np.divmod(seen.pixel, width)
     z = 1 / seen.inverse_depth[seen.pixel]
     plane = np.stack([x, y]).astype(np.float32)
     plane = (plane + np.float32(0.5)) / np.float32(factor) - np.float32(0.5)
-    plane = ((plane - framing.center[:, None]) * (z / np.float32(framing.focal))).astype(np.float32)
-    colors = shade(figure, seen, vertices, normals, np.concatenate([plane, z[None]]), person.look, person.light)
+    offset = (framing.center - np.asarray(jitter, dtype=np.float32))[:, None]
+    plane = ((plane - offset) * (z / np.float32(framing.focal))).astype(np.float32)
+    points = np.concatenate([plane, z[None]])
+    colors = shade(figure, seen, vertices, normals, points, person.look, person.light, vertex_reach)
     image = np.zeros((height * width, 4), dtype=np.uint8)
     pixels = np.empty((len(x), 4), dtype=np.uint8)
     pixels[:, :3] = (colors * 255 + np.float32(0.5)).T
@@ -176,8 +179,9 @@ def _paint(
     left, right = int(x.min()) // factor, int(x.max()) // factor + 1
     top, bottom = int(y[0]) // factor, int(y[-1]) // factor + 1
     window = image.reshape(height, width, 4)[top * factor : bottom * factor, left * factor : right * factor]
-    small = cv2.resize(window, (right - left, bottom - top), interpolation=cv2.INTER_AREA)
-    return np.asarray(small, dtype=np.uint8), (left, top)
+    if factor > 1:
+        window = np.asarray(cv2.resize(window, (right - left, bottom - top), interpolation=cv2.INTER_AREA))
+    return np.asarray(window, dtype=np.uint8), (left, top)
 
 
 def thickness(figure: Figure, look: Look) -> Float:
@@ -199,11 +203,11 @@ def thickness(figure: Figure, look: Look) -> Float:
     return result
 
 
-@lru_cache(maxsize=4)
+@cache
 def _own_parts(skeleton: str) -> tuple[NDArray[np.bool_], Float, Float]:
     """For each joint: its own parts (K, 26), and how far own and other parts may stand in front of it, metres."""
     body = load_builtin_body()
-    rows = _regressor(skeleton)
+    rows = joint_regressor(skeleton)
     centres = rows @ body.v_template
     own = np.zeros((len(rows), 26), dtype=bool)
     spread = np.zeros(len(rows), dtype=np.float32)
@@ -213,6 +217,8 @@ def _own_parts(skeleton: str) -> tuple[NDArray[np.bool_], Float, Float]:
         if len(support) == 1:  # a point of the surface
             own[k, :24] = body.weights[support[0]] > 0.05
             spread[k] = other[k] = _LANDMARK_ALLOWANCE
+            if support[0] == body.landmarks["head_top"]:
+                spread[k] = _CROWN_ALLOWANCE
         else:  # a point inside: its own parts are those of the skin around it
             radius = float((row @ np.linalg.norm(body.v_template - centres[k], axis=1)) / row.sum())
             around = np.linalg.norm(body.v_template - centres[k], axis=1) < 1.3 * radius

@@ -197,13 +197,42 @@ def occlusion(seen: Visible) -> Float:
     return 1 - np.float32(0.55) * np.clip(nearer * np.float32(5.0), 0, 1)
 
 
-def shadow(figure: Figure, vertices: Float, points: Float, light: Light, resolution: int = 112) -> Float:
-    """Returns (N,) in [0, 1]: how much of the key light reaches each point, by a shadow map.
+@dataclass(frozen=True)
+class ShadowMap:
+    """What the key light sees of a figure.
+
+    Attributes:
+        axes: (3, 3) camera frame -> right, down and away from the light.
+        low: (2,) metres, the map's corner.
+        scale: px per metre.
+        far: Metres added to depths, so that they are positive.
+        side: Of the map, px.
+        inverse_depth: (side * side,) 1/m.
+    """
+
+    axes: Float
+    low: Float
+    scale: float
+    far: np.float32
+    side: int
+    inverse_depth: Float
+
+    def reach(self, points: Float) -> Float:
+        """Returns (N,) in [0, 1]: how much of the key light comes to points (3, N) of the camera's frame."""
+        local = self.axes @ points
+        column = np.clip((local[0] - self.low[0]) * self.scale + 1.5, 0, self.side - 1).astype(np.int32)
+        row = np.clip((local[1] - self.low[1]) * self.scale + 1.5, 0, self.side - 1).astype(np.int32)
+        first = 1 / np.maximum(self.inverse_depth[row * self.side + column], np.float32(1e-3))
+        behind = local[2] + self.far - first
+        return 1 - np.clip((behind - np.float32(0.035)) * np.float32(30.0), 0, 1)
+
+
+def shadow_map(figure: Figure, vertices: Float, light: Light, resolution: int = 112) -> ShadowMap:
+    """Looks at the figure from the light.
 
     Args:
         figure: The mesh.
         vertices: (V, 3) posed, camera frame.
-        points: (3, N) visible surface points, camera frame.
         light: Its direction counts.
         resolution: Side of the shadow map, px.
     """
@@ -217,12 +246,7 @@ def shadow(figure: Figure, vertices: Float, points: Float, light: Light, resolut
     # The light is so far away that its rays are as good as parallel; the rasterizer wants a positive depth.
     far = np.float32(30.0) - seen[:, 2].mean()
     picture = rasterize((seen[:, :2] - low) * scale + 1, seen[:, 2] + far, figure.faces, (resolution, resolution))
-    local = axes @ points
-    column = np.clip((local[0] - low[0]) * scale + 1.5, 0, resolution - 1).astype(np.int32)
-    row = np.clip((local[1] - low[1]) * scale + 1.5, 0, resolution - 1).astype(np.int32)
-    first = 1 / np.maximum(picture.inverse_depth[row * resolution + column], np.float32(1e-3))
-    behind = local[2] + far - first
-    return 1 - np.clip((behind - np.float32(0.035)) * np.float32(30.0), 0, 1)
+    return ShadowMap(axes, low, scale, far, resolution, picture.inverse_depth)
 
 
 def shade(
@@ -233,6 +257,7 @@ def shade(
     points: Float,
     look: Look,
     light: Light,
+    vertex_reach: Float | None = None,
 ) -> Float:
     """Colours the visible pixels.
 
@@ -244,16 +269,18 @@ def shade(
         points: (3, N) surface points of the visible pixels, camera frame.
         look: The person's looks.
         light: The light.
+        vertex_reach: (V,) how much of the key light comes to each vertex; None casts shadows pixel by pixel.
 
     Returns:
         (3, N) RGB in [0, 1].
     """
-    values = seen.interpolate(np.concatenate([figure.rest, normals], 1), figure.faces)
-    rest, normal = values[:3], values[3:]
+    attributes = [figure.rest, normals] if vertex_reach is None else [figure.rest, normals, vertex_reach[:, None]]
+    values = seen.interpolate(np.concatenate(attributes, 1), figure.faces)
+    rest, normal = values[:3], values[3:6]
     normal /= np.sqrt((normal * normal).sum(0)) + np.float32(1e-6)
     material = materials(rest, figure.part[seen.face], look)
     colors, relief = albedo(rest, material, look)
-    reach = shadow(figure, vertices, points, light)
+    reach = shadow_map(figure, vertices, light).reach(points) if vertex_reach is None else values[6]
     facing = light.direction @ normal
     key = np.maximum((facing + np.float32(0.15)) / np.float32(1.15), 0) * reach * relief
     up = np.float32(0.5) - np.float32(0.5) * normal[1]

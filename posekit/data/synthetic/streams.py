@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 SPLITS = {"train": 0, "val": 1, "test": 2}
-PERSON, COMPOSITE, BACKGROUND, OBJECT = range(4)
+PERSON, COMPOSITE, BACKGROUND, OBJECT, STYLE = range(5)
 
 
 def stream(seed: int, split: str, purpose: int, *key: int) -> np.random.Generator:
