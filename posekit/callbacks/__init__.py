@@ -1,9 +1,17 @@
 """Callbacks: throughput and memory, pictures of predictions, result tables, writers of predictions and checkpoints."""
 
 from posekit.callbacks.checkpoint_io import AtomicCheckpointIO
+from posekit.callbacks.posetrack import PoseTrackWriter
 from posekit.callbacks.preview import PredictionPreview
 from posekit.callbacks.result_table import ResultTable
 from posekit.callbacks.throughput import ThroughputMonitor
 from posekit.callbacks.writer import PredictionWriter
 
-__all__ = ["AtomicCheckpointIO", "PredictionPreview", "PredictionWriter", "ResultTable", "ThroughputMonitor"]
+__all__ = [
+    "AtomicCheckpointIO",
+    "PoseTrackWriter",
+    "PredictionPreview",
+    "PredictionWriter",
+    "ResultTable",
+    "ThroughputMonitor",
+]

@@ -6,6 +6,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
@@ -64,11 +65,29 @@ class PredictionPreview(Callback):
         if wanted <= 0 or not drawable or trainer.sanity_checking or not trainer.is_global_zero:
             return
         assert isinstance(found, dict)
+        if isinstance(batch["keypoints"], list):
+            self._collect_scenes(found, batch, wanted, pl_module.skeleton)
+            return
+        batch = _key_frames(batch)
+        if len(batch["image"]) != len(found["keypoints"]):
+            return
         predicted = found["keypoints"][:wanted].float().cpu()
         predicted[..., :2] = crop_points(predicted[..., :2], batch["affine"][:wanted].cpu())
         labels = np.concatenate([batch["keypoints"][:wanted].cpu(), batch["visible"][:wanted, :, None].cpu()], axis=-1)
         for image, above, below in zip(batch["image"][:wanted].cpu(), predicted.numpy(), labels, strict=True):
             self._tiles.append(self._tile(denormalize_image(image), above, below, pl_module.skeleton))
+
+    def _collect_scenes(self, found: Any, batch: Any, wanted: int, skeleton: Any) -> None:
+        """Draws whole pictures, all people of each."""
+        people, owner = found["keypoints"].float().cpu(), found["image_id"].cpu()
+        for row, image in enumerate(batch["image"][:wanted].cpu()):
+            predicted = people[owner == int(batch["image_id"][row])].clone()
+            predicted[..., :2] = crop_points(predicted[None, ..., :2], batch["affine"][row : row + 1].cpu())[0]
+            labels = torch.cat([batch["keypoints"][row], batch["visible"][row][..., None]], -1).cpu()
+            tile = self._tile(denormalize_image(image), predicted.numpy(), labels.numpy(), skeleton)
+            # Pictures of free size do not fit into one sheet.
+            if not self._tiles or tile.shape == self._tiles[0].shape:
+                self._tiles.append(tile)
 
     def _tile(self, image: NDArray[np.uint8], above: Any, below: Any, skeleton: Any) -> NDArray[np.uint8]:
         factor = max(1, round(256 / image.shape[0]))
@@ -92,3 +111,11 @@ class PredictionPreview(Callback):
             return
         if trainer.state.fn != "fit" or trainer.fit_loop.done:
             rank_zero_info(f"picture of predictions: {path}")
+
+
+def _key_frames(batch: dict[str, Any]) -> dict[str, Any]:
+    """Returns the drawn fields of a batch of crops, or of the key frames of a batch of clips."""
+    if batch["image"].ndim == 4:
+        return batch
+    clip = torch.arange(len(batch["key"]), device=batch["key"].device)
+    return {name: batch[name][clip, batch["key"]] for name in ("image", "affine", "keypoints", "visible")}

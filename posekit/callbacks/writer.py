@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from posekit.data.files import atomic_write_bytes, atomic_write_text
 from posekit.errors import UserError
-from posekit.visualization import draw_people
+from posekit.visualization import TrackPainter, draw_people, interim_figure
 
 
 def coco_results(rows: dict[str, NDArray[np.floating]]) -> list[dict[str, Any]]:
@@ -42,6 +43,8 @@ class PredictionWriter(Callback):
     """Writes ``results.json`` (COCO format), ``images.json`` (image id to file) and overlays to a folder.
 
     Overlays are drawn where the data module can give the original pictures (``read_frame``); a video becomes a video.
+    People with a ``track_id`` have their track's colour, number and path. Interim poses (``interim`` and ``ends`` of a
+    method that synthesizes poses between frames) are drawn in pictures, or a video, of their own.
     All files appear whole or not at all. In a run of several processes each writes its own share.
 
     Args:
@@ -103,8 +106,14 @@ class PredictionWriter(Callback):
             atomic_write_text(self.output / f"images{rank}.json", json.dumps(names, indent=1) + "\n")
         one_file = getattr(datamodule, "is_video", False) and trainer.world_size > 1
         if self.overlays and hasattr(datamodule, "read_frame") and not one_file:
-            written = self._draw(datamodule, rows, pl_module)
+            painter = TrackPainter(rows, list(datamodule.frames)) if "track_id" in rows else None
+            written = self._draw(
+                datamodule, "overlay", rows, lambda i: self._overlay(datamodule, i, rows, pl_module, painter)
+            )
             console.print(f"overlays: {written}", soft_wrap=True)
+            if "interim" in rows:
+                written = self._draw(datamodule, "interim", rows, lambda i: _interim(datamodule, i, rows))
+                console.print(f"interim poses: {written}", soft_wrap=True)
 
     def _merged(self) -> dict[str, NDArray[np.floating]]:
         if not self._rows:
@@ -113,25 +122,32 @@ class PredictionWriter(Callback):
         _, first = np.unique(merged["sample_id"], return_index=True)  # a distributed sampler may have repeated some
         return {name: value[first] for name, value in merged.items()}
 
-    def _draw(self, datamodule: Any, rows: dict[str, NDArray[np.floating]], pl_module: Any) -> Path:
+    def _draw(
+        self,
+        datamodule: Any,
+        name: str,
+        rows: dict[str, NDArray[np.floating]],
+        paint: Callable[[int], NDArray[np.uint8]],
+    ) -> Path:
         if getattr(datamodule, "is_video", False):
-            return self._draw_video(datamodule, rows, pl_module)
-        folder = self.output / "overlays"
-        for image_id, name in self._own_frames(datamodule, rows):
-            picture = self._overlay(datamodule.read_frame(image_id), image_id, rows, pl_module)
-            encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
-            atomic_write_bytes(folder / f"{Path(str(name)).stem}.jpg", encoded[1].tobytes())
+            return self._draw_video(datamodule, name, paint)
+        folder = self.output / ("overlays" if name == "overlay" else name)
+        for image_id, file in self._own_frames(datamodule, rows):
+            encoded = cv2.imencode(
+                ".jpg", cv2.cvtColor(paint(image_id), cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92]
+            )
+            atomic_write_bytes(folder / f"{Path(str(file)).stem}.jpg", encoded[1].tobytes())
         return folder
 
     def _own_frames(self, datamodule: Any, rows: dict[str, NDArray[np.floating]]) -> list[tuple[int, Any]]:
         seen = {int(i) for i in rows["image_id"]}
         return [(i, name) for i, name in datamodule.frames.items() if i in seen]
 
-    def _draw_video(self, datamodule: Any, rows: dict[str, NDArray[np.floating]], pl_module: Any) -> Path:
-        path, part = self.output / "overlay.mp4", self.output / "overlay.part.mp4"
+    def _draw_video(self, datamodule: Any, name: str, paint: Callable[[int], NDArray[np.uint8]]) -> Path:
+        path, part = self.output / f"{name}.mp4", self.output / f"{name}.part.mp4"
         writer = None
         for image_id in datamodule.frames:
-            picture = self._overlay(datamodule.read_frame(image_id), image_id, rows, pl_module)
+            picture = paint(image_id)
             if writer is None:
                 size = (picture.shape[1], picture.shape[0])
                 writer = cv2.VideoWriter(str(part), cv2.VideoWriter.fourcc(*"mp4v"), datamodule.fps or 25.0, size)
@@ -146,12 +162,23 @@ class PredictionWriter(Callback):
         return path
 
     def _overlay(
-        self, image: NDArray[np.uint8], image_id: int, rows: dict[str, NDArray[np.floating]], pl_module: Any
+        self,
+        datamodule: Any,
+        image_id: int,
+        rows: dict[str, NDArray[np.floating]],
+        pl_module: Any,
+        painter: TrackPainter | None,
     ) -> NDArray[np.uint8]:
+        image: NDArray[np.uint8] = datamodule.read_frame(image_id)
         mine = rows["image_id"].astype(np.int64) == image_id
-        return draw_people(
-            image, rows["keypoints"][mine], pl_module.skeleton, boxes=rows["boxes"][mine], threshold=self.threshold
-        )
+        boxes = None if painter is not None else rows["boxes"][mine]
+        picture = draw_people(image, rows["keypoints"][mine], pl_module.skeleton, boxes, self.threshold)
+        return picture if painter is None else painter.paint(picture, image_id)
+
+
+def _interim(datamodule: Any, image_id: int, rows: dict[str, NDArray[np.floating]]) -> NDArray[np.uint8]:
+    mine = rows["image_id"].astype(np.int64) == image_id
+    return interim_figure(datamodule.read_frame(image_id), rows["ends"][mine], rows["interim"][mine])
 
 
 def _no_rows() -> dict[str, NDArray[np.floating]]:

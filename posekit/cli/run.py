@@ -19,7 +19,14 @@ from lightning.pytorch.plugins.io import CheckpointIO
 
 from posekit.callbacks import AtomicCheckpointIO, PredictionPreview, PredictionWriter, ResultTable, ThroughputMonitor
 from posekit.cli.messages import explain
-from posekit.cli.words import checkpoint_words, names_a_model, predict_words, resolve_configs, starter_words
+from posekit.cli.words import (
+    checkpoint_words,
+    model_name,
+    names_a_model,
+    predict_words,
+    resolve_configs,
+    starter_words,
+)
 from posekit.data.datamodule import LINKED, PoseDataModule
 from posekit.errors import UserError
 from posekit.module import CHECKPOINT_KEY, PoseModule, read_checkpoint
@@ -100,6 +107,8 @@ class PoseCLI(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         """Reads and checks the data before anything is written, so that a refused run leaves nothing behind."""
+        if hasattr(self.datamodule, "adapt_to"):
+            self.datamodule.adapt_to(self.model)
         if self.trainer.world_size == 1:  # with several processes each does so at its own start
             self.datamodule.prepare_data()
             self.datamodule.setup(self.command)
@@ -205,6 +214,15 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, list | tuple) else value
 
 
+def _source_for(model: str | None, classes: dict[str, Any]) -> str:
+    """Returns the data module of ``predict --input``: clips of videos for a method whose ``predicts`` says so."""
+    try:
+        found = classes.get(model or "") or (import_class(model) if model and "." in model else None)
+    except (ImportError, AttributeError):
+        found = None  # the parser says what is wrong
+    return "VideoClips" if getattr(found, "predicts", None) == "clips" else "ImageSource"
+
+
 def run_trainer(command: str, argv: Sequence[str]) -> None:
     """Runs a command of the trainer.
 
@@ -216,11 +234,11 @@ def run_trainer(command: str, argv: Sequence[str]) -> None:
         UserError: A mistake in the config, the data or the checkpoint.
     """
     _quieten()
-    load_plugins()
+    classes = load_plugins()
     words, name = resolve_configs(argv)
-    if command == "predict":
-        words = predict_words(words)
     front, checkpoint = checkpoint_words(words)
+    if command == "predict":
+        words = predict_words(words, _source_for(model_name(words, checkpoint), classes))
     if command == "predict" and checkpoint is None and not names_a_model(words):
         front = starter_words()
     skipped = {"model", "datamodule"} | (

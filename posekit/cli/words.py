@@ -59,8 +59,13 @@ def _checked_config(name: str) -> str:
     return path
 
 
-def predict_words(words: list[str]) -> list[str]:
-    """Rewrites ``--input``, ``--boxes`` and ``--output`` to options of ImageSource and PredictionWriter."""
+def predict_words(words: list[str], source_class: str = "ImageSource") -> list[str]:
+    """Rewrites ``--input``, ``--boxes`` and ``--output`` to options of a source and of PredictionWriter.
+
+    Args:
+        words: The words after ``predict``.
+        source_class: The data module of ``--input``: ImageSource, or VideoClips for methods on clips.
+    """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--input")
     parser.add_argument("--boxes")
@@ -71,7 +76,7 @@ def predict_words(words: list[str]) -> list[str]:
     if known.input is not None:
         if not Path(known.input).exists():
             raise UserError(f"--input {known.input} does not exist")
-        source = ["--data=ImageSource", f"--data.source={known.input}"]
+        source = [f"--data={source_class}", f"--data.source={known.input}"]
         source += [f"--data.boxes={known.boxes}"] if known.boxes else []
         rest = _after_configs(rest, source)
     return [*rest, "--trainer.callbacks+=PredictionWriter", f"--trainer.callbacks.output={known.output}"]
@@ -86,6 +91,27 @@ def _after_configs(words: list[str], added: list[str]) -> list[str]:
         elif word.startswith("--config="):
             last = index + 1
     return [*words[:last], *added, *words[last:]]
+
+
+def model_name(words: Sequence[str], checkpoint: dict[str, Any] | None) -> str | None:
+    """Returns the name or class path of the model that words choose, as far as it can be told without parsing them."""
+    name = checkpoint[CHECKPOINT_KEY]["class_path"] if checkpoint else None
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        option, equals, value = word.partition("=")
+        value = value if equals else following
+        if option in ("--config", "-c"):
+            name = _model_of_config(value) or name
+        elif option in ("--model", "--model.class_path"):
+            name = value
+    return name
+
+
+def _model_of_config(path: str) -> str | None:
+    if not Path(path).is_file():
+        return None
+    model = yaml.safe_load(Path(path).read_text(encoding="utf-8")).get("model")
+    model = model.get("class_path") if isinstance(model, dict) else model
+    return model if isinstance(model, str) else None
 
 
 def names_a_model(words: Sequence[str]) -> bool:

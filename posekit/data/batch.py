@@ -137,4 +137,5 @@ class Pose3DPrediction(TypedDict):
     body_shape: NotRequired[Tensor]  # (N, 10) float32
     body_camera: NotRequired[Tensor]  # (N, 3) float32, weak perspective of the crop: scale, tx, ty
     vertices: NotRequired[Tensor]  # (N, V, 3) float32, metres, camera frame with full translation, for drawing
-    focal: NotRequired[Tensor]  # (N,) float32, px: with the image's centre as principal point vertices project on it
+    focal: NotRequired[Tensor]  # (N,) float32, px: with `center` as principal point vertices project on the image
+    center: NotRequired[Tensor]  # (N, 2) float32, px, principal point of each person's camera; absent: the image's centre

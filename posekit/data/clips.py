@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from posekit.data.clip_labels import CameraMove, move_body, move_points, move_translation, split_affine
+from posekit.data.clip_transforms import STILL, ClipAugmentation, View
+from posekit.data.clip_windows import Window, WindowRows, join
+from posekit.data.coco_file import OnFault
+from posekit.data.crops import Key, split_key
+from posekit.data.transforms import augmentation_rng, move_joints, normalize_image, warp
+from posekit.errors import UserError, unknown_name
+from posekit.skeletons import Skeleton
+
+log = logging.getLogger(__name__)
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
+ClipBox = Literal["key", "frame", "window"]
+CLIP_BOXES = ("key", "frame", "window")
 
 
 @dataclass(frozen=True)
@@ -35,6 +54,8 @@ class Track:
         body_translation: (N, 3) metres.
         camera: (N, 3, 3) pinhole intrinsics, original px.
         fps: Frames per second; None where the files do not say.
+        body_pelvis: (N, 3) metres, the pelvis of the body in its rest pose. Only rotation augmentation needs it, to
+            move ``body_translation``; None takes the body's origin.
     """
 
     name: str
@@ -55,3 +76,367 @@ class Track:
     body_translation: Float | None = None
     camera: Float | None = None
     fps: float | None = None
+    body_pelvis: Float | None = None
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def check(self, joints: int) -> None:
+        """Checks shapes and order.
+
+        Raises:
+            ValueError: An array has another number of rows or joints, or frames do not increase.
+        """
+        count, arrays = len(self), {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        wrong = [name for name, value in arrays.items() if len(value) != count]
+        if wrong:
+            raise ValueError(f"track {self.name}: {wrong[0]} has {len(arrays[wrong[0]])} rows, frames has {count}")
+        if self.joints.shape[1:] != (joints, 3):
+            raise ValueError(f"track {self.name}: joints are {self.joints.shape[1:]}, needed is ({joints}, 3)")
+        if (np.diff(self.frames) <= 0).any():
+            raise ValueError(f"track {self.name}: frame numbers do not increase")
+
+
+class ClipDataset(Dataset[dict[str, Any]]):
+    """Samples of a ``ClipBatch``, by ``(epoch, index)`` keys; torch's default collation makes the batch.
+
+    Besides the contract's fields, every sample has
+        ``keys``      (T,) bool, the frames that the window answers for: in chunks every frame of a track is one once.
+        ``row_ids``   (T,) int64, ``sample_ids`` of the frames; padding repeats. With ``valid`` it tells an evaluator
+                      which frames to keep, and where they belong.
+        ``track_id``  () int64, number of the track.
+
+    Args:
+        tracks: People in videos.
+        skeleton: The joint set.
+        image_size: (W, H) of the crops, px.
+        window: Which frames make a clip.
+        box_scale: Enlargement of boxes; a box of NaN stands for the whole picture, which is not enlarged.
+        augmentation: Random views, or None. Used in training alone.
+        clip_box: Which box cuts a frame: the key frame's (``"key"``), its own (``"frame"``), or one around all boxes of
+            the window (``"window"``).
+        on_broken_image: ``"error"`` raises when a picture turns out to be broken; ``"skip"`` warns and puts the nearest
+            frame in its place (in windows around key frames: the key frame), not valid. Without a key frame the sample
+            is one that neither a loss nor a metric counts: black, nothing visible or valid, ``box_score`` 0.
+        train: Whether to draw views and the beginnings of pools.
+        seed: Of what is random.
+        squeeze: Give ``CropBatch`` samples of windows of one frame.
+
+    Raises:
+        UserError: An option has an unknown value.
+        ValueError: A track's arrays do not fit together.
+    """
+
+    def __init__(
+        self,
+        tracks: Sequence[Track],
+        skeleton: Skeleton,
+        image_size: tuple[int, int],
+        window: Window,
+        box_scale: float = 1.25,
+        augmentation: ClipAugmentation | None = None,
+        clip_box: ClipBox = "key",
+        on_broken_image: OnFault = "error",
+        train: bool = False,
+        seed: int = 0,
+        squeeze: bool = False,
+    ) -> None:
+        if clip_box not in CLIP_BOXES:
+            raise unknown_name("clip_box", clip_box, CLIP_BOXES)
+        if squeeze and window.frames != 1:
+            raise UserError(f"squeeze is for windows of 1 frame, not {window.frames}")
+        for track in tracks:
+            track.check(len(skeleton))
+        self.tracks = list(tracks)
+        self.skeleton = skeleton
+        self.image_size = image_size
+        self.window = window
+        self.box_scale = box_scale
+        self.augmentation = augmentation if train else None
+        self.clip_box: ClipBox = clip_box
+        self.on_broken_image: OnFault = on_broken_image
+        self.train = train
+        self.seed = seed
+        self.squeeze = squeeze
+        parts = [window.of(track.frames, track.keys, train) for track in self.tracks]
+        windows = join(parts, window.frames)
+        track_of = np.repeat(np.arange(len(parts)), [len(part.rows) for part in parts])
+        order = np.arange(len(track_of)) if train else self._by_time(windows, track_of)
+        self.windows = windows.take(order)
+        self.track_of = track_of[order]
+        self._extras = _extras(self.tracks)
+        # Neighbouring windows share frames, and so do the people of a video; shuffled windows do not.
+        self._frames = FrameCache(1 if train else 2 * window.frames)
+
+    def __len__(self) -> int:
+        return len(self.track_of)
+
+    def _by_time(self, windows: WindowRows, track_of: Int) -> Int:
+        """Returns the order in which a video is read once, from its beginning to its end, for all of its people."""
+        at = windows.key if self.window.kind == "key" else np.zeros_like(windows.key)
+        rows = windows.rows[np.arange(len(at)), at].tolist()
+        first = [self.tracks[t].image_rows[row] for t, row in zip(track_of.tolist(), rows, strict=True)]
+        readers: dict[int, int] = {}
+        videos = [readers.setdefault(id(track.read), len(readers)) for track in self.tracks]
+        return np.lexsort((np.array(first, dtype=np.int64), np.array(videos, dtype=np.int64)[track_of]))
+
+    @property
+    def sample_ids(self) -> Int:
+        """(M,) ids of the samples: that of the key row; pools, which may have one in common, are counted."""
+        if self.window.kind == "pool":
+            return np.arange(len(self))
+        key_rows = self.windows.rows[np.arange(len(self)), self.windows.key].tolist()
+        ids = [self.tracks[t].sample_ids[row] for t, row in zip(self.track_of.tolist(), key_rows, strict=True)]
+        return np.array(ids, dtype=np.int64)
+
+    def __getitem__(self, key: Key) -> dict[str, Any]:
+        """Returns a clip.
+
+        Raises:
+            IndexError: The index is out of range.
+            UserError: A picture is broken.
+        """
+        epoch, index = split_key(key)
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        rng = augmentation_rng(self.seed, epoch, index)
+        clip = self._choose(rng, index)
+        images, clip = self._read(clip)
+        sample = self._blank(clip) if images is None else self._sample(rng, clip, images)
+        return squeeze_clip(sample) if self.squeeze else sample
+
+    # -- frames -------------------------------------------------------------------------------------------------------
+
+    def _choose(self, rng: np.random.Generator, index: int) -> _Clip:
+        rows, valid, keys, key = (column[index] for column in self.windows)
+        if self.window.kind == "pool" and self.train:
+            start = int(rng.integers(self.window.stride))
+            rows, valid = self.window.thin(rows, valid, start)
+            keys, key = valid, len(rows) // 2
+        track = self.tracks[int(self.track_of[index])]
+        sample_id = index if self.window.kind == "pool" else int(track.sample_ids[rows[key]])
+        return _Clip(track, int(self.track_of[index]), rows, valid.copy(), keys, int(key), sample_id)
+
+    def _read(self, clip: _Clip) -> tuple[list[NDArray[np.uint8]] | None, _Clip]:
+        """Returns the pictures of a clip, and the clip with broken frames replaced; None where no key is left."""
+        pictures: dict[int, NDArray[np.uint8] | None] = {}
+        for row in np.unique(clip.rows).tolist():
+            pictures[row] = self._picture(clip.track, row)
+        broken = np.array([pictures[row] is None for row in clip.rows.tolist()])
+        if broken.any():
+            around_key = self.window.kind == "key"
+            if broken.all() or (around_key and broken[clip.key]):
+                return None, clip
+            whole = np.array([clip.key]) if around_key else np.flatnonzero(~broken)
+            nearest = whole[np.abs(np.arange(len(broken))[:, None] - whole).argmin(1)]
+            rows = np.where(broken, clip.rows[nearest], clip.rows)
+            clip = clip._replace(rows=rows, valid=clip.valid & ~broken, keys=clip.keys & ~broken)
+        images = [pictures[row] for row in clip.rows.tolist()]
+        return [image for image in images if image is not None], clip
+
+    def _picture(self, track: Track, row: int) -> NDArray[np.uint8] | None:
+        try:
+            return self._frames.get(track, int(track.image_rows[row]))
+        except UserError as error:
+            if self.on_broken_image == "error":
+                raise
+            log.warning("skipped: %s", error)
+            return None
+
+    # -- samples ------------------------------------------------------------------------------------------------------
+
+    def _sample(self, rng: np.random.Generator, clip: _Clip, images: list[NDArray[np.uint8]]) -> dict[str, Any]:
+        boxes, scale = self._boxes(clip, images)
+        view = self._view(rng, clip, boxes[clip.key], scale)
+        affines = np.stack([view.affine(box, self.image_size, scale) for box in boxes])
+        crops = [warp(image, affine, self.image_size) for image, affine in zip(images, affines, strict=True)]
+        if self.augmentation is not None:
+            crops = self.augmentation.pixels(rng, crops)
+        own = clip.track.boxes[clip.rows]
+        return {
+            "image": torch.stack([normalize_image(crop) for crop in crops]),
+            **self._joints(clip, affines, view.flipped),
+            "affine": _tensor(affines),
+            "box": _tensor(np.where(np.isfinite(own), own, boxes)),
+            "box_score": torch.tensor(clip.track.box_scores[clip.rows[clip.key]], dtype=torch.float32),
+            **self._ids(clip),
+            **self._labels(clip, affines, view.flipped),
+        }
+
+    def _boxes(self, clip: _Clip, images: list[NDArray[np.uint8]]) -> tuple[Float, float]:
+        """Returns the boxes (T, 4) that cut the frames, and their enlargement."""
+        boxes = clip.track.boxes[clip.rows]
+        used = boxes[[clip.key]] if self.clip_box == "key" else boxes
+        if np.isnan(used).any():
+            whole = [[0.0, 0.0, image.shape[1], image.shape[0]] for image in images]
+            return np.array(whole), 1.0
+        if self.clip_box == "frame":
+            return boxes, self.box_scale
+        if self.clip_box == "window":
+            low, high = used[:, :2].min(0), (used[:, :2] + used[:, 2:]).max(0)
+            used = np.concatenate([low, high - low])[None]
+        return np.repeat(used, len(boxes), axis=0), self.box_scale
+
+    def _view(self, rng: np.random.Generator, clip: _Clip, box: Float, box_scale: float) -> View:
+        if self.augmentation is None:
+            return STILL
+        joints = clip.track.joints[clip.rows[clip.key]]
+        return self.augmentation.view(rng, box, joints, self.skeleton, self.image_size, box_scale)
+
+    def _joints(self, clip: _Clip, affines: Float, flipped: bool) -> dict[str, Tensor]:
+        joints = clip.track.joints[clip.rows]
+        flip_index = self.skeleton.flip_index if flipped else None
+        moved = [
+            move_joints(j[:, :2], j[:, 2].astype(np.int64), affine, self.image_size, flip_index)
+            for j, affine in zip(joints, affines, strict=True)
+        ]
+        points, visible = (np.stack(column) for column in zip(*moved, strict=True))
+        return {
+            "keypoints": _tensor(points),
+            "visible": torch.from_numpy(np.where(clip.valid[:, None], visible, 0)),
+        }
+
+    def _labels(self, clip: _Clip, affines: Float, flipped: bool) -> dict[str, Tensor]:
+        """Returns the labels in 3D that any track of the data set has."""
+        track, rows, steps = clip.track, clip.rows, len(clip.rows)
+        if not self._extras:
+            return {}
+        cameras = [None] * steps if track.camera is None else list(track.camera[rows])
+        moves = [split_affine(affine, camera) for affine, camera in zip(affines, cameras, strict=True)]
+        found: dict[str, Float] = {}
+        if track.camera is not None:
+            found["camera"] = np.stack([move.camera for move in moves])
+        if track.joints3d is not None:
+            weight = np.ones(track.joints.shape[:2]) if track.joints3d_weight is None else track.joints3d_weight
+            flip_index = self.skeleton.flip_index
+            found["joints3d"] = _moved(track.joints3d[rows], moves, lambda x, w: move_points(x, w, flip_index))
+            found["joints3d_weight"] = weight[rows][:, list(flip_index)] if flipped else weight[rows]
+        if track.body_pose is not None:
+            found["body_pose"] = _moved(track.body_pose[rows], moves, move_body)
+            found["body_weight"] = np.ones(steps) if track.body_weight is None else track.body_weight[rows]
+        if track.body_shape is not None:
+            found["body_shape"] = track.body_shape[rows]
+        if track.body_translation is not None:
+            pelvis = None if track.body_pelvis is None else track.body_pelvis[rows]
+            parts = [track.body_translation[rows]] if pelvis is None else [track.body_translation[rows], pelvis]
+            moved = zip(*parts, moves, strict=True)
+            found["body_translation"] = np.stack([move_translation(x[0], x[-1].world, *x[1:-1]) for x in moved])
+        return self._filled(found, clip.valid)
+
+    def _filled(self, found: dict[str, Float], valid: NDArray[np.bool_]) -> dict[str, Tensor]:
+        """Adds zeros for labels that other tracks have, and takes the weight off padding."""
+        shapes = {"joints3d": (len(self.skeleton), 3), "joints3d_weight": (len(self.skeleton),)}
+        labels = {}
+        for name in self._extras:
+            value = found.get(name)
+            value = np.zeros((len(valid), *shapes.get(name, _SHAPES.get(name, ())))) if value is None else value
+            if name.endswith("_weight"):
+                value = value * valid.reshape(-1, *[1] * (value.ndim - 1))
+            labels[name] = _tensor(value)
+        return labels
+
+    def _blank(self, clip: _Clip) -> dict[str, Any]:
+        """Returns a sample that nothing counts."""
+        (width, height), steps, joints = self.image_size, len(clip.rows), len(self.skeleton)
+        clip = clip._replace(valid=np.zeros(steps, dtype=bool), keys=np.zeros(steps, dtype=bool))
+        return {
+            "image": torch.zeros(steps, 3, height, width),
+            "keypoints": torch.zeros(steps, joints, 2),
+            "visible": torch.zeros(steps, joints, dtype=torch.int64),
+            "affine": torch.eye(2, 3).repeat(steps, 1, 1),
+            "box": _tensor(np.nan_to_num(clip.track.boxes[clip.rows])),
+            "box_score": torch.tensor(0.0),
+            **self._ids(clip),
+            **self._filled({}, clip.valid),
+        }
+
+    def _ids(self, clip: _Clip) -> dict[str, Tensor]:
+        track, rows, valid = clip.track, clip.rows, clip.valid
+        frames = track.frames[rows]
+        real = frames[valid] if valid.any() else frames[[clip.key]]
+        margin = np.array([frames[clip.key] - real.min(), real.max() - frames[clip.key]])
+        return {
+            "frame": torch.from_numpy(frames.astype(np.int64)),
+            "valid": torch.from_numpy(valid.copy()),
+            "key": torch.tensor(clip.key),
+            "image_id": torch.from_numpy(track.image_ids[rows].astype(np.int64)),
+            "sample_id": torch.tensor(clip.sample_id),
+            "margin": torch.from_numpy(np.maximum(margin, 0).astype(np.int64)),
+            "keys": torch.from_numpy(clip.keys.copy()),
+            "row_ids": torch.from_numpy(track.sample_ids[rows].astype(np.int64)),
+            "track_id": torch.tensor(clip.number),
+        }
+
+
+class _Clip(NamedTuple):
+    """A chosen window."""
+
+    track: Track
+    number: int  # of the track
+    rows: Int  # (T,)
+    valid: NDArray[np.bool_]  # (T,)
+    keys: NDArray[np.bool_]  # (T,)
+    key: int
+    sample_id: int
+
+
+class FrameCache:
+    """Keeps the last few frames, of whatever video.
+
+    Args:
+        size: How many.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._kept: OrderedDict[tuple[int, int], NDArray[np.uint8]] = OrderedDict()
+
+    def get(self, track: Track, row: int) -> NDArray[np.uint8]:
+        """Returns a frame of a track's video.
+
+        Raises:
+            UserError: It is broken.
+        """
+        key = (id(track.read), row)
+        if key not in self._kept:
+            self._kept[key] = track.read(row)
+            while len(self._kept) > self.size:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves the pictures out: they need not travel to another process."""
+        return {"size": self.size, "_kept": OrderedDict()}
+
+
+_SHAPES = {"body_pose": (24, 3), "body_shape": (10,), "body_translation": (3,), "camera": (3, 3)}
+
+
+def _extras(tracks: Iterable[Track]) -> list[str]:
+    """Returns the labels in 3D that some track has, with their weights."""
+    names = ("joints3d", "body_pose", "body_shape", "body_translation", "camera")
+    tracks = list(tracks)
+    present = [name for name in names if any(getattr(track, name) is not None for track in tracks)]
+    weights = {"joints3d": "joints3d_weight", "body_pose": "body_weight"}
+    return present + [weight for name, weight in weights.items() if name in present]
+
+
+def _moved(values: Float, moves: list[CameraMove], move: Callable[[Float, Float], Float]) -> Float:
+    return np.stack([move(value, step.world) for value, step in zip(values, moves, strict=True)])
+
+
+def _tensor(values: NDArray[Any]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
+
+
+_CROP_FIELDS = (
+    "image", "keypoints", "visible", "affine", "box", "image_id", "joints3d", "body_pose", "body_shape",
+    "body_translation", "camera",
+)  # fmt: skip
+
+
+def squeeze_clip(sample: dict[str, Any]) -> dict[str, Any]:
+    """Returns a clip sample of one frame as a sample of a ``CropBatch``."""
+    crop = {name: sample[name][0] for name in _CROP_FIELDS if name in sample}
+    return crop | {"box_score": sample["box_score"], "sample_id": sample["sample_id"]}

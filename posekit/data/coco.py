@@ -128,20 +128,20 @@ class COCOKeypoints(PoseDataModule):
         self.on_broken_image: OnFault = on_broken_image
         self.on_bad_annotation: OnFault = on_bad_annotation
         self.verify_images = verify_images
-        val = self._place("val", val_annotations, val_images, detections)
+        val = self._files_of("val", val_annotations, val_images, detections)
         own_test = bool(test_annotations or test_images)
         test = SplitFiles(
             self.root / test_annotations if test_annotations else val.annotations,
             self.root / test_images if test_images else val.images,
             self.root / test_detections if test_detections else None if own_test else val.detections,
         )
-        train = self._place("train", train_annotations, train_images, None)
+        train = self._files_of("train", train_annotations, train_images, None)
         self.files: dict[str, SplitFiles] = {"train": train, "val": val, "test": test, "predict": val}
         self._people: dict[Path, CocoPeople] = {}
         self._kept: dict[str, tuple[NDArray[np.int64], NDArray[np.bool_]]] = {}
         self._check_options()
 
-    def _place(self, split: str, annotations: str | None, images: str | None, detections: str | None) -> SplitFiles:
+    def _files_of(self, split: str, annotations: str | None, images: str | None, detections: str | None) -> SplitFiles:
         usual = self.LAYOUT[split]
         boxes = self.root / detections if detections else None
         return SplitFiles(self.root / (annotations or usual[0]), self.root / (images or usual[1]), boxes)

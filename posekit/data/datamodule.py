@@ -129,7 +129,8 @@ class PoseDataModule(LightningDataModule):
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         sampler = EpochSampler(dataset, world, rank, shuffle=train, seed=self.seed, drop_last=False)
         batch_size = self.batch_size if train else self.val_batch_size
-        loader = ResumableLoader(
+        # Lightning makes prediction loaders anew, around a sampler of its own, which holds no place.
+        loader = (ResumableLoader if train else DataLoader)(
             dataset,
             batch_size=batch_size,
             sampler=sampler,
@@ -141,7 +142,7 @@ class PoseDataModule(LightningDataModule):
             worker_init_fn=_single_threaded_worker,
             persistent_workers=self.num_workers > 0,
         )
-        if train:
+        if isinstance(loader, ResumableLoader):
             self._train_loader = loader
             if self._place is not None:
                 loader.load_state_dict(self._place)

@@ -50,7 +50,7 @@ def write_video(tmp_path):
         path = tmp_path / name
         writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 25.0, (64, 48))
         for number in range(frames):
-            writer.write(np.full((48, 64, 3), 30 * number, np.uint8))
+            writer.write(np.full((48, 64, 3), 30 * number % 250, np.uint8))
         writer.release()
         return path
 

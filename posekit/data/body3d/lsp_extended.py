@@ -1,0 +1,153 @@
+"""LSPExtended: single pictures of people in sports with 14 joints in 2D."""
+
+from __future__ import annotations
+
+import zlib
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posekit.data.body3d.frames import MediaError
+from posekit.data.body3d.module import BodyDataModule, Part, Recording, View, WindowKind
+from posekit.data.body3d.person import Person
+from posekit.data.clip_transforms import ClipAugmentation
+from posekit.data.clips import ClipBox
+from posekit.data.coco_file import OnFault
+from posekit.data.crops import FileReader
+from posekit.data.joint_maps import source_of
+from posekit.data.mpii_file import read_mat
+from posekit.errors import UserError
+from posekit.skeletons import LSP14
+
+Int = NDArray[np.int64]
+
+_WHAT = "joint file"
+
+
+class LSPExtended(BodyDataModule):
+    """Leeds Sports Pose Extended (Johnson and Everingham, CVPR 2011) as pictures of people: clips of one frame.
+
+    ``root`` holds ``joints.mat`` (14 x 3 x N: x, y, labelled) and ``images/im00001.jpg`` (or ``.png``, as in the
+    version of higher resolution). The data set has no splits: ``val_share`` of the pictures, chosen by a checksum of
+    their names, are for validation and test. Pixels count from 0: 1 is taken off the file's.
+
+    Args:
+        root: Folder of the data.
+        val_share: Share of the pictures that are for validation; with 0 there are none.
+        view: See :class:`~posekit.data.body3d.module.BodyDataModule`, as for all that follows.
+        skeleton: Joint set of the samples.
+        frames: Frames of a clip.
+        stride: Distance of a clip's frames.
+        hop: Frames between the starts of windows.
+        window: ``"pool"``, ``"chunk"`` or ``"key"``.
+        image_size: [W, H] of the crops in px.
+        box_scale: Enlargement of boxes.
+        clip_box: ``"frame"``, ``"key"`` or ``"window"``.
+        augmentation: Random views in training.
+        fps: Frames per second to bring recordings to.
+        source_fps: Frames per second of recordings whose files do not say.
+        every: Use only every so-manyth frame.
+        eval_joints: No published evaluation is known here: None.
+        limit: Use only the first so many recordings of each split.
+        on_broken_image: ``"error"`` or ``"skip"``.
+        on_bad_annotation: ``"error"`` or ``"skip"``.
+        verify_images: Look at the start whether pictures are there.
+        batch_size: Samples per process and step.
+        num_workers: Loader processes.
+        val_batch_size: Samples per evaluation batch; ``batch_size`` when None.
+        seed: Seed of shuffling and augmentation.
+        pin_memory: Page-locked batches, for CUDA.
+    """
+
+    HOME: ClassVar[str] = "http://sam.johnson.io/research/lspet.html (for research)"
+
+    def __init__(
+        self,
+        root: str = "data/lspet",
+        val_share: float = 0.1,
+        view: View = "clips",
+        skeleton: str = "SPIN49",
+        frames: int = 1,
+        stride: int = 1,
+        hop: int | None = None,
+        window: WindowKind = "pool",
+        image_size: tuple[int, int] = (224, 224),
+        box_scale: float = 1.25,
+        clip_box: ClipBox = "frame",
+        augmentation: ClipAugmentation | str | None = "maed",
+        fps: float | None = None,
+        source_fps: float | None = None,
+        every: int = 1,
+        eval_joints: int | None = None,
+        limit: int | None = None,
+        on_broken_image: OnFault = "error",
+        on_bad_annotation: OnFault = "error",
+        verify_images: bool = True,
+        batch_size: int = 8,
+        num_workers: int = 0,
+        val_batch_size: int | None = None,
+        seed: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        super().__init__(
+            root, view, skeleton, frames, stride, hop, window, image_size, box_scale, clip_box, augmentation, fps,
+            source_fps, every, eval_joints, limit, on_broken_image, on_bad_annotation, verify_images, batch_size,
+            num_workers, val_batch_size, seed, pin_memory,
+        )  # fmt: skip
+        if frames != 1:
+            raise UserError(f"LSPExtended has single pictures: frames must be 1, not {frames}")
+        if not 0 <= val_share < 1:
+            raise UserError(f"LSPExtended: val_share is {val_share}, but must be in [0, 1)")
+        self.val_share = val_share
+
+    def recordings(self, split: Part) -> list[Recording]:
+        """Lists the joint file.
+
+        Raises:
+            UserError: It is not there.
+        """
+        path = self.root / "joints.mat"
+        if not path.is_file():
+            raise self.missing("file", path)
+        return [Recording(path.name, partial(self._read, path, split))]
+
+    def _read(self, path: Path, split: Part) -> list[Person]:
+        joints = np.asarray(read_mat(path, ["joints"], _WHAT)["joints"])
+        joints = joints.transpose(1, 0, 2) if joints.ndim == 3 and joints.shape[:2] == (3, 14) else joints
+        joints = joints[..., None] if joints.ndim == 2 else joints
+        if joints.dtype.kind not in "fiu" or joints.ndim != 3 or joints.shape[:2] != (14, 3):
+            raise UserError(f"{_WHAT} {path}: joints have shape {joints.shape}, expected (14, 3, N)")
+        people = joints.transpose(2, 0, 1).astype(np.float64)
+        labelled = (people[..., 2] > 0) & np.isfinite(people).all(-1)
+        people = np.where(labelled[..., None], people - [1, 1, 0], 0.0)
+        people[..., 2] = 2.0 * labelled
+        stems = [f"im{number:05d}" for number in range(1, len(people) + 1)]
+        part = np.array([zlib.crc32(stem.encode()) % 10**4 < 10**4 * self.val_share for stem in stems])
+        rows = np.flatnonzero(part if split != "train" else ~part)
+        if not len(rows):
+            return []
+        files = [self._file(stem) for stem in stems]
+        rows = self._readable(files, rows)
+        read = FileReader(files)
+        return [Person("pictures", "pictures", read, rows, rows, people[rows], source_of(LSP14))]
+
+    def _file(self, stem: str) -> Path:
+        jpeg = self.root / "images" / f"{stem}.jpg"
+        png = jpeg.with_suffix(".png")
+        return png if not jpeg.is_file() and png.is_file() else jpeg
+
+    def _readable(self, files: list[Path], rows: Int) -> Int:
+        """Leaves out pictures that are not there, if the options say so."""
+        if not self.verify_images:
+            return rows
+        absent = np.array([not files[row].is_file() for row in rows.tolist()])
+        if not absent.any():
+            return rows
+        text = f"{absent.sum()} of {len(rows)} pictures do not exist, e.g. {files[int(rows[absent][0])]}"
+        if self.on_broken_image == "error" or absent.all():
+            raise MediaError(text)
+        self.warn_skipped("pictures", [str(files[row]) for row in rows[absent].tolist()])
+        return rows[~absent]

@@ -1,0 +1,294 @@
+"""PoseDatabase: the joblib databases that VIBE's and MAED's code prepare and read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posekit.data.body3d.frames import MediaError
+from posekit.data.body3d.module import BodyDataModule, Part, Recording, View, WindowKind
+from posekit.data.body3d.person import Person
+from posekit.data.clip_transforms import ClipAugmentation
+from posekit.data.clips import ClipBox
+from posekit.data.coco_file import OnFault, escapes_folder
+from posekit.data.crops import FileReader
+from posekit.data.joint_maps import source_of
+from posekit.data.npz import open_npz
+from posekit.data.safe_pickle import load_joblib, load_npz_object
+from posekit.errors import UserError
+from posekit.geometry.rotations import matrix_to_axis_angle
+from posekit.skeletons import SPIN49
+
+Array = NDArray[Any]
+Float = NDArray[np.float64]
+
+DATASETS = ("insta", "posetrack", "pennaction", "3dpw", "mpii3d", "h36m", "coco2014-all", "lspet", "mpii")
+_WHAT = "database"
+_SHAPES: dict[str, tuple[tuple[int, ...], ...]] = {
+    "joints2D": ((49, 3), (49, 2)),
+    "joints3D": ((49, 4), (49, 3)),
+    "pose": ((72,), (24, 3, 3), (24, 3)),
+    "shape": ((10,),),
+    "bbox": ((4,),),
+    "valid": ((),),
+}
+
+
+class PoseDatabase(BodyDataModule):
+    """The databases of VIBE's and MAED's preparation scripts as clips of people in SPIN's 49 joints.
+
+    ``root`` holds ``<dataset>_<train|val|test>_db.pt`` (joblib, whole or compressed, read without running anything in
+    it) or the same arrays as ``.npz``: ``img_name`` (N,), ``joints2D`` (N, 49, 3) px and confidence, and as far as
+    there are ``vid_name``, ``frame_id``, ``joints3D`` (N, 49, 4) metres and confidence, ``pose`` (N, 72) or (N, 24, 3,
+    3), ``shape`` (N, 10), ``bbox`` (N, 4) as centre and size, and ``valid`` (N,). People without a box are cut by the
+    whole picture. A pose of zeros counts as no label. Test takes the validation file where there is no test file.
+
+    Args:
+        root: Folder of the databases.
+        dataset: The first part of the files' names: insta, posetrack, pennaction, 3dpw, mpii3d, h36m, coco2014-all,
+            lspet, mpii, or another.
+        images: Folder that ``img_name`` begins in, relative to ``root``.
+        strip: What to take off the beginning of every ``img_name``, e.g. the folder of another machine.
+        min_confidence: Joints in 2D are visible above it.
+        use_valid: Give rows that ``valid`` does not call so weight 0 (official code reads but does not use it).
+        view: See :class:`~posekit.data.body3d.module.BodyDataModule`, as for all that follows.
+        skeleton: Joint set of the samples.
+        frames: Frames of a clip.
+        stride: Distance of a clip's frames.
+        hop: Frames between the starts of windows.
+        window: ``"pool"``, ``"chunk"`` or ``"key"``.
+        image_size: [W, H] of the crops in px.
+        box_scale: Enlargement of boxes.
+        clip_box: ``"frame"``, ``"key"`` or ``"window"``.
+        augmentation: Random views in training.
+        fps: Frames per second to bring recordings to.
+        source_fps: Frames per second of recordings whose files do not say.
+        every: Use only every so-manyth frame.
+        eval_joints: No published evaluation is known here: None.
+        limit: Use only the first so many recordings of each split.
+        on_broken_image: ``"error"`` or ``"skip"``.
+        on_bad_annotation: ``"error"`` or ``"skip"``.
+        verify_images: Look at the start whether pictures are there.
+        batch_size: Samples per process and step.
+        num_workers: Loader processes.
+        val_batch_size: Samples per evaluation batch; ``batch_size`` when None.
+        seed: Seed of shuffling and augmentation.
+        pin_memory: Page-locked batches, for CUDA.
+    """
+
+    HOME: ClassVar[str] = "https://github.com/ziniuwan/maed (its preparation scripts; the data sets' own licences)"
+
+    def __init__(
+        self,
+        root: str = "data/database",
+        dataset: str = "3dpw",
+        images: str = ".",
+        strip: str = "",
+        min_confidence: float = 0.0,
+        use_valid: bool = True,
+        view: View = "clips",
+        skeleton: str = "SPIN49",
+        frames: int = 16,
+        stride: int = 1,
+        hop: int | None = None,
+        window: WindowKind = "pool",
+        image_size: tuple[int, int] = (224, 224),
+        box_scale: float = 1.25,
+        clip_box: ClipBox = "frame",
+        augmentation: ClipAugmentation | str | None = "maed",
+        fps: float | None = None,
+        source_fps: float | None = None,
+        every: int = 1,
+        eval_joints: int | None = None,
+        limit: int | None = None,
+        on_broken_image: OnFault = "error",
+        on_bad_annotation: OnFault = "error",
+        verify_images: bool = True,
+        batch_size: int = 8,
+        num_workers: int = 0,
+        val_batch_size: int | None = None,
+        seed: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        super().__init__(
+            root, view, skeleton, frames, stride, hop, window, image_size, box_scale, clip_box, augmentation, fps,
+            source_fps, every, eval_joints, limit, on_broken_image, on_bad_annotation, verify_images, batch_size,
+            num_workers, val_batch_size, seed, pin_memory,
+        )  # fmt: skip
+        self.dataset_name = dataset
+        self.images = self.root / images
+        self.strip = strip
+        self.min_confidence = min_confidence
+        self.use_valid = use_valid
+
+    def recordings(self, split: Part) -> list[Recording]:
+        """Lists the split's file.
+
+        Raises:
+            UserError: It is not there.
+        """
+        names = ("train",) if split == "train" else (split, "test" if split == "val" else "val")
+        tried = [self.root / f"{self.dataset_name}_{name}_db{end}" for name in names for end in (".pt", ".npz")]
+        path = next((path for path in tried if path.is_file()), None)
+        if path is None:
+            there = sorted(p.name for p in self.root.glob("*_db.*"))
+            known = f"; there are {', '.join(there)}" if there else ""
+            raise UserError(
+                f"{type(self).__name__}: database {tried[0]} does not exist{known}; get it from {self.HOME}"
+            )
+        return [Recording(path.name, partial(self._read, path))]
+
+    # -- files --------------------------------------------------------------------------------------------------------
+
+    def _read(self, path: Path) -> list[Person]:
+        content = read_database(path)
+        names = [self._name(path, str(name)) for name in content["img_name"].tolist()]
+        files = [self.images / name for name in names]
+        read = FileReader(files)
+        kept = self._there(files)
+        videos = content.get("vid_name")
+        groups = [np.arange(len(files))] if videos is None else _groups(videos)
+        if videos is None and self.frames != 1 and self.view == "clips":
+            raise UserError(f"database {path} has single pictures (no vid_name): frames must be 1, not {self.frames}")
+        people = [self._person(content, rows[kept[rows]], read, videos) for rows in groups]
+        return [person for person in people if len(person)]
+
+    def _name(self, path: Path, name: str) -> str:
+        name = name.replace("\\", "/").removeprefix(self.strip)
+        name = name.lstrip("/") if self.strip else name
+        if escapes_folder(name):
+            raise UserError(
+                f"database {path}: img_name {name[:80]!r} leads out of {self.images} (options images, strip)"
+            )
+        return name
+
+    def _there(self, files: list[Path]) -> NDArray[np.bool_]:
+        """Tells which pictures are there."""
+        if not self.verify_images:
+            return np.ones(len(files), dtype=bool)
+        there = {path: path.is_file() for path in dict.fromkeys(files)}
+        found = np.array([there[path] for path in files], dtype=bool)
+        if not found.all():
+            absent = [str(path) for path, good in there.items() if not good]
+            if self.on_broken_image == "error" or not found.any():
+                raise MediaError(f"{len(absent)} of {len(there)} pictures do not exist, e.g. {absent[0]}")
+            self.warn_skipped("pictures that do not exist", absent)
+        return found
+
+    def _person(
+        self, content: Mapping[str, Array], rows: NDArray[np.int64], read: FileReader, videos: Array | None
+    ) -> Person:
+        name = str(videos[rows[0]]) if videos is not None and len(rows) else "pictures"
+        valid = content["valid"][rows] > 0 if self.use_valid and "valid" in content else np.ones(len(rows), dtype=bool)
+        joints = np.zeros((len(rows), 49, 3))
+        given = content["joints2D"][rows]
+        joints[..., :2] = given[..., :2]
+        joints[..., 2] = 2.0 * (given[..., 2] > self.min_confidence) if given.shape[-1] == 3 else 2.0
+        return Person(
+            name=name,
+            video=name,
+            read=read,
+            image_rows=rows,
+            frames=_frame_numbers(content.get("frame_id"), rows),
+            joints=joints,
+            source=source_of(SPIN49),
+            boxes=_boxes(content.get("bbox"), rows),
+            keys=valid,
+            fps=self.source_fps,
+            **_labels(content, rows, valid),
+        )
+
+
+def read_database(path: Path) -> dict[str, Array]:
+    """Reads the arrays of a database and checks their shapes.
+
+    Raises:
+        UserError: It is absent, broken or lacks an array.
+    """
+    raw = _read_npz(path) if path.suffix == ".npz" else load_joblib(path, _WHAT)
+    if not isinstance(raw, dict):
+        raise UserError(f"{_WHAT} {path} holds a {type(raw).__name__}, not a dictionary of arrays")
+    missing = [name for name in ("img_name", "joints2D") if name not in raw]
+    if missing:
+        raise UserError(f"{_WHAT} {path} has no {', '.join(missing)}; it has {', '.join(map(str, raw))[:200]}")
+    count = len(raw["img_name"])
+    content: dict[str, Array] = {"img_name": np.asarray(raw["img_name"]).reshape(-1)}
+    for name in ("vid_name", "frame_id"):
+        if name in raw:
+            content[name] = np.asarray(raw[name]).reshape(-1)
+            if len(content[name]) != count:
+                raise UserError(f"{_WHAT} {path}: {name} has {len(content[name])} entries for {count} pictures")
+    for name, shapes in _SHAPES.items():
+        value = raw.get(name, raw.get("valid_i") if name == "valid" else None)
+        if value is not None:
+            content[name] = _numbers(path, name, value, count, shapes)
+    return content
+
+
+def _numbers(path: Path, name: str, value: Any, count: int, shapes: tuple[tuple[int, ...], ...]) -> Float:
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise UserError(f"{_WHAT} {path}: {name} is no array of numbers") from None
+    array = array.reshape(-1) if shapes == ((),) else array
+    if array.shape not in [(count, *shape) for shape in shapes]:
+        expected = " or ".join(str((count, *shape)) for shape in shapes)
+        raise UserError(f"{_WHAT} {path}: {name} has shape {array.shape}, expected {expected}")
+    if not np.isfinite(array).all():
+        raise UserError(f"{_WHAT} {path}: {name} holds numbers that are not finite (NaN or infinite)")
+    return array
+
+
+def _read_npz(path: Path) -> dict[str, Any]:
+    with open_npz(path, _WHAT) as archive:
+        names = [name for name in archive.names if name in (*_SHAPES, "img_name", "vid_name", "frame_id", "valid_i")]
+        objects = [name for name in names if archive.holds_objects(name)]
+        content: dict[str, Any] = {name: archive[name] for name in names if name not in objects}
+    return content | {name: load_npz_object(path, name, _WHAT) for name in objects}
+
+
+def _groups(videos: Array) -> list[NDArray[np.int64]]:
+    """Returns the rows of each run of equal video names."""
+    names = videos.astype(str)
+    edges = np.flatnonzero(names[1:] != names[:-1]) + 1
+    return list(np.split(np.arange(len(names)), edges))
+
+
+def _frame_numbers(ids: Array | None, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Returns increasing frame numbers: the ids, the digits at the end of file stems, or else 0, 1, …."""
+    if ids is not None and len(rows):
+        digits = [re.findall(r"\d+", str(value)) for value in ids[rows].tolist()]
+        if all(digits):
+            numbers = np.array([int(found[-1]) for found in digits], dtype=np.float64)
+            if (np.diff(numbers) > 0).all() and numbers.max() < 1e15:
+                return numbers.astype(np.int64)
+    return np.arange(len(rows))
+
+
+def _boxes(boxes: Array | None, rows: NDArray[np.int64]) -> Float:
+    """Returns xywh boxes (N, 4) of centres and sizes; NaN, the whole picture, where there are none."""
+    if boxes is None:
+        return np.full((len(rows), 4), np.nan)
+    center, size = boxes[rows, :2], boxes[rows, 2:]
+    return np.concatenate([center - size / 2, size], -1)
+
+
+def _labels(content: Mapping[str, Array], rows: NDArray[np.int64], valid: NDArray[np.bool_]) -> dict[str, Any]:
+    labels: dict[str, Any] = {}
+    if "joints3D" in content:
+        points = content["joints3D"][rows]
+        weight = points[..., 3] if points.shape[-1] == 4 else np.ones(points.shape[:2])
+        labels |= {"joints3d": points[..., :3], "weight3d": weight * valid[:, None]}
+    if "pose" in content:
+        pose = content["pose"][rows]
+        pose = matrix_to_axis_angle(pose) if pose.ndim == 4 else pose.reshape(-1, 24, 3)
+        labelled = valid & (np.abs(pose).max((1, 2), initial=0) > 0)
+        shape = content["shape"][rows] if "shape" in content else np.zeros((len(rows), 10))
+        labels |= {"body_pose": pose, "body_shape": shape, "body_weight": labelled.astype(np.float64)}
+    return labels

@@ -1,0 +1,201 @@
+"""SURREAL: synthetic people in motion, from the official videos and info files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posekit.data.body3d.frames import FrameReader, LazyVideo, MediaError, video_fault
+from posekit.data.body3d.module import BodyDataModule, Part, Recording, View, WindowKind, pinhole
+from posekit.data.body3d.person import Person, Protocol
+from posekit.data.clip_transforms import ClipAugmentation
+from posekit.data.clips import ClipBox
+from posekit.data.coco_file import OnFault
+from posekit.data.joint_maps import source_of
+from posekit.data.mpii_file import read_mat
+from posekit.errors import UserError
+from posekit.skeletons import LIMB17, SMPL24
+
+Float = NDArray[np.float64]
+
+RUNS = (0, 1, 2)
+SIZE = (320, 240)
+RATE = 30.0  # every fourth frame of motion at 120
+INTRINSICS = np.array([[600.0, 0.0, 160.0], [0.0, 600.0, 120.0], [0.0, 0.0, 1.0]])
+# World to camera. Its determinant is -1: the picture is a mirror image of the world.
+MIRROR = np.array([[0.0, 0.0, -1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
+# So what the file calls left is, of the person in the picture, the right side.
+SWAP = np.array(SMPL24.flip_index)
+MAX_OUTSIDE = 4  # of LIMB17's joints
+_WHAT = "info file"
+
+
+class SURREAL(BodyDataModule):
+    """SURREAL (Varol et al., CVPR 2017) as clips of people with 3D joints.
+
+    ``root`` holds ``cmu/{train,val,test}/run{0,1,2}/<sequence>/<sequence>_c0001.mp4`` and ``_info.mat`` beside it. The
+    camera mirrors the world, so left and right joint labels are swapped to fit the person in the picture: with y down,
+    (left x up) . forward > 0. Joints are SMPL's 24; SMPL's pose is left out, for it belongs to the unmirrored world.
+    Frames with more than 4 of LIMB17's joints outside the picture are left out. Clips have 100 frames or fewer, some
+    one only: they are padded as the windows' rule says, or left out by ``min_frames``. Rate: 30.
+
+    Args:
+        root: Folder of the data.
+        runs: Which of run 0, 1 and 2; all when None.
+        min_frames: Shorter clips are left out.
+        view: See :class:`~posekit.data.body3d.module.BodyDataModule`, as for all that follows.
+        skeleton: Joint set of the samples.
+        frames: Frames of a clip.
+        stride: Distance of a clip's frames.
+        hop: Frames between the starts of windows.
+        window: ``"pool"``, ``"chunk"`` or ``"key"``.
+        image_size: [W, H] of the crops in px.
+        box_scale: Enlargement of boxes.
+        clip_box: ``"frame"``, ``"key"`` or ``"window"``.
+        augmentation: Random views in training.
+        fps: Frames per second to bring recordings to.
+        source_fps: Frames per second of recordings whose files do not say.
+        every: Use only every so-manyth frame.
+        eval_joints: No published evaluation is known here: None.
+        limit: Use only the first so many recordings of each split.
+        on_broken_image: ``"error"`` or ``"skip"``.
+        on_bad_annotation: ``"error"`` or ``"skip"``.
+        verify_images: Look at the start whether pictures are there.
+        batch_size: Samples per process and step.
+        num_workers: Loader processes.
+        val_batch_size: Samples per evaluation batch; ``batch_size`` when None.
+        seed: Seed of shuffling and augmentation.
+        pin_memory: Page-locked batches, for CUDA.
+    """
+
+    HOME: ClassVar[str] = "https://www.di.ens.fr/willow/research/surreal (for non-commercial research)"
+    PROTOCOLS: ClassVar[dict[int, Protocol]] = {24: Protocol("SMPL's 24 joints", None, SMPL24.joints)}
+
+    def __init__(
+        self,
+        root: str = "data/surreal",
+        runs: Sequence[int] | None = None,
+        min_frames: int = 1,
+        view: View = "clips",
+        skeleton: str = "SPIN49",
+        frames: int = 16,
+        stride: int = 1,
+        hop: int | None = None,
+        window: WindowKind = "pool",
+        image_size: tuple[int, int] = (224, 224),
+        box_scale: float = 1.25,
+        clip_box: ClipBox = "frame",
+        augmentation: ClipAugmentation | str | None = "maed",
+        fps: float | None = None,
+        source_fps: float | None = None,
+        every: int = 1,
+        eval_joints: int | None = None,
+        limit: int | None = None,
+        on_broken_image: OnFault = "error",
+        on_bad_annotation: OnFault = "error",
+        verify_images: bool = True,
+        batch_size: int = 8,
+        num_workers: int = 0,
+        val_batch_size: int | None = None,
+        seed: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        super().__init__(
+            root, view, skeleton, frames, stride, hop, window, image_size, box_scale, clip_box, augmentation, fps,
+            source_fps, every, eval_joints, limit, on_broken_image, on_bad_annotation, verify_images, batch_size,
+            num_workers, val_batch_size, seed, pin_memory,
+        )  # fmt: skip
+        self.runs = self.chosen("runs", runs, RUNS)
+        self.min_frames = min_frames
+
+    def recordings(self, split: Part) -> list[Recording]:
+        """Lists a split's clips.
+
+        Raises:
+            UserError: There are none.
+        """
+        places = [self.root / "cmu", self.root / "data" / "cmu", self.root]
+        folder = next((place / split for place in places if (place / split).is_dir()), None)
+        if folder is None:
+            raise self.missing("folder", places[0] / split)
+        found = []
+        for run in self.runs:
+            for path in sorted((folder / f"run{run}").glob("*/*_info.mat")):
+                found.append(Recording(f"run{run}/{path.name}", partial(self._read, path)))
+        if not found:
+            runs = ", ".join(f"run{run}" for run in self.runs)
+            raise UserError(f"SURREAL: {folder} holds no */*_info.mat in {runs}; get it from {self.HOME}")
+        return found
+
+    def _read(self, path: Path) -> list[Person]:
+        content = read_mat(path, ["joints2D", "joints3D", "camLoc"], _WHAT)
+        points2d = _frames(path, content, "joints2D", 2)
+        world = _frames(path, content, "joints3D", 3)
+        if len(points2d) != len(world):
+            raise UserError(f"{_WHAT} {path} has {len(points2d)} 2D and {len(world)} 3D poses")
+        if len(world) < self.min_frames:
+            return []
+        place = np.asarray(content["camLoc"], dtype=np.float64).reshape(-1)
+        if place.shape != (3,) or not np.isfinite(place).all():
+            raise UserError(f"{_WHAT} {path}: camLoc is not three finite numbers")
+        return [self._person(path, points2d[:, SWAP], camera_points(world, place)[:, SWAP])]
+
+    def _person(self, path: Path, points2d: Float, points3d: Float) -> Person:
+        label = f"{path.parent.parent.name}/{path.name.removesuffix('_info.mat')}"
+        count = len(points2d)
+        rows = np.arange(count)
+        joints = np.concatenate([points2d, np.full((count, 24, 1), 2.0)], -1)
+        person = Person(
+            name=label,
+            video=label,
+            read=self._video(path, label, count),
+            image_rows=rows,
+            frames=rows,
+            joints=joints,
+            source=source_of(SMPL24),
+            joints3d=points3d,
+            image_size=SIZE,
+            camera=pinhole(INTRINSICS, count),
+            fps=self.source_fps or RATE,
+        )
+        return person.take(outside(joints) <= MAX_OUTSIDE)
+
+    def _video(self, path: Path, label: str, count: int) -> FrameReader:
+        video = path.with_name(path.name.replace("_info.mat", ".mp4"))
+        reason = video_fault(video, count) if self.verify_images or not video.is_file() else None
+        if reason is not None:
+            raise MediaError(f"{label}: video {video} {reason}")
+        return LazyVideo(video)
+
+
+def camera_points(world: Float, place: Float) -> Float:
+    """Moves points (…, 3) of the world into the camera's frame.
+
+    Args:
+        world: Metres.
+        place: (3,) ``camLoc``.
+    """
+    return (world - place) @ MIRROR.T
+
+
+def outside(joints: Float) -> NDArray[np.int64]:
+    """Counts the joints of LIMB17 that lie outside the picture, (T,), of SMPL's joints (T, 24, 3)."""
+    points = source_of(SMPL24).map_to(LIMB17)(joints[..., :2]).points
+    inside = ((points >= -0.5) & (points <= np.array(SIZE) - 0.5)).all(-1)
+    return np.asarray((~inside).sum(-1))
+
+
+def _frames(path: Path, content: dict[str, Any], name: str, width: int) -> Float:
+    """Returns an array (T, 24, width); MATLAB drops the last axis of a single frame."""
+    array = np.asarray(content[name])
+    array = array[..., None] if array.ndim == 2 else array
+    if array.dtype.kind not in "fiu" or array.shape[:2] != (width, 24):
+        raise UserError(f"{_WHAT} {path}: {name} has shape {array.shape}, expected ({width}, 24, T)")
+    if not np.isfinite(array).all():
+        raise UserError(f"{_WHAT} {path}: {name} holds numbers that are not finite (NaN or infinite)")
+    return np.asarray(array.transpose(2, 1, 0), dtype=np.float64)

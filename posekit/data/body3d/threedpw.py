@@ -1,0 +1,292 @@
+"""ThreeDPW: 3D Poses in the Wild, from its official sequence files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from posekit.body import SMPLBody, load_body
+from posekit.data.body3d.frames import FrameReader, open_frames
+from posekit.data.body3d.module import BodyDataModule, Part, Recording, View, WindowKind
+from posekit.data.body3d.person import Person, Protocol
+from posekit.data.clip_transforms import ClipAugmentation
+from posekit.data.clips import ClipBox
+from posekit.data.coco_file import OnFault
+from posekit.data.joint_maps import JointSource, source_of
+from posekit.data.safe_pickle import load_pickle
+from posekit.errors import UserError, unknown_name
+from posekit.geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
+from posekit.skeletons import LSP14, SMPL24, get_skeleton
+
+Float = NDArray[np.float64]
+
+_WHAT = "sequence file"
+_FOLDERS = {"train": "train", "val": "validation", "test": "test"}
+_SEEN = 0.3  # confidence above which a detected joint counts as visible (MAED)
+_CHUNK = 256  # bodies posed at a time
+
+# OpenPose's 18 joints; its neck is the middle of the shoulders, which SPIN calls thorax.
+_JOINTS2D = JointSource(
+    "3DPW's 2D joints",
+    (
+        "nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist",
+        "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "right_eye", "left_eye",
+        "right_ear", "left_ear",
+    ),
+    {"thorax": "neck"},
+    {"SPIN49": {"neck": None, "thorax": "neck"}, "MPII16": {"thorax": "neck"}, "LSP14": {"neck": None}},
+)  # fmt: skip
+
+
+class ThreeDPW(BodyDataModule):
+    """3DPW (von Marcard et al., ECCV 2018) as clips of people with 3D joints and SMPL pose, shape and camera.
+
+    ``root`` holds ``sequenceFiles/{train,validation,test}/*.pkl`` and ``imageFiles/<sequence>/image_00000.jpg``. The
+    pickles are read without running anything in them. Labels are in the camera's frame: the root's rotation is
+    premultiplied by the camera's, and ``body_translation`` belongs to the turned body. Where ``campose_valid`` says
+    that a camera does not fit the picture, 3D labels have weight 0 and the frame is no key frame. 2D joints are
+    detections (18 of OpenPose), visible from a confidence of 0.3 on; frames with 6 or fewer are left out. Rate: 30.
+
+    3D joints are the file's 24 of SMPL, or those that ``body_joints`` names, of the posed mesh, where a body is given.
+    Published evaluations take 14 of Human3.6M's joints from the mesh: ``body: …``, ``eval_joints: 14``.
+
+    Args:
+        root: Folder of the data.
+        body: SMPL file or folder of such for :func:`posekit.body.load_body`, to take joints from meshes.
+        body_joints: Joint set of the mesh's joints.
+        gender: Which body of a folder: ``"own"`` the actor's, ``"neutral"`` the neutral one, as MAED's labels.
+        view: See :class:`~posekit.data.body3d.module.BodyDataModule`, as for all that follows.
+        skeleton: Joint set of the samples.
+        frames: Frames of a clip.
+        stride: Distance of a clip's frames.
+        hop: Frames between the starts of windows.
+        window: ``"pool"``, ``"chunk"`` or ``"key"``.
+        image_size: [W, H] of the crops in px.
+        box_scale: Enlargement of boxes.
+        clip_box: ``"frame"``, ``"key"`` or ``"window"``.
+        augmentation: Random views in training.
+        fps: Frames per second to bring recordings to.
+        source_fps: Unused: the rate is known.
+        every: Use only every so-manyth frame.
+        eval_joints: 14 or 24, the joints that count in evaluation; None keeps all.
+        limit: Use only the first so many recordings of each split.
+        on_broken_image: ``"error"`` or ``"skip"``.
+        on_bad_annotation: ``"error"`` or ``"skip"``.
+        verify_images: Look at the start whether pictures are there.
+        batch_size: Samples per process and step.
+        num_workers: Loader processes.
+        val_batch_size: Samples per evaluation batch; ``batch_size`` when None.
+        seed: Seed of shuffling and augmentation.
+        pin_memory: Page-locked batches, for CUDA.
+    """
+
+    HOME: ClassVar[str] = "https://virtualhumans.mpi-inf.mpg.de/3DPW (registration; for non-commercial research)"
+    PROTOCOLS: ClassVar[dict[int, Protocol]] = {
+        14: Protocol("LSP's 14 of Human3.6M's regressor on the neutral mesh, mid hips aligned", LSP14),
+        24: Protocol("SMPL's 24 joints: the data set's own challenge", joints=SMPL24.joints),
+    }
+    MIN_JOINTS: ClassVar[int] = 7
+
+    def __init__(
+        self,
+        root: str = "data/3dpw",
+        body: str | None = None,
+        body_joints: str = "H36M17",
+        gender: Literal["own", "neutral"] = "neutral",
+        view: View = "clips",
+        skeleton: str = "SPIN49",
+        frames: int = 16,
+        stride: int = 1,
+        hop: int | None = None,
+        window: WindowKind = "pool",
+        image_size: tuple[int, int] = (224, 224),
+        box_scale: float = 1.25,
+        clip_box: ClipBox = "frame",
+        augmentation: ClipAugmentation | str | None = "maed",
+        fps: float | None = None,
+        source_fps: float | None = None,
+        every: int = 1,
+        eval_joints: int | None = None,
+        limit: int | None = None,
+        on_broken_image: OnFault = "error",
+        on_bad_annotation: OnFault = "error",
+        verify_images: bool = True,
+        batch_size: int = 8,
+        num_workers: int = 0,
+        val_batch_size: int | None = None,
+        seed: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        super().__init__(
+            root, view, skeleton, frames, stride, hop, window, image_size, box_scale, clip_box, augmentation, fps,
+            source_fps, every, eval_joints, limit, on_broken_image, on_bad_annotation, verify_images, batch_size,
+            num_workers, val_batch_size, seed, pin_memory,
+        )  # fmt: skip
+        if gender not in ("own", "neutral"):
+            raise unknown_name("gender of ThreeDPW", gender, ("own", "neutral"))
+        get_skeleton(body_joints)
+        self.body = body
+        self.body_joints = body_joints
+        self.gender = gender
+        self._bodies: dict[str, SMPLBody] = {}
+
+    def recordings(self, split: Part) -> list[Recording]:
+        """Lists a split's sequence files.
+
+        Raises:
+            UserError: There are none.
+        """
+        places = [self.root / "sequenceFiles", self.root / "sequenceFiles" / "sequenceFiles"]
+        folder = next((p / _FOLDERS[split] for p in places if (p / _FOLDERS[split]).is_dir()), None)
+        if folder is None:
+            raise self.missing("folder", places[0] / _FOLDERS[split])
+        files = sorted(folder.glob("*.pkl"))
+        if not files:
+            raise UserError(f"ThreeDPW: {folder} holds no *.pkl; get it from {self.HOME}")
+        return [Recording(path.stem, partial(self._read, path)) for path in files]
+
+    def _read(self, path: Path) -> list[Person]:
+        content = _Sequence(path)
+        count = content.frames
+        rows = np.arange(count)
+        images = [self.root / "imageFiles" / path.stem, self.root / "imageFiles" / "imageFiles" / path.stem]
+        read = open_frames(
+            f"sequence {path.stem}", rows, [(f, ["image_%05d.jpg"]) for f in images], verify=self.verify_images
+        )
+        return [self._person(content, actor, read) for actor in range(content.actors)]
+
+    def _person(self, content: _Sequence, actor: int, read: FrameReader) -> Person:
+        count = content.frames
+        valid = content.per_actor("campose_valid", actor, (count,)) > 0
+        rotation, shift = content.camera[:, :3, :3], content.camera[:, :3, 3]
+        world = content.per_actor("jointPositions", actor, (count, 72)).reshape(count, 24, 3)
+        own = content.per_actor("poses", actor, (count, 72)).reshape(count, 24, 3)
+        trans = content.per_actor("trans", actor, (count, 3))
+        shape = content.per_actor("betas", actor, None).reshape(-1)[:10]
+        joints3d = np.einsum("nij,nkj->nki", rotation, world) + shift[:, None]
+        pose = own.copy()
+        pose[:, 0] = matrix_to_axis_angle(rotation @ axis_angle_to_matrix(own[:, 0]))
+        # The root turns about the pelvis at rest, which is where the pelvis is less the translation.
+        pelvis = world[:, 0] - trans
+        points = content.per_actor("poses2d", actor, (count, 3, 18)).swapaxes(1, 2)
+        joints = np.concatenate([points[..., :2], 2.0 * (points[..., 2:] > _SEEN)], -1)
+        source3d = source_of(SMPL24)
+        if self.body is not None:
+            place = joints3d[:, 0] - pelvis
+            joints3d = self._mesh_joints(pose, shape, place, content.gender(actor))
+            source3d = source_of(get_skeleton(self.body_joints))
+        rows = np.arange(count)
+        labelled = valid.astype(np.float64)
+        return Person(
+            name=f"{content.path.stem}, actor {actor}",
+            video=content.path.stem,
+            read=read,
+            image_rows=rows,
+            frames=rows,
+            joints=joints,
+            source=_JOINTS2D,
+            joints3d=joints3d,
+            weight3d=np.repeat(labelled[:, None], joints3d.shape[1], 1),
+            source3d=source3d,
+            keys=valid,
+            body_pose=pose,
+            body_shape=np.broadcast_to(shape, (count, 10)),
+            body_weight=labelled,
+            body_translation=world_to_camera(world[:, 0], rotation, shift) - pelvis,
+            body_pelvis=pelvis,
+            camera=np.broadcast_to(content.intrinsics, (count, 3, 3)),
+            fps=30.0,
+        )
+
+    def _mesh_joints(self, pose: Float, shape: Float, place: Float, gender: str) -> Float:
+        """Returns the joints (N, L, 3) of posed meshes, metres, camera frame."""
+        name = gender if self.gender == "own" else "neutral"
+        if name not in self._bodies:
+            self._bodies[name] = load_body(self.body, gender=name)
+        body = self._bodies[name]
+        betas = torch.from_numpy(shape).float().expand(len(pose), 10)
+        turns = torch.from_numpy(axis_angle_to_matrix(pose)).float()
+        where = torch.from_numpy(place).float()
+        found = []
+        with torch.no_grad():
+            for start in range(0, len(pose), _CHUNK):
+                part = slice(start, start + _CHUNK)
+                found.append(body.joints(body(turns[part], betas[part], where[part]), self.body_joints))
+        return torch.cat(found).double().numpy()
+
+
+def world_to_camera(points: Float, rotation: Float, shift: Float) -> Float:
+    """Moves points (N, 3) by each row's rotation (N, 3, 3) and shift (N, 3)."""
+    return np.einsum("nij,nj->ni", rotation, points) + shift
+
+
+class _Sequence:
+    """A sequence file, checked where it is used."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        content = load_pickle(path, _WHAT)
+        if not isinstance(content, dict):
+            raise UserError(f"{_WHAT} {path} holds a {type(content).__name__}, not a dictionary")
+        self.content: dict[str, Any] = content
+        names = {"poses2d": ("poses2d", "poses2D"), "genders": ("genders", "gender")}
+        needed = (
+            "poses",
+            "betas",
+            "trans",
+            "jointPositions",
+            "campose_valid",
+            "poses2d",
+            "cam_poses",
+            "cam_intrinsics",
+        )
+        self._keys = {
+            name: next((k for k in names.get(name, (name,)) if k in content), "") for name in (*needed, "genders")
+        }
+        missing = [name for name in needed if not self._keys[name]]
+        if missing:
+            raise UserError(f"{_WHAT} {path} has no {', '.join(missing)}")
+        if not isinstance(content["poses"], (list, tuple)) or not len(content["poses"]):
+            raise UserError(f"{_WHAT} {path}: poses is no list of actors")
+        self.actors = len(content["poses"])
+        self.frames = len(self._array("poses", content["poses"][0], None))
+        self.camera = self._array("cam_poses", content["cam_poses"], (self.frames, 4, 4))
+        self.intrinsics = self._array("cam_intrinsics", content["cam_intrinsics"], (3, 3))
+
+    def per_actor(self, name: str, actor: int, shape: Sequence[int] | None) -> Float:
+        """Returns an array of an actor.
+
+        Raises:
+            UserError: It is not there or of another shape.
+        """
+        values = self.content[self._keys[name]]
+        if not isinstance(values, (list, tuple, np.ndarray)) or len(values) != self.actors:
+            count = len(values) if hasattr(values, "__len__") else 0
+            raise UserError(f"{_WHAT} {self.path}: {name} is for {count} actors, poses for {self.actors}")
+        found = self._array(f"{name}[{actor}]", values[actor], shape)
+        if name == "betas" and found.size < 10:
+            raise UserError(f"{_WHAT} {self.path}: betas[{actor}] has {found.size} numbers, expected 10 or more")
+        return found
+
+    def gender(self, actor: int) -> str:
+        """Returns ``"male"``, ``"female"`` or ``"neutral"``."""
+        values = self.content.get(self._keys["genders"], [])
+        letter = str(values[actor])[:1].lower() if actor < len(values) else ""
+        return {"m": "male", "f": "female"}.get(letter, "neutral")
+
+    def _array(self, name: str, value: Any, shape: Sequence[int] | None) -> Float:
+        try:
+            found = np.asarray(value, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise UserError(f"{_WHAT} {self.path}: {name} is no array of numbers") from None
+        if shape is not None and found.shape != tuple(shape):
+            raise UserError(f"{_WHAT} {self.path}: {name} has shape {found.shape}, expected {tuple(shape)}")
+        if not np.isfinite(found).all():
+            raise UserError(f"{_WHAT} {self.path}: {name} holds numbers that are not finite (NaN or infinite)")
+        return np.asarray(found)

@@ -1,0 +1,162 @@
+"""AMASS: bodies in SMPL's format fitted to many motion-capture archives, as 3D joints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from posekit.body import SMPLBody, load_body, load_builtin_body, rigid_transforms
+from posekit.data.coco_file import OnFault
+from posekit.data.joint_maps import source_of
+from posekit.data.mocap.module import MissingJoints, MotionDataModule, Recording, SplitBy
+from posekit.data.mocap.sequence import MotionSequence
+from posekit.data.npz import NpzArchive, open_npz
+from posekit.errors import UserError
+from posekit.geometry.rotations import axis_angle_to_matrix
+from posekit.skeletons import SMPL24
+
+Float = NDArray[np.float64]
+
+_WHAT = "motion file"
+_RATES = ("mocap_framerate", "mocap_frame_rate")
+_BODY_JOINTS = 22  # the root and SMPL-H's body joints; SMPL's hands then rest against the wrists
+
+
+class AMASS(MotionDataModule):
+    """AMASS (Mahmood et al., ICCV 2019) as windows of 3D joints, in metres, z up.
+
+    ``root`` holds the data sets as unpacked, ``<set>/<subject>/<recording>_poses.npz`` (SMPL-H) or ``_stageii.npz``
+    (SMPL-X): ``poses`` (T, 66 or more) axis-angle, ``trans`` (T, 3) and ``mocap_framerate``. Joints are SMPL's 24 in
+    the shape of the file where a body is given, else those of the built-in body's mean shape; hands rest.
+
+    Args:
+        root: Folder of the data.
+        body: SMPL body for :func:`posekit.body.load_body`; the built-in one when None.
+        view: See :class:`~posekit.data.mocap.module.MotionDataModule`, as for all that follows.
+        skeleton: Joint set of the samples.
+        frames: Length of a window.
+        fps: Frames per second of a window.
+        stride: Frames between the starts of training windows.
+        val_stride: The same for evaluation; ``frames`` when None.
+        val_share: Share of the recordings (of the subjects) that are for validation.
+        val_sequences: Validation recordings or subjects by name, in place of the share.
+        test_sequences: Test recordings; those of validation when None.
+        split_by: ``"sequence"`` or ``"subject"``.
+        missing_joints: ``"error"`` or ``"zero_weight"``.
+        on_bad_sequence: ``"error"`` or ``"skip"``.
+        on_short_sequence: ``"skip"`` or ``"error"``.
+        max_speed: Metres per second above which a recording is cut.
+        rotate: Turn training windows about the vertical axis at random.
+        limit: Use only the first so many recordings of each split.
+        batch_size: Samples per process and step.
+        num_workers: Loader processes.
+        val_batch_size: Samples per evaluation batch; ``batch_size`` when None.
+        seed: Seed of shuffling and rotation.
+        pin_memory: Page-locked batches, for CUDA.
+    """
+
+    HOME: ClassVar[str] = "https://amass.is.tue.mpg.de (registration; for non-commercial research)"
+
+    def __init__(
+        self,
+        root: str = "data/amass",
+        body: str | None = None,
+        view: Literal["motion"] = "motion",
+        skeleton: str = "LIMB17",
+        frames: int = 30,
+        fps: float = 30.0,
+        stride: int = 15,
+        val_stride: int | None = None,
+        val_share: float = 0.1,
+        val_sequences: Sequence[str] | None = None,
+        test_sequences: Sequence[str] | None = None,
+        split_by: SplitBy = "sequence",
+        missing_joints: MissingJoints = "error",
+        on_bad_sequence: OnFault = "error",
+        on_short_sequence: OnFault = "skip",
+        max_speed: float = 10.0,
+        rotate: bool = True,
+        limit: int | None = None,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        val_batch_size: int | None = None,
+        seed: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        super().__init__(
+            root, view, skeleton, frames, fps, stride, val_stride, val_share, val_sequences, test_sequences, split_by,
+            missing_joints, on_bad_sequence, on_short_sequence, max_speed, rotate, limit, batch_size, num_workers,
+            val_batch_size, seed, pin_memory,
+        )  # fmt: skip
+        self.body = body
+        self._body: SMPLBody | None = None
+
+    def recordings(self) -> list[Recording]:
+        """Lists the recordings, sorted by name: their path below ``root`` without ``_poses.npz``.
+
+        Raises:
+            UserError: There are none.
+        """
+        self.prepare_data()
+        files = [p for end in ("_poses", "_stageii") for p in self.root.rglob(f"*{end}.npz")]
+        if not files:
+            raise UserError(f"AMASS: {self.root} holds no *_poses.npz or *_stageii.npz; get them from {self.HOME}")
+        found = []
+        for path in sorted(files):
+            name = path.relative_to(self.root).as_posix().removesuffix(".npz").removesuffix("_poses")
+            found.append(Recording(name.removesuffix("_stageii"), name.rpartition("/")[0], partial(self._read, path)))
+        return found
+
+    def _read(self, path: Path) -> MotionSequence:
+        with open_npz(path, _WHAT, ("poses", "trans")) as archive:
+            fps = _rate(archive)
+            poses, trans = _numbers(archive, "poses"), _numbers(archive, "trans")
+            betas = _numbers(archive, "betas") if self.body and "betas" in archive else np.zeros(10)
+        width = poses.shape[1] if poses.ndim == 2 else 0
+        if width < 3 * _BODY_JOINTS or width % 3:
+            raise UserError(f"{_WHAT} {path}: poses have shape {poses.shape}, expected (T, 66 or more) axis-angles")
+        if trans.shape != (len(poses), 3):
+            raise UserError(
+                f"{_WHAT} {path}: trans has shape {trans.shape}, expected ({len(poses)}, 3), as many as poses"
+            )
+        count = 24 if width == 72 else _BODY_JOINTS
+        turns = np.zeros((len(poses), 24, 3))
+        turns[:, :count] = poses[:, : 3 * count].reshape(-1, count, 3)
+        rest = np.broadcast_to(self._rest(betas.reshape(-1)[:10]), turns.shape)
+        _, joints = rigid_transforms(axis_angle_to_matrix(turns), rest, SMPL24.parents)
+        return MotionSequence(path.stem, joints + trans[:, None], source_of(SMPL24), fps)
+
+    def _rest(self, betas: Float) -> Float:
+        """Returns the joints (24, 3) of a shape in the rest pose."""
+        if self.body is None:
+            return np.asarray(load_builtin_body().rest(np.zeros(10, dtype=np.float32))[1], dtype=np.float64)
+        if self._body is None:
+            self._body = load_body(self.body)
+        shape = torch.zeros(1, 10)
+        shape[0, : len(betas)] = torch.from_numpy(betas).float()
+        with torch.no_grad():
+            found = self._body(torch.eye(3).expand(1, 24, 3, 3), shape)
+        return np.asarray(found.joints24[0].numpy(), dtype=np.float64)
+
+
+def _rate(archive: NpzArchive) -> float:
+    name = next((name for name in _RATES if name in archive), None)
+    if name is None:
+        raise UserError(f"{_WHAT} {archive.path} has no {_RATES[0]}, so its frame rate is not known")
+    value = _numbers(archive, name)
+    if value.size != 1:
+        raise UserError(f"{_WHAT} {archive.path}: {name} is no single number")
+    return float(value.reshape(-1)[0])
+
+
+def _numbers(archive: NpzArchive, name: str) -> Float:
+    value = archive[name]
+    if value.dtype.kind not in "fiu":
+        raise UserError(f"{_WHAT} {archive.path}: {name} is of {value.dtype}, not of numbers")
+    return value.astype(np.float64)

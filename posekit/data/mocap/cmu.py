@@ -1,0 +1,233 @@
+"""CMUMoCap: the recordings of the CMU Graphics Lab as ASF/AMC, BVH or exponential maps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from posekit.data.coco_file import OnFault
+from posekit.data.joint_maps import JointSource
+from posekit.data.mocap.asf_amc import AsfSkeleton, read_amc, read_asf
+from posekit.data.mocap.bvh import read_bvh
+from posekit.data.mocap.expmap import (
+    CMU_UNIT,
+    ExpmapSkeleton,
+    expmap_points,
+    motion_fault,
+    read_expmap_skeleton,
+)
+from posekit.data.mocap.module import MissingJoints, MotionDataModule, Recording, SplitBy
+from posekit.data.mocap.names import motionbuilder_joints
+from posekit.data.mocap.sequence import MotionSequence, z_up
+from posekit.data.npz import open_npz
+from posekit.errors import UserError, unknown_name
+from posekit.skeletons import LIMB17
+
+Format = Literal["auto", "asf_amc", "bvh", "expmap"]
+
+RATE = 120.0  # frames per second of most of CMU's trials; ASF/AMC files and the archive do not say
+LEG = (0.4, 1.5)  # metres of thigh and shin together: another length says that the unit is wrong
+
+
+class CMUMoCap(MotionDataModule):
+    """CMU motion capture (mocap.cs.cmu.edu) as windows of 3D joints, in metres, z up.
+
+    Formats, told by what is under ``root`` unless named:
+        asf_amc   ``subjects/02/02.asf`` and ``02_01.amc`` as downloaded, or all in one folder. Joints are the bones'
+                  far ends.
+        bvh       any ``*.bvh`` with MotionBuilder's joint names (or ``joints``).
+        expmap    ``*.npz`` of exponential maps beside a ``skeleton.npz``.
+
+    Args:
+        root: Folder of the data.
+        format: ``"auto"``, ``"asf_amc"``, ``"bvh"`` or ``"expmap"``.
+        source_fps: Frames per second of the recordings: 120 when None, and for BVH what the file says.
+        rates: Other rates of some recordings or subjects, by name: some of CMU's trials have 60 frames per second.
+        scale: Metres of a BVH file's unit, and of the root's place in an archive; CMU's unit of 0.0564 m when None.
+        joints: BVH joints of other names: joint of posekit's sets -> name in the file.
+        view: See :class:`~posekit.data.mocap.module.MotionDataModule`, as for all that follows.
+        skeleton: Joint set of the samples.
+        frames: Length of a window.
+        fps: Frames per second of a window.
+        stride: Frames between the starts of training windows.
+        val_stride: The same for evaluation; ``frames`` when None.
+        val_share: Share of the recordings (of the subjects) that are for validation.
+        val_sequences: Validation recordings or subjects by name, in place of the share.
+        test_sequences: Test recordings; those of validation when None.
+        split_by: ``"sequence"`` or ``"subject"``.
+        missing_joints: ``"error"`` or ``"zero_weight"``.
+        on_bad_sequence: ``"error"`` or ``"skip"``.
+        on_short_sequence: ``"skip"`` or ``"error"``.
+        max_speed: Metres per second above which a recording is cut.
+        rotate: Turn training windows about the vertical axis at random.
+        limit: Use only the first so many recordings of each split.
+        batch_size: Samples per process and step.
+        num_workers: Loader processes.
+        val_batch_size: Samples per evaluation batch; ``batch_size`` when None.
+        seed: Seed of shuffling and rotation.
+        pin_memory: Page-locked batches, for CUDA.
+    """
+
+    HOME: ClassVar[str] = "http://mocap.cs.cmu.edu (free for any use; acknowledge NSF EIA-0196217)"
+
+    def __init__(
+        self,
+        root: str = "data/cmu_mocap",
+        format: Format = "auto",
+        source_fps: float | None = None,
+        rates: Mapping[str, float] | None = None,
+        scale: float | None = None,
+        joints: Mapping[str, str] | None = None,
+        view: Literal["motion"] = "motion",
+        skeleton: str = "LIMB17",
+        frames: int = 30,
+        fps: float = 30.0,
+        stride: int = 15,
+        val_stride: int | None = None,
+        val_share: float = 0.1,
+        val_sequences: Sequence[str] | None = None,
+        test_sequences: Sequence[str] | None = None,
+        split_by: SplitBy = "sequence",
+        missing_joints: MissingJoints = "error",
+        on_bad_sequence: OnFault = "error",
+        on_short_sequence: OnFault = "skip",
+        max_speed: float = 10.0,
+        rotate: bool = True,
+        limit: int | None = None,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        val_batch_size: int | None = None,
+        seed: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        super().__init__(
+            root, view, skeleton, frames, fps, stride, val_stride, val_share, val_sequences, test_sequences, split_by,
+            missing_joints, on_bad_sequence, on_short_sequence, max_speed, rotate, limit, batch_size, num_workers,
+            val_batch_size, seed, pin_memory,
+        )  # fmt: skip
+        if format not in ("auto", *_PATTERNS):
+            raise unknown_name("format of CMUMoCap", format, ("auto", *_PATTERNS))
+        if scale is not None and not scale > 0:
+            raise UserError(f"CMUMoCap: scale is {scale}, but must be positive")
+        unknown = sorted(
+            set(joints or {}) - set(LIMB17.joints) - {"head", "spine1", "spine2", "left_hand", "right_hand"}
+        )
+        if unknown:
+            raise unknown_name("joint in option joints of CMUMoCap", unknown[0], LIMB17.joints)
+        self.format: Format = format
+        self.source_fps = source_fps
+        self.rates = dict(rates or {})
+        self.scale = scale
+        self.joints = dict(joints or {})
+        self._skeletons: dict[Path, Any] = {}
+
+    def recordings(self) -> list[Recording]:
+        """Lists the recordings, sorted by name.
+
+        Raises:
+            UserError: There are none, or there are several formats and none is named.
+        """
+        kind, files = self._files()
+        if kind == "expmap":
+            return self._archives(files)
+        found: dict[str, Path] = {}
+        for path in files:
+            if path.stem in found:
+                raise UserError(f"CMUMoCap: recording {path.stem} is there twice: {found[path.stem]} and {path}")
+            found[path.stem] = path
+        read = self._read_amc if kind == "asf_amc" else self._read_bvh
+        return [Recording(name, name.split("_")[0], partial(read, path)) for name, path in sorted(found.items())]
+
+    def _files(self) -> tuple[str, list[Path]]:
+        self.prepare_data()
+        kinds = list(_PATTERNS) if self.format == "auto" else [self.format]
+        found = {kind: sorted(self.root.rglob(_PATTERNS[kind])) for kind in kinds}
+        if "expmap" in found:
+            found["expmap"] = [p for p in found["expmap"] if p.with_name("skeleton.npz").is_file()]
+            found["expmap"] = [p for p in found["expmap"] if p.name != "skeleton.npz"]
+        there = {kind: files for kind, files in found.items() if files}
+        if not there:
+            looked = " or ".join(_PATTERNS[kind] for kind in kinds)
+            raise UserError(
+                f"CMUMoCap: {self.root} holds no {looked} (with skeleton.npz beside .npz); get it from {self.HOME}"
+            )
+        if len(there) > 1:
+            raise UserError(f"CMUMoCap: {self.root} holds {' and '.join(there)}: say which by option format")
+        return next(iter(there.items()))
+
+    def _rate(self, name: str, usual: float) -> float:
+        named = self.rates.get(name, self.rates.get(name.split("_")[0]))
+        return named if named is not None else self.source_fps if self.source_fps is not None else usual
+
+    # -- formats ------------------------------------------------------------------------------------------------------
+
+    def _read_amc(self, path: Path) -> MotionSequence:
+        own, any_asf = path.with_name(path.stem.split("_")[0] + ".asf"), sorted(path.parent.glob("*.asf"))
+        if not own.is_file():
+            if len(any_asf) != 1:
+                raise UserError(
+                    f"CMUMoCap: motion {path} has no skeleton file {own.name} beside it; get it from {self.HOME}"
+                )
+            own = any_asf[0]
+        if own not in self._skeletons:
+            self._skeletons[own] = read_asf(own)
+        skeleton: AsfSkeleton = self._skeletons[own]
+        points = read_amc(path, skeleton)
+        return MotionSequence(path.stem, points, skeleton.joints, self._rate(path.stem, RATE))
+
+    def _read_bvh(self, path: Path) -> MotionSequence:
+        motion = read_bvh(path)
+        names = tuple(joint.name for joint in motion.joints)
+        lost = sorted(set(self.joints.values()) - set(names))
+        if lost:
+            raise UserError(
+                f"CMUMoCap: motion {path} has no joint {lost[0]!r} (option joints); it has {', '.join(names)}"
+            )
+        source = motionbuilder_joints(f"skeleton of {path}", names, self.joints)
+        points = z_up(motion.points() * (self.scale or CMU_UNIT))
+        self._check_size(path, points, source)
+        return MotionSequence(path.stem, points, source, self._rate(path.stem, motion.fps))
+
+    def _check_size(self, path: Path, points: np.ndarray[Any, Any], source: JointSource) -> None:
+        """BVH files do not say what their unit is."""
+        mapped = source.map_to(LIMB17)
+        rows = [LIMB17.index(name) for name in ("left_hip", "left_knee", "left_ankle")]
+        if not len(points) or not mapped.present[rows].all():
+            return
+        hip, knee, ankle = (mapped.matrix[row] @ points[0] for row in rows)
+        leg = float(np.linalg.norm(hip - knee) + np.linalg.norm(knee - ankle))
+        if not LEG[0] <= leg <= LEG[1]:
+            length = f"{leg:.3g} m long with a unit of {self.scale or CMU_UNIT:.4g} m"
+            raise UserError(f"CMUMoCap: the legs of motion {path} are {length}: set option scale")
+
+    def _archives(self, files: list[Path]) -> list[Recording]:
+        found = []
+        for path in files:
+            skeleton = read_expmap_skeleton(path.with_name("skeleton.npz"))
+            with open_npz(path, "motion file") as archive:
+                names = archive.names
+            prefix = "" if len(files) == 1 else f"{path.stem}/"
+            found += [
+                Recording(
+                    prefix + name, name.rpartition("_")[0] or name,
+                    partial(self._read_expmap, path, name, skeleton),
+                )
+                for name in names
+            ]  # fmt: skip
+        return sorted(found, key=lambda recording: recording.name)
+
+    def _read_expmap(self, path: Path, name: str, skeleton: ExpmapSkeleton) -> MotionSequence:
+        with open_npz(path, "motion file") as archive:
+            motion = archive[name]
+        reason = motion_fault(skeleton, motion.shape)
+        if reason is not None or motion.dtype.kind != "f":
+            raise UserError(f"motion file {path}: array {name!r} {reason or f'is of {motion.dtype}, not of numbers'}")
+        points = expmap_points(skeleton, motion, self.scale or CMU_UNIT)
+        return MotionSequence(name, points, skeleton.joints, self._rate(name, RATE))
+
+
+_PATTERNS = {"asf_amc": "*.amc", "bvh": "*.bvh", "expmap": "*.npz"}

@@ -1,0 +1,50 @@
+"""Reading text files of motion capture, with the line in every complaint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from posekit.errors import UserError
+
+
+def read_text(path: Path, what: str) -> str:
+    """Reads a text file.
+
+    Args:
+        path: The file.
+        what: What to call it in messages, e.g. ``"motion file"``.
+
+    Raises:
+        UserError: It is absent, empty or no text.
+    """
+    try:
+        text = path.read_text(encoding="latin-1")
+    except OSError as error:
+        reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
+        raise UserError(f"{what} {path} {reason}") from None
+    if not text.strip():
+        raise UserError(f"{what} {path} is empty")
+    if "\0" in text:
+        raise UserError(f"{what} {path} is no text file")
+    return text
+
+
+def to_floats(path: Path, what: str, line: int, words: list[str]) -> list[float]:
+    """Turns words into numbers; NaN and infinities are passed on.
+
+    Raises:
+        UserError: A word is no number.
+    """
+    try:
+        return [float(word) for word in words]
+    except ValueError:
+        bad = next(word for word in words if not _is_number(word))
+        raise UserError(f"{what} {path}: line {line} has {bad[:30]!r} where a number belongs") from None
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True

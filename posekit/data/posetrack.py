@@ -1,0 +1,283 @@
+"""PoseTrack: the benchmark's 2017, 2018 and 21 files as downloaded, as person crops or as clips."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from posekit.data.clip_transforms import ClipAugmentation
+from posekit.data.clip_windows import Window
+from posekit.data.clips import ClipBox, ClipDataset
+from posekit.data.coco import COCOKeypoints
+from posekit.data.coco_file import AREA_SHARE, CocoPeople, OnFault
+from posekit.data.crops import CropTable, FileReader
+from posekit.data.datamodule import Split
+from posekit.data.joint_maps import source_of
+from posekit.data.posetrack_file import PoseTrackPeople, read_posetrack
+from posekit.data.posetrack_tracks import build_tracks, find_frames, ranks, read_boxes
+from posekit.data.transforms import PersonAugmentation
+from posekit.errors import UserError, unknown_name
+from posekit.metrics.posetrack_files import sequence_files
+from posekit.skeletons import POSETRACK15, get_skeleton
+
+log = logging.getLogger(__name__)
+
+VERSIONS = ("auto", "2017", "2018", "21")
+VIEWS = ("crops", "clips")
+_FOLDERS = ("annotations/{}", "posetrack_data/{}", "posetrack_data/annotations/{}")
+
+
+class PoseTrack(COCOKeypoints):
+    """PoseTrack 2017, 2018 (Andriluka et al., CVPR 2018) and 21 (Doering et al., CVPR 2022).
+
+    ``root`` holds ``annotations/{train,val}/*.json`` (or PoseTrack21's ``posetrack_data/{train,val}``), one file per
+    sequence, and ``images/``; the files' image names are relative to ``root``. Joints are taken by their names in the
+    files, 15 or 17 of them, and are those of POSETRACK15 (the ids of the benchmark's tool) or, by name, of another set.
+    A joint with coordinates and visibility 0 is annotated, as for the benchmark's tool: ``visible`` 1. Boxes are the
+    files'; where there are none (2017), the joints' extent and 15 % of it on every side, as the 2018 files have it, and
+    no side under 16 px. Image ids are the files', for 2017 running numbers over the frames of the sorted files, as
+    :class:`~posekit.metrics.PoseTrackAP` counts them.
+
+    A clip is ``2 * num_support + 1`` frames around a labelled one, cut by that one's box. A neighbour that is missing
+    (before the first frame, behind the last, no picture) is the key frame again and not ``valid``. Neighbours need not
+    be listed in the files: pictures beside the listed ones count by their numbers.
+
+    Evaluation: ``PoseTrackAP(datamodule.posetrack_annotations(split))``. OKS AP by :meth:`ground_truth`, with areas of
+    0.53 of the box, is no convention of PoseTrack; compare it among own runs only. People in frames that were skipped
+    as broken count as missed in PoseTrackAP.
+
+    Args:
+        root: Folder of the data.
+        view: ``"crops"`` (a ``CropBatch`` of labelled frames) or ``"clips"`` (a ``ClipBatch``).
+        image_size: [W, H] of the crops in px.
+        version: ``"auto"``, or ``"2017"``, ``"2018"``, ``"21"``, which the files must then be of the form of.
+        train_annotations: Folder of the training sequences' files, or one file. None: as said above. So are the next.
+        val_annotations: Those of validation.
+        test_annotations: Those of the test; validation's when None.
+        images: Folder that the files' image names are relative to.
+        detections: Person boxes in COCO's results format for validation, test and prediction, frames by ``image_id``
+            or ``file_name``; annotated boxes when None.
+        test_detections: Person boxes for named test annotations.
+        detection_threshold: Least score of a box.
+        key_frames: ``"labelled"``: detected boxes of frames without annotation are left out, for they are not
+            evaluated (unless the split has no labelled frame at all); ``"all"`` keeps them.
+        num_support: Neighbours a side of clips: 1 for three frames, 2 for five.
+        stride: Distance between the frames of a clip, in frame numbers.
+        window: Other windows over the labelled frames of a track, e.g. ``kind: pool``; replaces the two above.
+        clip_box: Which box cuts a frame of a clip: ``"key"``, ``"frame"`` (its own) or ``"window"`` (around all).
+        box_scale: Enlargement of boxes.
+        augment: Random views in training.
+        augmentation: Random views of crops; HRNet's recipe when None.
+        clip_augmentation: Random views of clips, as values or as a recipe's name; ``pose_track`` when None.
+        limit: Use only the first so many sequence files of each split.
+        on_broken_image: ``"error"`` or ``"skip"``: labelled images that are absent or broken are left out, counted and
+            named; broken neighbours are replaced by the key frame.
+        on_bad_annotation: ``"error"`` or ``"skip"``: faulty people are left out, counted and named.
+        verify_images: Look at the beginning and end of every labelled image file at the start.
+        skeleton: Joint set of the samples.
+        batch_size: Samples per process and step.
+        num_workers: Loader processes.
+        val_batch_size: Samples per evaluation batch; ``batch_size`` when None.
+        seed: Seed of shuffling and augmentation.
+        pin_memory: Page-locked batches, for CUDA.
+    """
+
+    VIEW_SIZES: ClassVar[dict[str, tuple[int, int]]] = dict.fromkeys(VIEWS, (288, 384))
+    HOME: ClassVar[str] = "https://posetrack.net (2017, 2018) and https://github.com/anDoer/PoseTrack21"
+
+    def __init__(
+        self,
+        root: str = "data/posetrack",
+        view: Literal["crops", "clips"] = "clips",
+        image_size: tuple[int, int] | None = None,
+        version: Literal["auto", "2017", "2018", "21"] = "auto",
+        train_annotations: str | None = None,
+        val_annotations: str | None = None,
+        test_annotations: str | None = None,
+        images: str = ".",
+        detections: str | None = None,
+        test_detections: str | None = None,
+        detection_threshold: float = 0.2,
+        key_frames: Literal["labelled", "all"] = "labelled",
+        num_support: int = 1,
+        stride: int = 1,
+        window: Window | None = None,
+        clip_box: ClipBox = "key",
+        box_scale: float = 1.25,
+        augment: bool = True,
+        augmentation: PersonAugmentation | None = None,
+        clip_augmentation: ClipAugmentation | str | None = None,
+        limit: int | None = None,
+        on_broken_image: OnFault = "error",
+        on_bad_annotation: OnFault = "error",
+        verify_images: bool = True,
+        skeleton: str = "POSETRACK15",
+        batch_size: int = 32,
+        num_workers: int = 0,
+        val_batch_size: int | None = None,
+        seed: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        for option, value, known in (("view", view, VIEWS), ("version", version, VERSIONS)):
+            if value not in known:
+                raise unknown_name(f"{option} of PoseTrack", value, known)
+        if key_frames not in ("labelled", "all"):
+            raise unknown_name("key_frames of PoseTrack", key_frames, ("labelled", "all"))
+        folder = Path(root).expanduser()
+        own_test = test_annotations or _default_folder(folder, "test", None)
+        super().__init__(
+            root, "crops", image_size or self.VIEW_SIZES[view],
+            train_annotations or _default_folder(folder, "train"), images,
+            val_annotations or _default_folder(folder, "val"), images, own_test, images if own_test else None,
+            detections, test_detections, detection_threshold, box_scale, augment, augmentation, limit=limit,
+            on_broken_image=on_broken_image, on_bad_annotation=on_bad_annotation, verify_images=verify_images,
+            skeleton=skeleton, batch_size=batch_size, num_workers=num_workers, val_batch_size=val_batch_size, seed=seed,
+            pin_memory=pin_memory,
+        )  # fmt: skip
+        self.view = view  # type: ignore[assignment]
+        self.version = version
+        self.key_frames = key_frames
+        self.window = window or Window.around_keys(num_support, stride)
+        self.clip_box: ClipBox = clip_box
+        if isinstance(clip_augmentation, str):
+            clip_augmentation = ClipAugmentation.preset(clip_augmentation)
+        self.clip_augmentation = (clip_augmentation or ClipAugmentation.preset("pose_track")) if augment else None
+        self._sequences: dict[str, PoseTrackPeople] = {}
+        self._tables: dict[str, CocoPeople] = {}
+        detected = self.files["val"].detections or self.files["test"].detections
+        if view == "clips" and detected and (self.clip_box != "key" or self.window.kind != "key"):
+            raise UserError(
+                "PoseTrack: detections are single boxes: clips of them need clip_box key and windows of keys"
+            )
+
+    # -- files --------------------------------------------------------------------------------------------------------
+
+    def _check_places(self, split: str) -> None:
+        files, name = self.files[split], type(self).__name__
+        if not files.annotations.exists():
+            raise UserError(
+                f"{name}: annotations {files.annotations} of split {split} do not exist (a folder of one JSON file per "
+                f"sequence, or a file); they come from {self.HOME}"
+            )
+        if not files.images.is_dir():
+            raise UserError(f"{name}: image folder {files.images} of split {split} does not exist")
+        if files.detections is not None and not files.detections.is_file():
+            raise UserError(f"{name}: detections file {files.detections} of split {split} does not exist")
+
+    def posetrack_annotations(self, split: Split) -> list[Path]:
+        """Returns the sequences' files of a split, for :class:`~posekit.metrics.PoseTrackAP`.
+
+        Raises:
+            UserError: There are none.
+        """
+        files = list(sequence_files(self.files[split].annotations, f"{type(self).__name__} split {split}").values())
+        return files[: self.limit]
+
+    def sequences(self, split: Split) -> PoseTrackPeople:
+        """Returns a split's frames and people as the files have them, read at the first call.
+
+        Raises:
+            UserError: A file is missing or faulty.
+        """
+        key = str(self.files[split].annotations)
+        if key not in self._sequences:
+            files = self.posetrack_annotations(split)
+            self._sequences[key] = read_posetrack(files, self.version, self.on_bad_annotation)
+        return self._sequences[key]
+
+    def people(self, split: Split) -> CocoPeople:
+        """Returns a split's people in the joint set of the samples.
+
+        Raises:
+            UserError: A file is missing or faulty, or nobody has joints and there are no detections either.
+        """
+        key = str(self.files[split].annotations)
+        if key not in self._tables:
+            self._tables[key] = _as_coco(self.files[split].annotations, self.sequences(split), self.skeleton)
+        table = self._tables[key]
+        if not table.labelled.any() and self.files[split].detections is None:
+            counts = f"{len(table.image_ids)} frames, {len(table.ids)} entries of people"
+            raise UserError(f"{table.path} has no person with keypoints ({counts})")
+        return table
+
+    # -- data sets ----------------------------------------------------------------------------------------------------
+
+    def make_dataset(self, split: Split) -> Dataset[Any]:  # type: ignore[override]
+        """Builds a split's data set.
+
+        Raises:
+            UserError: Files are missing or broken.
+        """
+        if self.view == "crops":
+            return super().make_dataset(split)
+        self.prepare_data()
+        self._check_places(split)
+        people, frames = self.people(split), self.sequences(split)
+        files, sequences = find_frames(frames, self.files[split].images)
+        read = FileReader(
+            files, np.concatenate([frames.sizes, np.zeros((len(files) - len(frames.sizes), 2), np.int64)])
+        )
+        table, images, targets = self._crop_table(split, people)
+        broken = self._broken_images(split, read, np.unique(table.image_rows))[: len(people.image_ids)]
+        self._kept[split] = images[~broken[images]], targets
+        table = table.take(~broken[table.image_rows])
+        if self.files[split].detections is not None:
+            track_ids = ranks(table.image_rows)
+        else:
+            order = np.argsort(frames.ids)
+            track_ids = frames.track_ids[order[np.searchsorted(frames.ids, table.sample_ids, sorter=order)]]
+        tracks = build_tracks(frames, table, track_ids, sequences, read, self._offsets())
+        return ClipDataset(
+            tracks, get_skeleton(self.skeleton), self.image_size, self.window, self.box_scale, self.clip_augmentation,
+            self.clip_box, self.on_broken_image, split == "train", self.seed,
+        )  # fmt: skip
+
+    def _offsets(self) -> list[int]:
+        if self.window.kind != "key":
+            return []
+        side = self.window.frames // 2
+        return [self.window.stride * step for step in range(-side, side + 1)]
+
+    def _crop_table(self, split: Split, people: CocoPeople) -> tuple[CropTable, NDArray[np.int64], NDArray[np.bool_]]:
+        path = self.files[split].detections
+        limit, self.limit = self.limit, None  # of sequences, not of people: the files were limited
+        try:
+            if path is None:
+                return super()._crop_table(split, people)
+        finally:
+            self.limit = limit
+        frames = self.sequences(split)
+        found, strangers = read_boxes(path, frames, self.detection_threshold, self.on_bad_annotation)
+        if strangers:
+            log.warning("%s: left out %d boxes of frames that the annotations do not list", path, strangers)
+        joints = np.zeros((len(found.boxes), *people.keypoints.shape[1:]))
+        table = CropTable(people.image_ids, found.image_rows, found.boxes, found.scores, found.sample_ids, joints)
+        if self.key_frames == "labelled" and frames.labelled.any():
+            table = table.take(frames.labelled[table.image_rows])
+        if not len(table):
+            raise UserError(f"detections file {path} has no box in a labelled frame (key_frames=all keeps the others)")
+        return table, np.arange(len(people.image_ids)), np.ones(len(people.ids), dtype=bool)
+
+
+def _default_folder(root: Path, split: str, otherwise: str | None = "") -> str | None:
+    """Returns where a split's files are below the root, or where they should be."""
+    places = [folder.format(split) for folder in _FOLDERS]
+    return next((place for place in places if (root / place).is_dir()), places[0] if otherwise == "" else otherwise)
+
+
+def _as_coco(path: Path, frames: PoseTrackPeople, skeleton: str) -> CocoPeople:
+    joints = source_of(POSETRACK15).map_to(get_skeleton(skeleton))(frames.joints[..., :2], frames.joints[..., 2])
+    keypoints = np.concatenate([joints.points, joints.weight[..., None]], axis=-1)
+    boxes = np.nan_to_num(frames.boxes)
+    area = AREA_SHARE * boxes[:, 2] * boxes[:, 3]
+    count = np.asarray((joints.weight > 0).sum(-1), dtype=np.int64)
+    crowd = np.zeros(len(boxes), dtype=bool)
+    return CocoPeople(
+        path, frames.image_ids, frames.names, frames.sizes, frames.ids, frames.image_rows, keypoints, boxes, area,
+        crowd, count, skipped=frames.skipped,
+    )  # fmt: skip

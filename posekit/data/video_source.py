@@ -1,0 +1,175 @@
+"""Videos from whatever holds them: files, folders of files, folders of frames, pictures."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from posekit.data.coco_file import OnFault
+from posekit.data.crops import FileReader
+from posekit.data.images import check_image_files
+from posekit.data.source import IMAGE_SUFFIXES
+from posekit.data.video import VideoReader
+from posekit.errors import UserError
+
+log = logging.getLogger(__name__)
+
+VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
+
+
+@dataclass(frozen=True)
+class Video:
+    """Frames of one video.
+
+    Attributes:
+        name: Of its file or folder.
+        read: Returns a frame as RGB bytes by its place.
+        numbers: (N,) number of each frame: its place, or in folders the number in its file's name.
+        files: Names of the frames' files; empty for a video file.
+        fps: Frames per second, where the file says.
+    """
+
+    name: str
+    read: Callable[[int], NDArray[np.uint8]]
+    numbers: NDArray[np.int64]
+    files: tuple[str, ...] = ()
+    fps: float | None = None
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @property
+    def places(self) -> dict[str, int]:
+        """Place of a frame by its number and by its file's name, as text."""
+        return {str(n): i for i, n in enumerate(self.numbers.tolist())} | {n: i for i, n in enumerate(self.files)}
+
+
+@dataclass(frozen=True)
+class Videos:
+    """What a source holds.
+
+    Attributes:
+        videos: At least one.
+        pictures: Whether they are single pictures that have nothing to do with each other.
+    """
+
+    videos: list[Video]
+    pictures: bool = False
+
+
+def open_videos(source: Path, on_broken_image: OnFault = "error", apply_exif: bool = True) -> Videos:
+    """Opens a source.
+
+    A video file is one video; so is a folder of pictures whose names are numbers (behind one common beginning) of which
+    no more than half are missing. Other pictures are videos of one frame each. A folder of video files, or of folders
+    of pictures, holds as many videos.
+
+    Args:
+        source: File or folder.
+        on_broken_image: ``"error"`` refuses broken files, ``"skip"`` leaves them out and warns.
+        apply_exif: Turn pictures as their EXIF orientation says.
+
+    Raises:
+        UserError: There is nothing in it that can be read, or something is broken.
+    """
+    if not source.exists():
+        raise UserError(f"source {source} does not exist")
+    if not source.is_dir():
+        return _open_file(source, apply_exif)
+    pictures = _pictures(source)
+    if pictures:
+        pictures = _whole(pictures, on_broken_image)
+        numbers = frame_numbers([path.name for path in pictures])
+        span = int(np.ptp(numbers)) + 1 if numbers is not None else 0
+        if numbers is not None and len(pictures) > 1 and len(numbers) * 2 > span:
+            return Videos([_frames(source.name, pictures, apply_exif)])
+        return Videos([_frames(path.name, [path], apply_exif) for path in pictures], pictures=True)
+    return Videos(_open_all(source, on_broken_image, apply_exif))
+
+
+def _open_file(source: Path, apply_exif: bool) -> Videos:
+    if not source.stat().st_size:
+        raise UserError(f"source {source} is empty (0 bytes)")
+    if source.suffix.lower() in IMAGE_SUFFIXES or cv2.haveImageReader(str(source)):
+        _whole([source], "error")
+        return Videos([_frames(source.name, [source], apply_exif)], pictures=True)
+    return Videos([_video_file(source)])
+
+
+def _open_all(source: Path, on_broken_image: OnFault, apply_exif: bool) -> list[Video]:
+    videos, faults = [], []
+    entries = sorted(path for path in source.iterdir() if not path.name.startswith("."))
+    for path in entries:
+        try:
+            if path.is_dir() and _pictures(path):
+                videos.append(_frames(path.name, _whole(_pictures(path), on_broken_image), apply_exif))
+            elif path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES:
+                if not path.stat().st_size:
+                    raise UserError(f"video {path} is empty (0 bytes)")
+                videos.append(_video_file(path))
+        except UserError as error:
+            if on_broken_image == "error":
+                raise
+            faults.append(str(error))
+    if faults:
+        rest = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
+        log.warning("skipped %d videos: %s%s", len(faults), "; ".join(faults[:3]), rest)
+    if not videos:
+        why = f"; {faults[0]}" if faults else ""
+        raise UserError(f"folder {source} holds no video, no picture and no folder of pictures that can be read{why}")
+    return videos
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+
+
+def _video_file(path: Path) -> Video:
+    reader = VideoReader(path)
+    return Video(path.name, reader, np.arange(reader.count), fps=reader.fps)
+
+
+def _frames(name: str, files: list[Path], apply_exif: bool) -> Video:
+    names = [path.name for path in files]
+    numbers = frame_numbers(names)
+    if numbers is None:
+        numbers = np.arange(len(files))
+    order = np.argsort(numbers, kind="stable")
+    files = [files[place] for place in order.tolist()]
+    return Video(name, FileReader(files, apply_exif=apply_exif), numbers[order], tuple(path.name for path in files))
+
+
+def _whole(files: list[Path], on_broken_image: OnFault) -> list[Path]:
+    """Returns the files that are no broken pictures, as far as head and tail tell."""
+    broken = check_image_files(files)
+    if not broken:
+        return files
+    shown = "; ".join(f"{path} {reason}" for path, reason in list(broken.items())[:3])
+    text = shown + (f"; and {len(broken) - 3} more" if len(broken) > 3 else "")
+    if len(files) == 1:
+        raise UserError(f"image {text}")
+    text = f"{len(broken)} of {len(files)} images are broken: {text}"
+    if on_broken_image == "error" or len(broken) == len(files):
+        hint = "" if len(broken) == len(files) else ". on_broken_image=skip leaves them out."
+        raise UserError(f"{text}{hint}")
+    log.warning("skipped %s", text)
+    return [path for path in files if path not in broken]
+
+
+def frame_numbers(names: list[str]) -> NDArray[np.int64] | None:
+    """Returns the numbers at the end of file names' stems, or None where they are no numbering of one sequence."""
+    found = [re.fullmatch(r"(.*?)(\d{1,17})", Path(name).stem) for name in names]
+    if any(match is None for match in found):
+        return None
+    parts = [match.groups() for match in found if match is not None]
+    numbers = [int(number) for _, number in parts]
+    if len({beginning for beginning, _ in parts}) > 1 or len(set(numbers)) < len(numbers):
+        return None
+    return np.array(numbers, dtype=np.int64)
