@@ -1,1 +1,5 @@
-"""TIP: to come. See this package's README; it registers nothing until it works."""
+"""TIP: temporal-interim pose synthesis and distillation (Zhang et al., TNNLS 2025), known as TPSD in the literature."""
+
+from posekit_tip.module import TIP
+
+__all__ = ["TIP"]

@@ -1,0 +1,272 @@
+"""TIP as a LightningModule: the objective, its rivals, and prediction on videos."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, ClassVar, cast
+
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+
+from posekit.data.batch import ClipBatch, CropBatch, KeypointPrediction
+from posekit.errors import UserError, unknown_name
+from posekit.heatmaps import DECODERS, MAPPINGS, GaussianCodec, flip_heatmaps
+from posekit.module import StepOutput
+from posekit.nn import LoadReport, build_backbone
+from posekit.topdown import TopDownModule
+from posekit_tip.groups import coco_rows, resolve_groups, slot_indices
+from posekit_tip.network import TEMPORAL, TemporalPart, TIPNetwork
+from posekit_tip.objective import Objective, active_weights
+from posekit_tip.scoring import PoseTrackScoring
+from posekit_tip.sharing import Windows, as_clips, key_crops, key_windows, trim
+from posekit_tip.video import predict_clips
+
+
+class TIP(PoseTrackScoring, TopDownModule):
+    """Temporal-interim pose synthesis and distillation (Zhang et al., TNNLS 2025; TPSD in the literature).
+
+    A reconstruction from the paper's supplement: see this package's README for what is inferred. Training has two
+    steps: ``temporal: single`` on key frames, then the temporal part with ``init_from`` that run's checkpoint.
+
+    Args:
+        skeleton: Name of the joint set; None takes the data module's (in Python: POSETRACK15).
+        image_size: (W, H) of the crops in px; None takes the data module's (in Python: 192 x 256).
+        backbone: Heatmap network, e.g. ``hrnet_w48``, ``small``.
+        backbone_options: Further arguments of the network.
+        temporal: ``tip``, or a rival in the same module: ``single`` (the backbone alone, on key frames),
+            ``interpolation`` (interim poses at even steps, no L_s), ``difference`` (feature differences, no L_info, no
+            L_s).
+        num_support: Neighbours a side: 1 for windows of three frames, 2 for five.
+        num_interim: Interim poses K; odd, so that the middle one belongs to the key frame.
+        part_groups: Joint names by the group's name; None takes the head and four limbs.
+        num_slots: 17 keeps POSETRACK15's joints in the 17 slots of the 2018 files; None has one map per joint.
+        group_channels: Channels of a group's feature; None takes the backbone's.
+        gamma_info: Weight of L_info, that is of the next three.
+        gamma_com: Weight of L_com within L_info: complementary information.
+        gamma_var: Weight of L_var: different groups, different features.
+        gamma_red: Weight of L_red: no repetition of the key frame's features.
+        gamma_s: Weight of L_s: the middle interim pose is the key pose. A weight of 0 skips its term.
+        temperature: Of the softmaxes in L_com.
+        loc_reduction: ``pixel_sum`` or ``mean`` over the pixels of a map, in L_loc.
+        sigma: Of targets and interim poses, heatmap px: 3 suits maps of 96 x 72.
+        round_center: Centre targets on the nearest heatmap pixel, as the peers do.
+        beta: Factor of the maps in the soft argmax that finds the ends of a line.
+        residual_offset: Let interim poses leave the line.
+        residual_maps: Add the rough maps of the key frame to the final ones, so that training starts from them.
+        freeze_backbone: Keep the single-frame network as it is. False trains it too, its rough maps supervised.
+        backbone_lr: Its learning rate as a share of ``lr``, where it is trained with the temporal part.
+        decoder: How a map is read, see :data:`posekit.heatmaps.DECODERS`.
+        mapping: Map between crop and heatmap pixels: ``udp`` (unbiased), ``half_pixel`` or ``legacy``.
+        flip_test: Average the maps of the clip and of its mirror image in evaluation and prediction.
+        interim: Predictions hold the interim poses and their ends too, for pictures.
+        init_head: Take the rough head from ``init_from`` too. False starts it anew: for networks that were trained by
+            another loss than squared errors (as ``starter``), whose maps have another scale.
+        monitor: Number that the best checkpoint is chosen by; on PoseTrack ``val/PoseTrack/AP`` is the benchmark's.
+        kwargs: Arguments of :class:`~posekit.topdown.TopDownModule` and :class:`~posekit.module.PoseModule`.
+
+    Raises:
+        UserError: An unknown name, a value out of range, or part groups that do not divide the joints.
+    """
+
+    predicts: ClassVar[str] = "clips"
+    clip_frames: ClassVar[int] = 34
+    clip_halo: int = 1
+
+    def __init__(
+        self,
+        skeleton: str | None = None,
+        image_size: list[int] | None = None,
+        backbone: str = "hrnet_w48",
+        backbone_options: dict[str, Any] | None = None,
+        temporal: str = "tip",
+        num_support: int = 1,
+        num_interim: int = 3,
+        part_groups: dict[str, list[str]] | None = None,
+        num_slots: int | None = None,
+        group_channels: int | None = None,
+        gamma_info: float = 1.0,
+        gamma_com: float = 1.0,
+        gamma_var: float = 1.0,
+        gamma_red: float = 1.0,
+        gamma_s: float = 0.1,
+        temperature: float = 0.05,
+        loc_reduction: str = "pixel_sum",
+        sigma: float = 3.0,
+        round_center: bool = True,
+        beta: float = 25.0,
+        residual_offset: bool = False,
+        residual_maps: bool = False,
+        freeze_backbone: bool = True,
+        backbone_lr: float = 0.1,
+        decoder: str = "argmax_shift",
+        mapping: str = "udp",
+        flip_test: bool = False,
+        interim: bool = False,
+        init_head: bool = True,
+        monitor: str = "val/AP",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(skeleton=skeleton or "POSETRACK15", image_size=image_size, flip_test=flip_test, **kwargs)
+        self.save_hyperparameters()
+        choices = (("temporal", temporal, TEMPORAL), ("decoder", decoder, DECODERS), ("mapping", mapping, MAPPINGS))
+        for kind, name, known in choices:
+            if name not in known:
+                raise unknown_name(kind, name, known)
+        positive = {
+            "num_support": num_support, "num_interim": num_interim, "temperature": temperature, "sigma": sigma,
+            "beta": beta, "backbone_lr": backbone_lr, "group_channels": 1 if group_channels is None else group_channels,
+        }  # fmt: skip
+        for option, value in positive.items():
+            if not value > 0:
+                raise UserError(f"{option} must be above 0, not {value}")
+        gammas = {"info": gamma_info, "com": gamma_com, "var": gamma_var, "red": gamma_red, "s": gamma_s}
+        self.monitor = monitor  # type: ignore[misc]  # one data set's number is not another's
+        self.temporal = temporal
+        weights = active_weights(temporal, gammas)
+        if "s" in weights and num_interim % 2 == 0:
+            raise UserError(
+                f"num_interim must be odd for gamma_s to find the key pose in the middle, not {num_interim}"
+            )
+        self.groups = resolve_groups(part_groups, self.skeleton)
+        self.num_support = self.clip_halo = num_support
+        self.sigma = sigma
+        self.round_center = round_center
+        self.backbone_lr = backbone_lr
+        self.decoder = decoder
+        self.mapping = mapping
+        self.interim = interim
+        self.init_head = init_head
+        slots = slot_indices(self.skeleton, num_slots)
+        num_maps = len(self.skeleton) if slots is None else cast(int, num_slots)
+        single = build_backbone(backbone, num_joints=num_maps, **(backbone_options or {}))
+        learns_rough = temporal != "single" and not freeze_backbone
+        self.objective = Objective(weights, temperature, loc_reduction, learns_rough)
+        part = None
+        if temporal != "single":
+            part = TemporalPart(
+                single.feature_channels, self.groups, num_maps, temporal, num_interim, num_support, group_channels,
+                sigma, beta, residual_offset, residual_maps,
+            )  # fmt: skip
+            # Heads that no loss reaches would be unused parameters to DistributedDataParallel.
+            part.motion.task_heads.requires_grad_("com" in weights)
+        network = TIPNetwork(single, part, slots, frozen=freeze_backbone)
+        # Convolutions run a quarter to a half faster with channels last, on CPUs and on tensor cores.
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.load_initial_weights()
+
+    def load_initial_weights(self) -> LoadReport | None:
+        """Loads ``init_from``; says so where the backbone, not just the temporal part, starts anew.
+
+        Raises:
+            UserError: The file is missing or broken, or nothing in it matched.
+        """
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "init_from .* fits less than half")
+            report = super().load_initial_weights()
+        missing = [name for name in report.missing if name.startswith("network.backbone.")] if report else []
+        missing = [name for name in missing if self.init_head or "final_layer." not in name]
+        if missing:
+            rank_zero_warn(
+                f"init_from {self.init_from} lacks {len(missing)} tensors of the backbone: {missing[0]}, ..."
+            )
+        return report
+
+    def convert_weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Fits the head of a network of COCO's 17 joints to this joint set, by name; eyes start neck and head top."""
+        if not self.init_head:
+            state = {name: value for name, value in state.items() if "final_layer." not in name}
+        return coco_rows(state, self.skeleton, cast(Tensor, self.network.backbone.final_layer.weight).shape[0])
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Returns the temporal part's parameters, and at a lower rate the backbone's where both are trained."""
+        own = [p for n, p in self.network.named_parameters() if p.requires_grad and not n.startswith("backbone.")]
+        single = [p for p in self.network.backbone.parameters() if p.requires_grad]
+        if not own:
+            return [{"params": single}]
+        rest = [{"params": single, "lr": self.lr * self.backbone_lr}] if single else []
+        return [{"params": own}, *rest]
+
+    # -- inference ----------------------------------------------------------------------------------------------------
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns raw heatmaps (B, J, H/4, W/4) of the middle frames of clips (B, T, 3, H, W), or of crops."""
+        return cast(Tensor, self.network(images))
+
+    def codec(self, size: Sequence[int]) -> GaussianCodec:
+        """Returns what draws targets of a size (h, w) and reads maps."""
+        width, height = self.image_size
+        heatmap = (size[0], size[1])
+        return GaussianCodec((height, width), heatmap, self.decoder, self.mapping, self.sigma, self.round_center)
+
+    def decode(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
+        """Reads joints in crop px and scores from maps."""
+        return self.codec(heatmaps.shape[-2:]).decode(heatmaps)
+
+    def input_shape(self) -> tuple[int, ...]:
+        """Returns the shape of one clip; of the single-frame network, of one crop."""
+        crop = (3, self.image_size[1], self.image_size[0])
+        return crop if self.temporal == "single" else (2 * self.num_support + 1, *crop)
+
+    def predictions(self, batch: CropBatch, points: Tensor, scores: Tensor) -> KeypointPrediction:
+        """Maps joints to the original image; a joint's score is its map's height times the box's score."""
+        found = super().predictions(batch, points, scores)
+        found["keypoints"][..., 2] *= batch["box_score"][:, None]
+        return found
+
+    def predict_step(self, batch: CropBatch | ClipBatch, batch_idx: int) -> KeypointPrediction:
+        """Returns the people of the key frames, or of every frame but the halo of clips longer than a window."""
+        self.check_size(batch["image"])
+        return predict_clips(self, as_clips(batch))
+
+    # -- training -----------------------------------------------------------------------------------------------------
+
+    def check_crops(self, batch: Any) -> None:
+        """Refuses batches that are no clips (or, for the single-frame network, crops) of the right size.
+
+        Raises:
+            UserError: The batch holds whole scenes, crops, or pictures of another size than ``image_size``.
+        """
+        dims = (4, 5) if self.temporal == "single" else (5,)
+        if not isinstance(batch["keypoints"], Tensor) or batch["image"].ndim not in dims:
+            raise UserError(f"TIP with temporal: {self.temporal} learns from clips of people: set data.view to clips")
+        self.check_size(batch["image"])
+
+    def step(self, batch: CropBatch | ClipBatch, stage: str) -> StepOutput[KeypointPrediction]:
+        """Computes the objective on the key frames of a batch; outside training also the predictions."""
+        self.check_crops(batch)
+        clips = trim(as_clips(batch), self.num_support)
+        crops = key_crops(clips)
+        if self.temporal == "single":
+            windows, output = None, None
+            maps = self.network.encode(crops["image"]).rough
+        else:
+            windows = key_windows(clips["frame"], clips["valid"], clips["key"], self.num_support)
+            output = self.network.estimate(self.network.encode(clips["image"].flatten(0, 1)), windows)
+            maps = output.heatmaps
+        target, _, weight = self.codec(maps.shape[-2:]).encode(crops["keypoints"], crops["visible"])
+        part = self.network.temporal
+        if part is None or output is None or windows is None:
+            loss, logs = self.objective.single(maps, target, weight)
+        else:
+            loss, logs = self.objective.temporal(output, part, windows, target, weight)
+        result: StepOutput[KeypointPrediction] = StepOutput(loss, batch_size=len(maps), logs=logs)
+        if stage != "train":
+            maps = maps.float()
+            if self.flip_test:
+                maps = 0.5 * (maps + self._mirrored(clips, windows))
+            result.predictions = self.predictions(crops, *self.decode(maps))
+        return result
+
+    def _mirrored(self, clips: ClipBatch, windows: Windows | None) -> Tensor:
+        """Returns the maps (B, J, h, w) that the mirrored clips give, mirrored back."""
+        if windows is None:
+            maps = self.network.encode(key_crops(clips)["image"].flip(-1)).rough
+        else:
+            maps = self.network.estimate(self.network.encode(clips["image"].flatten(0, 1).flip(-1)), windows).heatmaps
+        return flip_heatmaps(maps, self.flip_index).float()
+
+    def update_metrics(self, batch: CropBatch | ClipBatch, output: StepOutput[KeypointPrediction], stage: str) -> None:
+        """Adds the people of a batch's key frames."""
+        super().update_metrics(key_crops(as_clips(batch)), output, stage)

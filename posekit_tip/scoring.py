@@ -1,0 +1,68 @@
+"""PoseTrack's AP beside OKS AP, where the data has PoseTrack's annotations."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor, nn
+
+from posekit.data.batch import CropBatch, KeypointPrediction
+from posekit.errors import UserError
+from posekit.metrics import PoseTrackAP
+from posekit.metrics.posetrack_ap import COLUMNS
+from posekit.module import StepOutput
+from posekit.skeletons import POSETRACK15
+from posekit.topdown import TopDownModule
+
+
+class PoseTrackScoring(TopDownModule):
+    """Adds PoseTrack's AP to a top-down method of POSETRACK15: ``PoseTrack/AP`` and its columns, in per cent.
+
+    A data module that has the annotations says so by ``posetrack_annotations(split)``, the files of its sequences.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._posetrack_of: dict[str, Any] = {}  # the data module whose annotations each stage's metric holds
+        self.posetrack_ap = nn.ModuleDict()
+
+    def reset_metrics(self, stage: str) -> None:
+        """Empties the metrics; reads the annotations at the first time."""
+        super().reset_metrics(stage)
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if self._posetrack_of.get(stage) is not datamodule:
+            self._posetrack_of[stage] = datamodule
+            if stage in self.posetrack_ap:
+                del self.posetrack_ap[stage]
+            files = getattr(datamodule, "posetrack_annotations", None)
+            if files is not None and self.skeleton.name == POSETRACK15.name:
+                self.posetrack_ap[stage] = PoseTrackAP(files(stage)).to(self.device)
+        if stage in self.posetrack_ap:
+            cast(PoseTrackAP, self.posetrack_ap[stage]).reset()
+
+    def update_metrics(self, batch: CropBatch, output: StepOutput[KeypointPrediction], stage: str) -> None:
+        """Adds a batch's people."""
+        super().update_metrics(batch, output, stage)
+        if stage in self.posetrack_ap and output.predictions is not None:
+            cast(PoseTrackAP, self.posetrack_ap[stage]).update(output.predictions)
+
+    def compute_metrics(self, stage: str) -> dict[str, Tensor]:
+        """Returns the metrics; a fit goes on where PoseTrack's AP cannot be computed, and warns why.
+
+        Raises:
+            UserError: An annotated person that is needed has no head box, in an evaluation by itself.
+        """
+        values = super().compute_metrics(stage)
+        if stage not in self.posetrack_ap:
+            return values
+        names = ("AP", *COLUMNS)
+        try:
+            found = cast(PoseTrackAP, self.posetrack_ap[stage]).compute()
+        except UserError as error:
+            if self.trainer.state.fn != "fit":
+                raise
+            rank_zero_warn(f"PoseTrack's AP cannot be computed: {error}")
+            found = {name: torch.tensor(float("nan"), device=self.device) for name in names}
+        return values | {f"PoseTrack/{name}": found[name] for name in names}
