@@ -1,0 +1,330 @@
+"""NLRD: Algorithm 1 as one LightningModule, stage after stage, from motion capture to a self-adapted network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, cast
+
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from posekit.data.batch import Pose3DPrediction
+from posekit.errors import UserError
+from posekit.module import PoseModule, StepOutput
+from posekit.nn import load_weights
+from posekit.nn.shipped import weight_path
+from posekit.skeletons import LIMB17
+from posekit_nlrd.augment import Draws, ViewAugmentation
+from posekit_nlrd.evaluation import PoseEvaluation
+from posekit_nlrd.geometry import view_to_camera
+from posekit_nlrd.image import HEAD_CONVS, HEAD_WIDTHS
+from posekit_nlrd.networks import STAGES, Networks
+from posekit_nlrd.probe import probe_motion
+from posekit_nlrd.relation import WIDTHS
+from posekit_nlrd.relations import make_relation
+from posekit_nlrd.schedule import Place, Schedule
+from posekit_nlrd.stages import Rates, Stage, Tools, build_stages, missing_stages
+from posekit_nlrd.streams import labelled_batch, prediction_rows
+
+PAPER_RELATIONS = ("flip_inplane", "flip_inplane_backward", "slow_backward")
+STATE_KEY = "nlrd"
+_IMAGE_STREAMS = {"source": "source", "test": "target"}  # stream -> how its numbers are named
+
+
+class NLRD(PoseModule):
+    """Non-Local Latent Relation Distillation (Kundu et al., NeurIPS 2021).
+
+    A pose auto-encoder and a motion auto-encoder are trained on motion capture, an image network G on labelled source
+    pictures through the frozen pose decoder, relation networks in the frozen latent spaces; then a middle stage of G
+    adapts to unlabelled target clips, since its latents of transformed clips have to obey the relations. One run goes
+    through all ``stages``, each freezing the earlier ones; a run of fewer takes ``init_from``.
+
+    Args:
+        stages: Names of stages, or mappings of ``name`` and options, in the order of the algorithm (``pose``,
+            ``motion``, ``source``, ``pose_relation``, ``motion_relations``, ``adaptation``); all six with the paper's
+            settings when None.
+        relations: Relations whose networks there are: of ``flip``, ``inplane``, ``flip_inplane``, ``flip_backward``,
+            ``flip_inplane_backward``, ``slow_backward``; the camera-ready paper's three when None.
+        theta: Degrees of in-plane rotations.
+        border: What fills the corners of turned pictures: ``constant`` (black), ``replicate`` or ``reflect``.
+        image_size: (W, H) of the pictures in px; None takes the data module's (in Python: 224 x 224).
+        backbone: ``resnet50`` and other ResNets, ``small``, or ``tiny``.
+        backbone_options: Further arguments of the backbone.
+        backbone_weights: Weights that the backbone starts from: a file (torchvision's names for ResNets), or the name
+            of shipped weights.
+        head_convs: Channels of G's convolutions behind the trunk.
+        head_widths: Fully connected layers behind those.
+        normalization: ``imagenet``, or ``release`` for RGB / 255 - 0.4.
+        latent_range: a of the latents' range (-a, a).
+        adversary: What the pose auto-encoder's critic judges: ``pose``, ``latent`` or ``both``.
+        relation_widths: Hidden layers of the relation networks.
+        feed_latent: Feed the motion latent at every step of the motion decoder, not as its initial state alone.
+        critic_relu: ReLU on the pose critic's last logit (the release's).
+        contrastive_relu: ReLU after the contrastive heads (the release's).
+        protocols: Evaluation protocols: ``gt17``, ``gt14``, ``predicted17``, ``predicted14``.
+        seed: Seed of augmentation.
+        init_from: See :class:`~posekit.module.PoseModule`.
+
+    Raises:
+        UserError: An unknown name or option, or stages in the wrong order.
+    """
+
+    monitor: ClassVar[str] = "val/iteration"  # no target label may choose a model: the latest state is the best one
+    monitor_mode: ClassVar[str] = "max"
+    prediction_writer: ClassVar[str] = "PosePanelWriter"
+
+    def __init__(
+        self,
+        stages: list[Any] | None = None,
+        relations: list[str] | None = None,
+        theta: float = 50.0,
+        border: str = "constant",
+        image_size: list[int] | None = None,
+        backbone: str = "resnet50",
+        backbone_options: dict[str, Any] | None = None,
+        backbone_weights: str | None = None,
+        head_convs: list[int] | None = None,
+        head_widths: list[int] | None = None,
+        normalization: str = "imagenet",
+        latent_range: float = 1.0,
+        adversary: str = "pose",
+        relation_widths: list[int] | None = None,
+        feed_latent: bool = True,
+        critic_relu: bool = False,
+        contrastive_relu: bool = False,
+        protocols: list[str] | None = None,
+        seed: int = 0,
+        init_from: str | None = None,
+    ) -> None:
+        super().__init__(init_from=init_from)
+        self.save_hyperparameters()
+        self.automatic_optimization = False
+        self.skeleton = LIMB17
+        self.image_size = (int(image_size[0]), int(image_size[1])) if image_size else (224, 224)
+        self.seed = seed
+        names = PAPER_RELATIONS if relations is None else relations
+        self.networks = Networks(
+            {name: make_relation(name, theta, border) for name in names},
+            latent_range=latent_range,
+            adversary=adversary,
+            relation_widths=relation_widths or WIDTHS,
+            feed_latent=feed_latent,
+            critic_relu=critic_relu,
+            contrastive_relu=contrastive_relu,
+            image_size=self.image_size,
+            backbone=backbone,
+            backbone_options=backbone_options,
+            head_convs=head_convs or HEAD_CONVS,
+            head_widths=head_widths or HEAD_WIDTHS,
+            normalization=normalization,
+        )
+        self.networks.image.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        wanted = _paper_stages(names) if stages is None else stages
+        self.stages: list[Stage] = build_stages(wanted, self.networks)
+        self.plan = Schedule([stage.options.steps or 1 for stage in self.stages])
+        self.iteration = 0
+        self._rates: list[Rates] = []
+        chosen = protocols or ["gt17", "predicted17"]
+        self.evaluations = nn.ModuleDict(
+            {f"{split}_{name}": PoseEvaluation(chosen) for split in ("val", "test") for name in _IMAGE_STREAMS.values()}
+        )
+        if backbone_weights is not None and init_from is None:
+            report = load_weights(self.networks.image.trunk, weight_path(backbone_weights))
+            rank_zero_info(f"backbone_weights {backbone_weights}: {report}")
+        self.load_initial_weights()
+        if init_from is not None:
+            self.check_stages()
+
+    def check_stages(self) -> None:
+        """Refuses a schedule whose first stage builds on one that these weights have not been through.
+
+        Raises:
+            UserError: It does.
+        """
+        reason = missing_stages(self.stages, self.networks.done())
+        if reason is not None:
+            raise UserError(reason)
+
+    @property
+    def place(self) -> Place:
+        """The running stage and its step."""
+        return self.plan.place(self.iteration)
+
+    @property
+    def stage(self) -> Stage:
+        """The running stage."""
+        return self.stages[self.place.stage]
+
+    # -- set-up -------------------------------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Works out how long the stages are, where they count passes over their data.
+
+        Raises:
+            UserError: The data module is none of NLRD's, or the schedule cannot run.
+        """
+        if stage != "fit":
+            return
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if not hasattr(data, "passes_to_steps"):
+            raise UserError("NLRD trains on NLRDData, which holds the data modules of its stages")
+        lengths = []
+        for part in self.stages:
+            for stream in part.streams:
+                data.part(stream)
+            epochs = part.options.epochs
+            steps = part.options.steps
+            lengths.append(steps if steps is not None else data.passes_to_steps(part.stream, epochs))
+        self.plan = Schedule(lengths)
+        # Whoever wraps the module (DDP) has to see every parameter that a stage will train.
+        self.networks.requires_grad_(False)
+        for part in self.stages:
+            for module in part.trained():
+                module.requires_grad_(True)
+
+    def configure_optimizers(self) -> list[Optimizer]:  # type: ignore[override]
+        """Builds the optimisers of all stages, so that a checkpoint holds the moments of each."""
+        optimizers, self._rates = [], []
+        for part, steps in zip(self.stages, self.plan.steps, strict=True):
+            own = part.make_optimizers()
+            self._rates.append(Rates(own, part.options, steps))
+            optimizers += own
+        return optimizers
+
+    def on_fit_start(self) -> None:
+        """Checks what could not be checked before weights and strategy were there.
+
+        Raises:
+            UserError: An earlier stage is missing, or the strategy cannot leave parameters unused.
+        """
+        self.check_stages()
+        options = getattr(self.trainer.strategy, "_ddp_kwargs", None)
+        if self.trainer.world_size > 1 and options is not None and not options.get("find_unused_parameters"):
+            raise UserError(
+                "NLRD trains different networks in turn: set trainer.strategy to ddp_find_unused_parameters_true"
+            )
+
+    # -- training -----------------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: dict[str, dict[str, Tensor]], batch_idx: int) -> None:  # type: ignore[override]
+        """Takes one step of the running stage."""
+        place = self.place
+        stage = self.stages[place.stage]
+        stage.check_batch(batch)
+        stage.enter()
+        self._rates[place.stage].set(place.step)
+        draws = Draws(self.device, self.seed, place.stage, place.step, self.global_rank)
+        tools = Tools(self._own_optimizers(place.stage), self.manual_backward, draws, place.step)
+        logs = stage.step(batch, tools)
+        names = {f"{stage.name}/{name}": value for name, value in logs.items() if name != "loss"}
+        self.log_dict({"train/loss": logs["loss"].float()}, prog_bar=True)
+        self.log_dict({f"train/{name}": value.float() for name, value in names.items()})
+        self.networks.stages_done[STAGES.index(stage.name)] = True
+        self.iteration += 1
+        self._leave(place)
+
+    def _own_optimizers(self, row: int) -> list[Any]:
+        everything = self.optimizers()
+        everything = everything if isinstance(everything, list) else [everything]
+        before = sum(self._optimizer_counts[:row])
+        return everything[before : before + self._optimizer_counts[row]]
+
+    @property
+    def _optimizer_counts(self) -> list[int]:
+        return [rates.count for rates in self._rates]
+
+    def _leave(self, place: Place) -> None:
+        """Says that a stage has ended, and ends the run after the last one."""
+        if place.step + 1 < self.plan.steps[place.stage]:
+            return
+        name = self.stages[place.stage].name
+        rank_zero_info(f"stage {name} done after {place.step + 1} steps")
+        if self.iteration >= self.plan.total:
+            self.trainer.should_stop = True
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Records the place in the schedule, and what stages remember."""
+        super().on_save_checkpoint(checkpoint)
+        states = {part.name: part.state() for part in self.stages}
+        checkpoint[STATE_KEY] = {"iteration": self.iteration, "stages": states}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes the place in the schedule back."""
+        state = checkpoint.get(STATE_KEY, {})
+        self.iteration = int(state.get("iteration", 0))
+        for part in self.stages:
+            if remembered := state.get("stages", {}).get(part.name):
+                part.load_state(remembered)
+
+    # -- evaluation ---------------------------------------------------------------------------------------------------
+
+    def evaluated_streams(self) -> tuple[str, ...]:
+        """Returns what to evaluate on: while training what the running stage can change, else whatever is trained."""
+        if self.trainer.state.fn == "fit":
+            return ("source", "test") if self.stage.name in ("source", "adaptation") else ("motion",)
+        done = self.networks.done()
+        return (*(("motion",) if "pose" in done else ()), *(("source", "test") if "source" in done else ()))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns poses (B, 17, 3) of pictures (B, 3, H, W): metres, camera frame, the root at 0.
+
+        The network sees no sizes: bones have canonical proportions, and the mean size of the source's bodies.
+        """
+        pose = self.networks.pose_decoder.pose(self.networks.image(images))
+        return view_to_camera(pose * self.networks.unit)
+
+    def _evaluate(self, batch: Any, stage: str) -> Any:
+        """Feeds the metrics with a batch of any stream; batches of other data modules count as the target's."""
+        if "image" in batch:
+            batch = {"test": labelled_batch(batch, self.trainer.datamodule.skeleton, "the data")}  # type: ignore[attr-defined]
+        for stream, rows in batch.items():
+            if stream == "motion":
+                self._evaluate_motion(rows, stage)
+                continue
+            found = self(rows["image"])
+            metric = cast(PoseEvaluation, self.evaluations[f"{stage}_{_IMAGE_STREAMS[stream]}"])
+            metric.update(found, view_to_camera(rows["pose"]), rows["weight"], rows["sample_id"])
+        return None
+
+    def _evaluate_motion(self, rows: dict[str, Tensor], stage: str) -> None:
+        windows = rows["joints3d"]
+        # The heading of a recording is arbitrary: each window gets one, always the same.
+        draws = Draws(self.device, 1, int(rows["sample_id"][0]))
+        windows = ViewAugmentation(tilt=0.0, flip=0.0)(windows, draws)
+        values = probe_motion(self.networks, windows, self.networks.done() | {"pose"})
+        logs = {f"{stage}/{name}": value.float() for name, value in values.items()}
+        self.log_dict(logs, on_epoch=True, on_step=False, batch_size=len(windows), sync_dist=True)
+
+    def step(self, batch: Any, stage: str) -> StepOutput[Any]:
+        """Is not used: stages have steps of their own."""
+        raise NotImplementedError("NLRD's stages have steps of their own (posekit_nlrd.stages)")
+
+    def reset_metrics(self, stage: str) -> None:
+        """Empties the metrics."""
+        for name in _IMAGE_STREAMS.values():
+            cast(PoseEvaluation, self.evaluations[f"{stage}_{name}"]).reset()
+
+    def compute_metrics(self, stage: str) -> dict[str, Tensor]:
+        """Returns the errors on source and target, by stream and protocol, and the place in the schedule."""
+        values: dict[str, Tensor] = {"iteration": torch.tensor(float(self.iteration))}
+        for name in _IMAGE_STREAMS.values():
+            metric = cast(PoseEvaluation, self.evaluations[f"{stage}_{name}"])
+            if metric.update_called:
+                values |= {f"{name}_{key}": value for key, value in metric.compute().items()}
+        return values
+
+    # -- prediction ---------------------------------------------------------------------------------------------------
+
+    def predict_step(self, batch: Any, batch_idx: int) -> Pose3DPrediction:
+        """Returns one pose per person and frame; clips are taken frame by frame."""
+        rows = prediction_rows(batch)
+        return cast(Pose3DPrediction, {"joints3d": self(rows.pop("image")), **rows})
+
+
+def _paper_stages(relations: Sequence[str]) -> list[str]:
+    """Returns all stages that these relations call for."""
+    kinds = {make_relation(name).is_motion for name in relations}
+    unneeded = {"pose_relation": False not in kinds, "motion_relations": True not in kinds}
+    return [name for name in STAGES if not unneeded.get(name, False)]

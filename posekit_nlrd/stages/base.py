@@ -1,0 +1,218 @@
+"""What all stages of Algorithm 1 have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer, RMSprop
+
+from posekit.errors import UserError, unknown_name
+from posekit.optim import SCHEDULES, build_schedule
+from posekit_nlrd.augment import Draws
+from posekit_nlrd.networks import Networks
+
+OPTIMIZERS = ("adam", "rmsprop")
+Logs = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class StageOptions:
+    """Options of every stage.
+
+    Attributes:
+        steps: Iterations; None leaves it to ``epochs``.
+        epochs: Passes over the stage's data, in place of ``steps``.
+        lr: Learning rate.
+        optimizer: ``adam`` or ``rmsprop`` (decay 0.9, TensorFlow's).
+        schedule: ``constant``, ``cosine`` or ``onecycle`` over the stage.
+        clip: Largest norm of a step's gradient; None does not clip.
+    """
+
+    steps: int | None = None
+    epochs: float | None = None
+    lr: float = 1e-4
+    optimizer: str = "adam"
+    schedule: str = "constant"
+    clip: float | None = None
+
+    def check(self, stage: str) -> None:
+        """Refuses values out of range.
+
+        Raises:
+            UserError: One is.
+        """
+        if self.steps is None and self.epochs is None:
+            raise UserError(f"stage {stage}: set steps or epochs")
+        for name in ("steps", "epochs", "lr", "clip"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UserError(f"stage {stage}: {name} must be positive, not {value}")
+        if self.optimizer not in OPTIMIZERS:
+            raise unknown_name(f"optimizer of stage {stage}", self.optimizer, OPTIMIZERS)
+        if self.schedule not in SCHEDULES or self.schedule == "step":
+            raise unknown_name(f"schedule of stage {stage}", self.schedule, [s for s in SCHEDULES if s != "step"])
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What a step gets from the trainer.
+
+    Attributes:
+        optimizers: The stage's own, in the order in which it made them.
+        backward: Runs a loss's backward pass (scaled and synchronised as the trainer needs it).
+        draws: The step's random numbers.
+        step: Number of the step within the stage, from 0.
+    """
+
+    optimizers: Sequence[Any]
+    backward: Callable[[Tensor], None]
+    draws: Draws
+    step: int
+
+
+class Stage:
+    """One stage: what it trains, with which optimisers, and what a step is.
+
+    Args:
+        networks: All networks.
+        options: The stage's options.
+    """
+
+    name: ClassVar[str]
+    needs: ClassVar[tuple[str, ...]] = ()
+    stream: ClassVar[str]
+    options_class: ClassVar[type[StageOptions]] = StageOptions
+
+    def __init__(self, networks: Networks, options: StageOptions) -> None:
+        self.networks = networks
+        self.options = options
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """Names of the data that a step takes: ``motion``, ``source``, ``target`` or ``labelled``."""
+        return (self.stream,)
+
+    def trained(self) -> list[nn.Module]:
+        """Returns the networks that this stage changes."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Refuses options that do not fit the networks.
+
+        Raises:
+            UserError: They do not.
+        """
+
+    def make_optimizers(self) -> list[Optimizer]:
+        """Builds the stage's optimisers."""
+        return [self.make_optimizer(self.trained())]
+
+    def make_optimizer(self, modules: Sequence[nn.Module], lr: float | None = None) -> Optimizer:
+        """Builds one optimiser over modules."""
+        parameters = [p for module in modules for p in module.parameters()]
+        rate = self.options.lr if lr is None else lr
+        if self.options.optimizer == "rmsprop":
+            return RMSprop(parameters, lr=rate, alpha=0.9)
+        return Adam(parameters, lr=rate)
+
+    def frames(self, stream: str) -> int:
+        """Returns the least length of a stream's windows."""
+        return 1
+
+    def check_batch(self, batch: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Refuses windows that are too short.
+
+        Raises:
+            UserError: They are.
+        """
+        for stream, rows in batch.items():
+            axis = {"motion": "joints3d", "target": "image"}.get(stream)
+            if axis is not None and rows[axis].shape[1] < self.frames(stream):
+                raise UserError(
+                    f"data.{stream} has windows of {rows[axis].shape[1]} frames, but stage {self.name} needs "
+                    f"{self.frames(stream)}: set data.{stream}.init_args.frames"
+                )
+
+    def enter(self) -> None:
+        """Freezes everything else and sets the modes; called before every step, so that nothing can undo it."""
+        self.networks.freeze_all_but(self.trained())
+
+    def step(self, batch: Mapping[str, Mapping[str, Tensor]], tools: Tools) -> Logs:
+        """Takes one step of every optimiser whose turn it is.
+
+        Args:
+            batch: Batches by stream.
+            tools: What the trainer lends.
+
+        Returns:
+            Scalars to log, ``loss`` among them.
+        """
+        raise NotImplementedError
+
+    def descend(self, loss: Tensor, tools: Tools, *turns: int) -> None:
+        """Runs one backward pass and steps the optimisers of these numbers (all of them when none is named)."""
+        chosen = [tools.optimizers[i] for i in turns] if turns else list(tools.optimizers)
+        for optimizer in chosen:
+            optimizer.zero_grad()
+        tools.backward(loss)
+        for optimizer in chosen:
+            if self.options.clip is not None:
+                parameters = [p for group in optimizer.param_groups for p in group["params"]]
+                torch.nn.utils.clip_grad_norm_(parameters, self.options.clip)
+            optimizer.step()
+
+    def state(self) -> dict[str, Any]:
+        """Returns what a resumed run needs besides weights and optimisers; plain values."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Takes back what :meth:`state` gave."""
+
+
+class Rates:
+    """Learning rates as functions of the step alone, so that a resumed run needs no state of them.
+
+    Args:
+        optimizers: Of one stage.
+        options: The stage's options.
+        steps: Its length.
+    """
+
+    def __init__(self, optimizers: Sequence[Optimizer], options: StageOptions, steps: int) -> None:
+        self._base = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+        self._optimizers = optimizers
+        self.count = len(optimizers)
+        scratch = Adam([nn.Parameter(torch.zeros(1))], lr=1.0)
+        schedule: Any = build_schedule(scratch, options.schedule, total_steps=steps, steps_per_epoch=1)
+        self._factor = schedule.lr_lambdas[0]
+
+    def set(self, step: int) -> None:
+        """Sets the rates of a step."""
+        for optimizer, rates in zip(self._optimizers, self._base, strict=True):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * self._factor(step)
+
+
+def read_options(cls: type[Stage], values: Mapping[str, Any]) -> StageOptions:
+    """Makes a stage's options of plain values, its own defaults for the rest.
+
+    Raises:
+        UserError: An unknown option, or a value out of range.
+    """
+    known = [field.name for field in fields(cls.options_class)]
+    for name in values:
+        if name not in known:
+            raise unknown_name(f"option of stage {cls.name}", name, known)
+    given = dict(values)
+    if "epochs" in given and "steps" not in given:
+        given["steps"] = None
+    try:
+        options = cls.options_class(**given)
+        options.check(cls.name)
+    except TypeError as error:
+        raise UserError(f"stage {cls.name}: {error}") from None
+    return options

@@ -1,0 +1,79 @@
+"""Stage A2: the motion auto-encoder (section 5.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from posekit_nlrd.augment import Draws, ViewAugmentation
+from posekit_nlrd.geometry import fit_canonical
+from posekit_nlrd.losses import velocity_l2
+from posekit_nlrd.relations import LENGTH
+from posekit_nlrd.stages.base import Logs, Stage, StageOptions, Tools
+
+
+@dataclass(frozen=True)
+class MotionOptions(StageOptions):
+    """Options of the motion stage.
+
+    Attributes:
+        velocity_weight: Weight of the squared error of frame-to-frame steps (0 in the release).
+        latent_weight: Weight of the squared error of the pose latents (0 in the release); it speeds short runs up.
+        tilt: Largest in-plane rotation of augmentation, degrees (20 in the release).
+        flip: Probability of the mirror image.
+        reverse: Probability of playing backwards.
+    """
+
+    steps: int | None = 100_000
+    optimizer: str = "rmsprop"
+    velocity_weight: float = 0.0
+    latent_weight: float = 0.0
+    tilt: float = 60.0
+    flip: float = 0.5
+    reverse: float = 0.5
+
+
+class MotionStage(Stage):
+    """Trains E_m and D_m through the frozen pose auto-encoder."""
+
+    name = "motion"
+    needs = ("pose",)
+    stream = "motion"
+    options_class = MotionOptions
+    options: MotionOptions
+
+    def trained(self) -> list[nn.Module]:
+        """Returns E_m and D_m."""
+        return [self.networks.motion_encoder, self.networks.motion_decoder]
+
+    def frames(self, stream: str) -> int:
+        """Returns the length of a motion."""
+        return LENGTH
+
+    def step(self, batch: Mapping[str, Mapping[str, Tensor]], tools: Tools) -> Logs:
+        """Reconstructs a batch of motions."""
+        options, networks = self.options, self.networks
+        view = ViewAugmentation(tilt=options.tilt, flip=options.flip, reverse=options.reverse)
+        motion = fit_canonical(view(random_clips(batch["motion"]["joints3d"], tools.draws), tools.draws))
+        with torch.no_grad():
+            latents = networks.encode_pose(motion)
+        decoded = networks.motion_decoder(networks.motion_encoder(latents))
+        pose = networks.pose_decoder.pose(decoded)
+        reconstruction = F.mse_loss(pose, motion)
+        loss = reconstruction
+        if options.velocity_weight:
+            loss = loss + options.velocity_weight * velocity_l2(pose, motion)
+        if options.latent_weight:
+            loss = loss + options.latent_weight * F.mse_loss(decoded, latents)
+        self.descend(loss, tools)
+        return {"loss": loss.detach(), "reconstruction": reconstruction.detach()}
+
+
+def random_clips(windows: Tensor, draws: Draws) -> Tensor:
+    """Cuts 30 frames at a random place out of windows (B, T, ...), the same place for the whole batch."""
+    start = draws.number(windows.shape[1] - LENGTH + 1)
+    return windows[:, start : start + LENGTH]

@@ -1,0 +1,133 @@
+"""Stage A4: relation networks of single poses (section 5.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from posekit.errors import UserError, unknown_name
+from posekit_nlrd.augment import ViewAugmentation
+from posekit_nlrd.geometry import fit_canonical
+from posekit_nlrd.relations import POSE_RELATIONS, latent_distance
+from posekit_nlrd.stages.base import Logs, Stage, StageOptions, Tools
+
+LOSS_SPACES = ("latent", "decoded", "both")
+
+
+@dataclass(frozen=True)
+class RelationOptions(StageOptions):
+    """Options of the relation stages.
+
+    Attributes:
+        loss_space: Where T's result is compared: ``latent`` (the papers), ``decoded`` (the release, for poses) or
+            ``both``.
+        poses: Poses per step, drawn from the batch's windows (pose relations).
+        tilt: Largest in-plane rotation of augmentation, degrees.
+        flip: Probability of the mirror image.
+        reverse: Probability of playing windows backwards (motion relations).
+    """
+
+    steps: int | None = 100_000
+    lr: float = 1e-3
+    optimizer: str = "rmsprop"
+    loss_space: str = "latent"
+    poses: int = 256
+    tilt: float = 60.0
+    flip: float = 0.5
+    reverse: float = 0.5
+
+    def check(self, stage: str) -> None:
+        """Refuses values out of range."""
+        super().check(stage)
+        if self.loss_space not in LOSS_SPACES:
+            raise unknown_name(f"loss_space of stage {stage}", self.loss_space, LOSS_SPACES)
+
+
+class RelationStage(Stage):
+    """What both relation stages share: one T, one optimiser and one loss per relation."""
+
+    options_class = RelationOptions
+    options: RelationOptions
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the relations that this stage teaches."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Refuses a stage with nothing to learn.
+
+        Raises:
+            UserError: No relation of this kind is in the model's ``relations``.
+        """
+        if not self.names:
+            raise UserError(
+                f"stage {self.name} has nothing to learn: relations lists none of its kind; leave it out of stages"
+            )
+
+    def trained(self) -> list[nn.Module]:
+        """Returns the relation networks."""
+        return [self.networks.relations[name] for name in self.names]
+
+    def make_optimizers(self) -> list[Optimizer]:
+        """Builds one optimiser per relation network."""
+        return [self.make_optimizer([module]) for module in self.trained()]
+
+    def loss(self, predicted: Tensor, wanted: Tensor, target: Tensor) -> Tensor:
+        """Compares T's latents with those of the transform, and their decoded poses with it, as ``loss_space`` says."""
+        space = self.options.loss_space
+        loss = predicted.new_zeros(())
+        if space != "decoded":
+            loss = loss + F.mse_loss(predicted, wanted)
+        if space != "latent":
+            loss = loss + F.mse_loss(self.decode(predicted), target)
+        return loss
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Decodes latents of this stage's kind."""
+        raise NotImplementedError
+
+    def teach(self, turn: int, anchor: Tensor, positive: Tensor, target: Tensor, tools: Tools) -> Logs:
+        """Steps one relation network on latents of anchors and of their transforms."""
+        name = self.names[turn]
+        loss = self.loss(self.networks.relations[name](anchor), positive, target)
+        self.descend(loss, tools, turn)
+        return {name: loss.detach(), f"{name}_distance": latent_distance(anchor, positive)}
+
+
+class PoseRelationStage(RelationStage):
+    """Trains a T per relation of poses, in E_p's latent space."""
+
+    name = "pose_relation"
+    needs = ("pose",)
+    stream = "motion"
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the relations of poses."""
+        return [name for name in self.networks.relations if name in POSE_RELATIONS]
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Decodes pose latents."""
+        return self.networks.pose_decoder.pose(latent)
+
+    def step(self, batch: Mapping[str, Mapping[str, Tensor]], tools: Tools) -> Logs:
+        """Takes one step of each relation network on the same poses."""
+        view = ViewAugmentation(tilt=self.options.tilt, flip=self.options.flip)
+        windows = batch["motion"]["joints3d"].flatten(0, 1)
+        chosen = tools.draws.integers(len(windows), self.options.poses)
+        pose = fit_canonical(view(windows[chosen][:, None], tools.draws)[:, 0])
+        with torch.no_grad():
+            anchor = self.networks.encode_pose(pose)
+        logs: Logs = {}
+        for turn, name in enumerate(self.names):
+            target = self.networks.kinds[name].pose(pose)
+            with torch.no_grad():
+                positive = self.networks.encode_pose(target)
+            logs |= self.teach(turn, anchor, positive, target, tools)
+        return {"loss": torch.stack([logs[name] for name in self.names]).mean(), **logs}

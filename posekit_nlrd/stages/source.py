@@ -1,0 +1,152 @@
+"""Stage A3: the image network on labelled source pictures (section 5.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from posekit_nlrd.augment import Draws, jitter
+from posekit_nlrd.geometry import CANONICAL, FLIP, bone_lengths, fit_canonical, rotate, tilt_matrix
+from posekit_nlrd.losses import weighted_l1
+from posekit_nlrd.relations import flip_pose, turn_image
+from posekit_nlrd.stages.base import Logs, Stage, StageOptions, Tools
+
+_SCALE_MEMORY = 0.99
+
+
+@dataclass(frozen=True)
+class SourceOptions(StageOptions):
+    """Options of the source stage.
+
+    Attributes:
+        jitter: Probability of a colour shift.
+        mirror: Probability of the mirror image, of picture and pose.
+        tilt: Largest in-plane rotation of picture and pose, degrees.
+        tilt_probability: Of any rotation; one angle turns the chosen pictures of a batch.
+        latent_weight: Weight of the distance of G's latent to E_p's of the label (0 in the release): a straight path
+            past the decoder, which short runs profit from.
+    """
+
+    epochs: float | None = 10
+    lr: float = 1e-5
+    jitter: float = 0.3
+    mirror: float = 0.4
+    tilt: float = 10.0
+    tilt_probability: float = 0.2
+    latent_weight: float = 0.0
+
+
+class SourceStage(Stage):
+    """Trains G so that the frozen D_p decodes its latent to the labelled pose."""
+
+    name = "source"
+    needs = ("pose",)
+    stream = "source"
+    options_class = SourceOptions
+    options: SourceOptions
+
+    def trained(self) -> list[nn.Module]:
+        """Returns G."""
+        return [self.networks.image]
+
+    def enter(self) -> None:
+        """Trains G with its batch statistics."""
+        super().enter()
+        self.networks.image.train()
+
+    def step(self, batch: Mapping[str, Mapping[str, Tensor]], tools: Tools) -> Logs:
+        """Takes a step on labelled pictures."""
+        labels, networks = batch["source"], self.networks
+        with torch.no_grad():
+            networks.unit.copy_(running_scale(networks.unit, labels["pose"], labels["weight"], tools.step))
+        return supervised_step(self, labels, tools, self.options)
+
+
+def supervised_step(
+    stage: Stage,
+    batch: Mapping[str, Tensor],
+    tools: Tools,
+    options: SourceOptions,
+    turns: tuple[int, ...] = (),
+    frozen_before: str | None = None,
+    weight: float = 1.0,
+) -> Logs:
+    """Descends the distance of decoded and labelled poses; the adaptation's labelled term is the same.
+
+    Args:
+        stage: Whose networks and optimisers.
+        batch: ``image`` (B, 3, H, W), ``pose`` (B, 17, 3) in frame V and metres, ``weight`` (B, 17).
+        tools: What the trainer lends.
+        options: Augmentation.
+        turns: Optimisers to step; all when empty.
+        frozen_before: See :meth:`~posekit_nlrd.image.ImageEncoder.features`.
+        weight: Of the loss.
+    """
+    networks = stage.networks
+    images, pose, shares = augment_labelled(batch["image"], batch["pose"], batch["weight"], options, tools.draws)
+    target = fit_canonical(pose)
+    latent, _ = networks.image.features(images, frozen_before)
+    reconstruction = weighted_l1(networks.pose_decoder.pose(latent), target, shares)
+    loss = reconstruction
+    if options.latent_weight:
+        with torch.no_grad():
+            wanted = networks.encode_pose(target)
+        known = (shares > 0).all(-1, keepdim=True).to(latent)  # the latent of half a pose is no target
+        loss = loss + options.latent_weight * ((latent - wanted).abs() * known).mean()
+    stage.descend(weight * loss, tools, *turns)
+    return {"loss": loss.detach(), "reconstruction": reconstruction.detach()}
+
+
+def augment_labelled(
+    images: Tensor, pose: Tensor, weight: Tensor, options: SourceOptions, draws: Draws
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Shifts colours, mirrors and turns labelled pictures, and their poses along.
+
+    Args:
+        images: (B, 3, H, W) normalised.
+        pose: (B, 17, 3) frame V.
+        weight: (B, 17).
+        options: How strongly.
+        draws: The step's random numbers.
+    """
+    count = len(images)
+    if options.jitter:
+        images = jitter(images, draws, options.jitter)
+    if options.tilt and options.tilt_probability:
+        degrees = float(draws.number(max(int(2 * options.tilt), 1))) - options.tilt
+        turned = draws.chance(options.tilt_probability, count)
+        images = torch.where(turned[:, None, None, None], turn_image(images, degrees), images)
+        matrix = tilt_matrix(torch.deg2rad(torch.tensor(degrees))).to(pose)
+        pose = torch.where(turned[:, None, None], rotate(pose, matrix), pose)
+    if options.mirror:
+        chosen = draws.chance(options.mirror, count)
+        images = torch.where(chosen[:, None, None, None], images.flip(-1), images)
+        pose = torch.where(chosen[:, None, None], flip_pose(pose), pose)
+        weight = torch.where(chosen[:, None], flip_weights(weight), weight)
+    return images, pose, weight
+
+
+def flip_weights(weight: Tensor) -> Tensor:
+    """Swaps left and right of weights (..., 17)."""
+    return torch.stack([weight[..., j] for j in FLIP], dim=-1)
+
+
+def unit_length(pose: Tensor, weight: Tensor) -> Tensor:
+    """Returns the mean length of a unit in these bodies: metres per unit of canonical bones, labelled bones only.
+
+    Args:
+        pose: (B, 17, 3) metres.
+        weight: (B, 17).
+    """
+    canonical = torch.tensor(CANONICAL, device=pose.device)
+    known = (weight > 0).to(pose)
+    return (bone_lengths(pose) * known).sum() / (canonical * known).sum().clamp(min=1e-6)
+
+
+def running_scale(scale: Tensor, pose: Tensor, weight: Tensor, step: int) -> Tensor:
+    """Updates a running mean of :func:`unit_length`: the plain mean at first, an exponential one after 100 steps."""
+    memory = min(step / (step + 1), _SCALE_MEMORY)
+    return memory * scale + (1 - memory) * unit_length(pose.float(), weight)

@@ -1,0 +1,128 @@
+"""Stage B: what changes, what may not, and whose turn it is."""
+
+import pytest
+import torch
+
+from posekit.data.loader import EpochSampler
+from posekit_nlrd.augment import Draws
+from posekit_nlrd.stages import Tools
+from tests.nlrd.conftest import make_data, make_model, make_trainer
+from tests.nlrd.figures import StickPeople
+
+TERMS = ("lcr", "hcr", "flip_inplane", "flip_inplane_backward", "slow_backward")
+
+
+def ready(**options):
+    """A model that stands before its adaptation, with optimisers and a batch of clips."""
+    torch.manual_seed(0)
+    model = make_model([{"name": "adaptation", "steps": 10, "lr": 1e-3, **options}])
+    stage = model.stages[0]
+    data = StickPeople("clips", "target", size=2, labels=False)
+    dataset = data.dataset("train")
+    batch = {"target": {"image": torch.stack([dataset[i]["image"] for i in range(2)])}}
+    stage.enter()
+    return model, stage, stage.make_optimizers(), batch
+
+
+def take(stage, optimizers, batch, step):
+    draws = Draws(torch.device("cpu"), 0, step)
+    return stage.step(batch, Tools(optimizers, lambda loss: loss.backward(), draws, step))
+
+
+def copy(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def test_only_layer2_and_the_heads_change_bit_for_bit():
+    model, stage, optimizers, batch = ready()
+    before = copy(model)
+    for step in range(5):
+        take(stage, optimizers, batch, step)
+    after = model.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    allowed = ("networks.image.trunk.layer2.", "networks.contrast.")
+    assert changed
+    assert all(name.startswith(allowed) for name in changed)
+    assert not [name for name in changed if "running" in name or "num_batches" in name]
+    weights = {name for name in before if name.startswith(allowed) and "running" not in name and "num" not in name}
+    assert changed == weights
+    assert all(next(iter(o.state.values()))["step"] == 1 for o in optimizers)
+
+
+def test_a_motion_step_leaves_the_pose_relations_moments_alone():
+    _, stage, optimizers, batch = ready()
+    for step in range(3):
+        take(stage, optimizers, batch, step)
+    moments = [v["exp_avg"].clone() for v in optimizers[2].state.values()]
+    weights = stage.networks.image.trunk.layer2[0].weight.detach().clone()
+    take(stage, optimizers, batch, 3)
+    kept = [v["exp_avg"] for v in optimizers[2].state.values()]
+    assert all(torch.equal(a, b) for a, b in zip(moments, kept, strict=True))
+    assert not torch.equal(weights, stage.networks.image.trunk.layer2[0].weight)
+
+
+def test_terms_take_turns_and_log_the_sentinel():
+    _, stage, optimizers, batch = ready()
+    for step in range(6):
+        logs = take(stage, optimizers, batch, step)
+        assert TERMS[step % 5] in logs
+        assert torch.isfinite(logs["loss"])
+        assert 0 <= logs["z_saturated"] <= 1
+        assert logs["z_std"] > 0
+
+
+def test_stop_gradient_is_where_the_options_say():
+    grads = {}
+    for stop in (False, True):
+        _, stage, optimizers, batch = ready(terms=["flip_inplane"], stop_pose=stop, jitter=0.0)
+        take(stage, optimizers, batch, 0)
+        grads[stop] = stage.networks.image.trunk.layer2[0].weight.grad.clone()
+    assert (grads[True] - grads[False]).abs().max() > 0
+    _, stage, optimizers, batch = ready(terms=["slow_backward"], stop_motion=True)
+    take(stage, optimizers, batch, 0)
+    assert stage.networks.image.trunk.layer2[0].weight.grad.abs().sum() > 0
+
+
+def test_other_layers_adapt_by_option():
+    model, stage, optimizers, batch = ready(layers=["layer3", "layer2"])
+    assert stage.frozen_before == "layer2"
+    before = copy(model)
+    for step in range(5):
+        take(stage, optimizers, batch, step)
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(before[name], value)}
+    assert {name.split(".")[3] for name in changed if ".trunk." in name} == {"layer2", "layer3"}
+
+
+def test_raw_features_and_first_anchor_of_paper_and_release():
+    _, stage, optimizers, batch = ready(heads=False, first_anchor_only=True, random_frame=False)
+    assert stage.heads() == []
+    for step in range(2):
+        assert torch.isfinite(take(stage, optimizers, batch, step)["loss"])
+
+
+def test_identical_clips_give_log_b():
+    _, stage, optimizers, batch = ready(jitter=0.0)
+    image = batch["target"]["image"]
+    image[1] = image[0]
+    stage.networks.contrast["hcr"][0].weight.data.zero_()
+    stage.networks.contrast["hcr"][0].bias.data.fill_(1.0)
+    loss = take(stage, optimizers, batch, 1)["loss"]
+    assert loss.item() == pytest.approx(torch.log(torch.tensor(2.0)).item(), rel=1e-4)
+
+
+def test_supervised_term_takes_labelled_pictures(tmp_path):
+    stages = [
+        {"name": "pose", "steps": 1, "poses": 4},
+        {"name": "source", "steps": 1},
+        {"name": "adaptation", "steps": 2, "terms": ["lcr", "supervised"]},
+    ]
+    model = make_model(stages)
+    trainer = make_trainer(tmp_path)
+    trainer.fit(model, datamodule=make_data(labelled=StickPeople(domain="target", size=8, batch_size=4)))
+    assert trainer.callback_metrics["train/adaptation/supervised"] > 0
+
+
+def test_evaluation_order_is_fixed():
+    """The evaluation's sampler gives every sample once, whatever the epoch."""
+    sampler = EpochSampler(range(5), 1, 0, shuffle=False)
+    assert [index for _, index in sampler] == list(range(5))

@@ -1,0 +1,125 @@
+"""Each stage can learn: overfit smokes (section 8, test 12)."""
+
+import pytest
+import torch
+from torch import nn
+
+from posekit_nlrd.augment import Draws
+from posekit_nlrd.geometry import fit_canonical
+from posekit_nlrd.relation import RelationNetwork
+from posekit_nlrd.relations import make_relation
+from posekit_nlrd.stages import Tools
+from tests.nlrd.conftest import make_model
+from tests.nlrd.figures import wave
+
+CPU = torch.device("cpu")
+
+
+def steps(stage, batch, count, seed=0):
+    """Runs steps of a stage without a trainer; returns what it logged."""
+    optimizers = stage.make_optimizers()
+    logs = []
+    for step in range(count):
+        stage.enter()
+        tools = Tools(optimizers, lambda loss: loss.backward(), Draws(CPU, seed, step), step)
+        logs.append({name: float(value) for name, value in stage.step(batch, tools).items()})
+    return logs
+
+
+def motion(count, frames):
+    return {"motion": {"joints3d": torch.stack([wave(i, frames) for i in range(count)])}}
+
+
+@pytest.mark.slow
+def test_pose_auto_encoder_learns_a_few_poses_by_heart():
+    torch.manual_seed(0)
+    options = {
+        "name": "pose",
+        "poses": 32,
+        "lr": 1e-3,
+        "warmup_steps": 500,
+        "tilt": 0.0,
+        "critic_poses": 2,
+        "clip": 10.0,
+    }
+    stage = make_model([options]).stages[0]
+    stage.view = lambda windows, draws: windows
+    logs = steps(stage, motion(1, 32), 400)
+    assert logs[-1]["reconstruction"] < 0.1 * logs[0]["reconstruction"]
+
+
+def test_turns_of_critic_and_auto_encoder_follow_the_last_steps_numbers():
+    options = {"name": "pose", "poses": 8, "warmup_steps": 2, "cap": 3, "fake_accuracy": 1.1, "fooled": 1.1}
+    stage = make_model([options]).stages[0]
+    phases = []
+    optimizers = stage.make_optimizers()
+    for step in range(11):
+        stage.enter()
+        stage.step(motion(1, 8), Tools(optimizers, lambda loss: loss.backward(), Draws(CPU, step), step))
+        phases.append(stage.turn.phase[0])
+    assert "".join(phases) == "wwcccaaaccc"  # neither reaches its share: the cap hands over
+    state = stage.state()
+    other = make_model([options]).stages[0]
+    other.load_state(state)
+    assert other.turn == stage.turn
+
+
+def test_only_the_one_whose_turn_it_is_learns():
+    options = {"name": "pose", "poses": 8, "warmup_steps": 1, "cap": 1, "fake_accuracy": 1.1, "fooled": 1.1}
+    stage = make_model([options]).stages[0]
+    optimizers = stage.make_optimizers()
+    seen = []
+    for step in range(3):
+        before = [torch.cat([p.detach().flatten() for p in m.parameters()]) for m in stage.trained()]
+        stage.enter()
+        stage.step(motion(1, 8), Tools(optimizers, lambda loss: loss.backward(), Draws(CPU, step), step))
+        after = [torch.cat([p.detach().flatten() for p in m.parameters()]) for m in stage.trained()]
+        seen.append([not torch.equal(a, b) for a, b in zip(before, after, strict=True)])
+    assert seen == [[True, True, True], [False, False, True], [True, True, False]]
+
+
+@pytest.mark.parametrize("adversary", ["latent", "both"])
+def test_other_adversaries_run(adversary):
+    options = {"name": "pose", "poses": 8, "warmup_steps": 1, "cap": 1}
+    stage = make_model([options], adversary=adversary).stages[0]
+    logs = steps(stage, motion(1, 8), 3)
+    assert "critic" in logs[1]
+    assert "generator" in logs[2]
+
+
+def test_relation_network_learns_a_flip_of_a_linear_embedding():
+    torch.manual_seed(0)
+    flip = make_relation("flip")
+    network = RelationNetwork(51, latent_range=10.0, widths=[128])
+    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
+    pose = fit_canonical(torch.stack([wave(i, 16) for i in range(8)]).flatten(0, 1)) / 10
+    anchor, positive = pose.flatten(-2), flip.pose(pose).flatten(-2)
+    for _ in range(400):
+        loss = nn.functional.mse_loss(network(anchor), positive)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss < 1e-3
+
+
+@pytest.mark.parametrize("space", ["latent", "decoded", "both"])
+def test_relation_stages_fall_in_every_loss_space(space):
+    torch.manual_seed(0)
+    stages = [{"name": "pose_relation", "poses": 16, "loss_space": space, "optimizer": "adam"}]
+    stage = make_model(stages).stages[0]
+    logs = steps(stage, motion(2, 8), 30, seed=0)
+    assert sum(x["loss"] for x in logs[-5:]) < sum(x["loss"] for x in logs[:5])
+
+
+def test_motion_auto_encoder_and_source_fall():
+    torch.manual_seed(0)
+    model = make_model([{"name": "motion", "lr": 1e-3, "velocity_weight": 1.0, "latent_weight": 1.0}])
+    logs = steps(model.stages[0], motion(2, 30), 15)
+    assert logs[-1]["loss"] < logs[0]["loss"]
+    source = make_model([{"name": "source", "steps": 9, "lr": 1e-3, "latent_weight": 1.0, "tilt_probability": 0.5}])
+    pose = torch.stack([wave(i, 1)[0] for i in range(4)])
+    batch = {"source": {"image": torch.randn(4, 3, 48, 48), "pose": pose, "weight": torch.ones(4, 17)}}
+    logs = steps(source.stages[0], batch, 10)
+    assert logs[-1]["loss"] < logs[0]["loss"]
+    assert source.networks.unit.item() == pytest.approx(0.11, rel=1e-3)
+    assert int(source.networks.image.trunk.layer1[1].num_batches_tracked) == 10  # batch statistics are learned here
