@@ -17,6 +17,7 @@ from posekit.nn.counting import count_macs, count_parameters
 from posekit.nn.hrnet import HRNet
 from posekit.nn.resnet import DEPTHS, ResNet
 from posekit.nn.small import SmallNet
+from posekit.nn.vit import ViT
 from posekit.nn.weights import LoadReport, checksum, load_weights, read_state_dict
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "LoadReport",
     "ResNet",
     "SmallNet",
+    "ViT",
     "backbone_options",
     "build_backbone",
     "checksum",
@@ -40,6 +42,8 @@ BACKBONES: dict[str, Callable[..., HeatmapNetwork]] = {
     "hrnet_w48": partial(HRNet, width=48),
     **{f"resnet{depth}": partial(ResNet, depth=depth) for depth in DEPTHS},
     "small": SmallNet,
+    "vit_small": partial(ViT, width=384),
+    "vit_base": partial(ViT, width=768),
 }
 """Heatmap networks by name; each takes ``num_joints`` and its own options."""
 

@@ -67,7 +67,10 @@ class SmallNet(HeatmapNetwork):
 
     def features(self, images: Tensor) -> Tensor:
         """Returns the decoder's last map (B, widths[1], H/4, W/4) of images (B, 3, H, W)."""
-        maps = self.branches(images)
+        return self.decode(self.branches(images))
+
+    def decode(self, maps: list[Tensor]) -> Tensor:
+        """Returns the decoder's last map of the encoder's four maps, as :meth:`branches` gives them."""
         x = maps[-1]
         for lateral, refine, skip in zip(self.laterals, self.refine, maps[-2::-1], strict=True):
             # The 1x1 convolution commutes with nearest upsampling and costs a quarter in front of it.

@@ -1,0 +1,126 @@
+"""Batches as clips: what data modules give, in the form that the network and the losses take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from posekit.errors import UserError
+from posekit.geometry import axis_angle_to_matrix
+from posekit.skeletons import SPIN49
+from posekit_maed.losses import Targets
+
+_PER_FRAME = (
+    "image", "keypoints", "visible", "affine", "box", "image_id", "joints3d", "joints3d_weight", "body_pose",
+    "body_shape", "body_weight", "body_translation", "camera",
+)  # fmt: skip
+PARTS = ("clips", "images")
+"""Parts of a hybrid batch."""
+
+
+def as_clips(batch: Any) -> dict[str, dict[str, Any]]:
+    """Returns the parts of a batch, each a batch of clips with masks and weights filled in.
+
+    Args:
+        batch: A ``ClipBatch``, a ``CropBatch`` (clips of one frame), or a ``HybridBatch`` of such.
+
+    Raises:
+        UserError: The batch is of another kind, or its labels are of another joint set.
+    """
+    if isinstance(batch, dict) and "image" not in batch and any(name in batch for name in PARTS):
+        return {name: _clip_batch(batch[name]) for name in PARTS if name in batch}
+    return {"clips": _clip_batch(batch)}
+
+
+def _clip_batch(batch: Any) -> dict[str, Any]:
+    if not isinstance(batch, dict) or "image" not in batch or not isinstance(batch.get("keypoints"), Tensor):
+        raise UserError("MAED needs clips or crops of single people: set data.view to clips or crops")
+    if batch["image"].ndim == 4:
+        batch = _one_frame(batch)
+    joints = batch["keypoints"].shape[-2]
+    if joints != len(SPIN49):
+        raise UserError(f"MAED needs labels of SPIN49's 49 joints, and the batch has {joints}: set data.skeleton to SPIN49")
+    return {**batch, **_weights(batch)}
+
+
+def _one_frame(batch: dict[str, Any]) -> dict[str, Any]:
+    count, device = len(batch["image"]), batch["image"].device
+    framed = {name: value[:, None] if name in _PER_FRAME else value for name, value in batch.items()}
+    framed["valid"] = torch.ones(count, 1, dtype=torch.bool, device=device)
+    framed["key"] = torch.zeros(count, dtype=torch.int64, device=device)
+    framed.setdefault("frame", framed["image_id"])
+    return {**framed, "padded": False}
+
+
+def _weights(batch: dict[str, Any]) -> dict[str, Any]:
+    """Returns the weights that a data set left out, all of them 0 on padding."""
+    valid = batch["valid"]
+    found: dict[str, Any] = {"padded": batch["padded"] if "padded" in batch else not bool(valid.all())}
+    real = valid.float()
+    if "joints3d" in batch:
+        weight = batch.get("joints3d_weight")
+        ones = torch.ones_like(batch["joints3d"][..., 0])
+        found["joints3d_weight"] = (ones if weight is None else weight) * real[..., None]
+    if "body_pose" in batch:
+        weight = batch.get("body_weight")
+        found["body_weight"] = real if weight is None else weight * real
+    return found
+
+
+def targets_of(batch: dict[str, Any]) -> Targets:
+    """Returns the labels of a batch of clips; what a data set lacks has weight 0.
+
+    Raises:
+        UserError: Shape labels of another number of coefficients than MAED's 10.
+    """
+    image = batch["image"]
+    lead, device = image.shape[:2], image.device
+
+    def filled(name: str, *shape: int) -> Tensor:
+        value = batch.get(name)
+        return torch.zeros(*lead, *shape, device=device) if value is None else value.to(torch.float32)
+
+    shape = filled("body_shape", 10)
+    if shape.shape[-1] != 10:
+        raise UserError(f"body_shape labels have {shape.shape[-1]} coefficients, MAED's are 10 (num_betas)")
+    return Targets(
+        points=pixels_to_half_crops(batch["keypoints"], image.shape[-2:]),
+        confidence=(batch["visible"] > 0).float(),
+        joints3d=filled("joints3d", len(SPIN49), 3),
+        joints3d_weight=filled("joints3d_weight", len(SPIN49)),
+        pose=filled("body_pose", 24, 3),
+        shape=shape,
+        body_weight=filled("body_weight"),
+        valid=batch["valid"].float(),
+    )
+
+
+def pixels_to_half_crops(points: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
+    """Turns crop px (..., 2) into half crops from the centre: -1 and 1 at the first and last pixel of the longer side.
+
+    Args:
+        points: (..., 2) px.
+        size: (H, W) of the crop.
+    """
+    height, width = size
+    centre = torch.tensor([(width - 1) / 2, (height - 1) / 2], device=points.device)
+    return (points.float() - centre) / half_side(size)
+
+
+def half_crops_to_pixels(points: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
+    """Undoes :func:`pixels_to_half_crops`."""
+    height, width = size
+    centre = torch.tensor([(width - 1) / 2, (height - 1) / 2], device=points.device)
+    return points.float() * half_side(size) + centre
+
+
+def half_side(size: torch.Size | tuple[int, int]) -> float:
+    """Returns half the longer side of a crop (H, W), px."""
+    return (max(size) - 1) / 2
+
+
+def pose_matrices(pose: Tensor) -> Tensor:
+    """Returns rotations (..., 24, 3, 3) of axis-angle poses (..., 24, 3)."""
+    return axis_angle_to_matrix(pose.float())

@@ -1,0 +1,223 @@
+"""The evaluation protocol: which joints are compared, by which rows of which regressor, and the errors."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from posekit.body import BodyOutput, SMPLBody
+from posekit.errors import unknown_name
+from posekit.metrics import AccelerationError, MPJPE, PAMPJPE, PVE
+from posekit.metrics.joint_rows import centred, weighted_mean
+from posekit.metrics.mpjpe import MM, acceleration, acceleration_error, joint_errors, mpjpe, pa_joint_errors, pa_mpjpe, pve
+from posekit.metrics.rows import RowsMetric, first_of_each
+
+HIPS = (2, 3)
+"""Right and left hip in every evaluated set; their midpoint is subtracted."""
+
+_LIMBS = (3, 2, 1, 4, 5, 6, 16, 15, 14, 11, 12, 13)
+_GROUND_TRUTH = tuple(range(25, 39))
+
+
+class JointSet(NamedTuple):
+    """Joints that are compared.
+
+    Attributes:
+        source: Joint set that the body is asked for.
+        predicted: Rows of it.
+        target: Rows of SPIN49 that the labels are in.
+    """
+
+    source: str
+    predicted: tuple[int, ...]
+    target: tuple[int, ...]
+
+
+EVAL_JOINTS = {
+    # Vertices times the Human3.6M regressor: the 14 joints of LSP (3DPW), or 17 of Human3.6M.
+    "h36m14": JointSet("H36M17", (*_LIMBS, 8, 10), _GROUND_TRUTH),
+    "h36m17": JointSet("H36M17", (*_LIMBS, 8, 0, 7, 9, 10), (*range(25, 38), 39, 41, 42, 43)),
+    # The model's own joints: 17 of MPI-INF-3DHP, or the 14 of LSP.
+    "mpii3d17": JointSet("SPIN49", (*_GROUND_TRUTH, 39, 41, 43), (*_GROUND_TRUTH, 39, 41, 43)),
+    "spin14": JointSet("SPIN49", _GROUND_TRUTH, _GROUND_TRUTH),
+}
+"""Joint sets of evaluation by name."""
+
+_LEGS_SWAPPED = (0, 4, 5, 6, 1, 2, 3, *range(7, 17))
+
+
+def get_eval_joints(name: str) -> JointSet:
+    """Looks a joint set of evaluation up.
+
+    Raises:
+        UserError: There is none of that name.
+    """
+    if name not in EVAL_JOINTS:
+        raise unknown_name("eval_joints", name, EVAL_JOINTS)
+    return EVAL_JOINTS[name]
+
+
+class EvaluatedJoints:
+    """Takes the compared joints off a body.
+
+    SPIN's ``J_regressor_h36m.npy`` lists the left leg first, Human3.6M itself the right one; which a body's regressor
+    does is told by the side its hips are on at rest.
+
+    Args:
+        body: The body.
+        name: A name of :data:`EVAL_JOINTS`.
+
+    Raises:
+        UserError: The name is unknown, or the body lacks a regressor.
+    """
+
+    def __init__(self, body: SMPLBody, name: str) -> None:
+        self.set = get_eval_joints(name)
+        self.predicted = list(self.set.predicted)
+        if self.set.source == "H36M17" and _left_leg_first(body):
+            self.predicted = [_LEGS_SWAPPED[row] for row in self.predicted]
+        self.target = list(self.set.target)
+
+    def __call__(self, body: SMPLBody, output: BodyOutput) -> Tensor:
+        """Returns (N, J, 3) metres."""
+        return body.joints(output, self.set.source)[:, self.predicted]
+
+
+def _left_leg_first(body: SMPLBody) -> bool:
+    device = body.faces.device
+    rest = body(torch.eye(3, device=device).expand(1, 24, 3, 3), torch.zeros(1, body.num_betas, device=device))
+    hips = body.joints(rest, "H36M17")[0, [1, 4], 0]
+    return bool(hips[0] > hips[1])  # the left side is x > 0 at rest
+
+
+def summarize(
+    pred: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    pred_vertices: Tensor | None = None,
+    target_vertices: Tensor | None = None,
+    official: bool = False,
+) -> dict[str, float]:
+    """Errors of consecutive poses in mm: ``MPJPE``, ``PA-MPJPE``, ``PVE``, ``acceleration`` and its error.
+
+    Args:
+        pred: (N, J, 3) metres, joints 2 and 3 the hips.
+        target: (N, J, 3) metres.
+        weight: (N, J), 0 where a joint has no label; None: all labelled.
+        pred_vertices: (N, V, 3) metres.
+        target_vertices: (N, V, 3) metres; compared without any alignment.
+        official: Treat joints without label as the published code does: prediction and target are set to 0 before the
+            hips' midpoint is subtracted, and they count. Otherwise they are left out, and so is the acceleration of
+            triples of frames that hold one.
+    """
+    if official and weight is not None:
+        seen = (weight > 0)[..., None]
+        pred, target, weight = pred.where(seen, 0.0), target.where(seen, 0.0), None
+    pred, target = centred(pred.double(), HIPS), centred(target.double(), HIPS)
+    seen_frames = None if weight is None else (weight > 0).all(-1)
+    result = {
+        "MPJPE": _mean(mpjpe(pred, target, weight, None)),
+        "PA-MPJPE": _mean(pa_mpjpe(pred, target, weight)),
+        "acceleration": _mean(acceleration(pred)),
+        "acceleration_error": _mean(acceleration_error(pred, target, seen_frames)),
+    }
+    if pred_vertices is not None and target_vertices is not None:
+        result["PVE"] = _mean(pve(pred_vertices, target_vertices))
+    return result
+
+
+def _mean(values: Tensor) -> float:
+    known = values[torch.isfinite(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+class MeanPoseError(RowsMetric):
+    """Errors of always answering with the mean of all targets: the score that a network has to beat.
+
+    Both numbers are in mm over all labelled joints, the mean being that of the evaluated poses themselves, which is
+    the best constant answer there is.
+    """
+
+    target_points: list[Tensor]  # (N, J, 3) centred
+    target_weights: list[Tensor]  # (N, J)
+    pose_ids: list[Tensor]  # (N,)
+
+    def __init__(self, joints: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.joints = joints
+        self.add_rows("target_points")
+        self.add_rows("target_weights")
+        self.add_rows("pose_ids", torch.int64)
+
+    def update(self, target: Tensor, weight: Tensor, pose_ids: Tensor) -> None:
+        """Adds targets (N, J, 3) in metres with weights (N, J) and ids (N,)."""
+        self.append(target_points=centred(target.double(), HIPS), target_weights=weight, pose_ids=pose_ids)
+
+    def names(self) -> list[str]:
+        """Returns the keys of the result."""
+        return ["MPJPE_mean_pose", "PA-MPJPE_mean_pose"]
+
+    def values(self) -> dict[str, float]:
+        """Computes both errors."""
+        keep = first_of_each(self.rows("pose_ids"))
+        points = self.rows("target_points", self.joints, 3)[keep]
+        weight = self.rows("target_weights", self.joints)[keep]
+        if not len(points):
+            return dict.fromkeys(self.names(), float("nan"))
+        share = (weight > 0).double()[..., None]
+        mean = (points * share).sum(0) / share.sum(0).clamp(min=1)
+        constant = mean.expand_as(points)
+        errors = (joint_errors(constant, points), pa_joint_errors(constant, points, weight))
+        means = [weighted_mean(error.numpy(), weight.numpy()) for error in errors]
+        return dict(zip(self.names(), means, strict=True))
+
+
+class BodyMetrics(torch.nn.Module):
+    """All errors of one stage, in mm: joints, joints after alignment, mesh, acceleration, and the mean pose's.
+
+    Args:
+        joints: Number J of compared joints.
+        across_clips: See :class:`~posekit.metrics.AccelerationError`.
+    """
+
+    def __init__(self, joints: int, across_clips: bool = False) -> None:
+        super().__init__()
+        self.mpjpe = MPJPE(root=HIPS)
+        self.pa_mpjpe = PAMPJPE()
+        self.pve = PVE()
+        self.acceleration = AccelerationError(across_clips=across_clips)
+        self.mean_pose = MeanPoseError(joints)
+
+    def reset(self) -> None:
+        """Empties all metrics."""
+        for metric in self.children():
+            metric.reset()  # type: ignore[operator]
+
+    def update_joints(self, pred: Tensor, target: Tensor, weight: Tensor, ids: Tensor) -> None:
+        """Adds poses: (N, J, 3) metres twice, weights (N, J) and ids (N,)."""
+        self.mpjpe.update(pred, target, weight, ids)
+        self.pa_mpjpe.update(pred, target, weight, ids)
+        self.mean_pose.update(target, weight, ids)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Returns the numbers that there were data for, by name."""
+        values: dict[str, Tensor] = {}
+        if self.mpjpe.update_called:
+            values |= {"MPJPE": self.mpjpe.compute(), "PA-MPJPE": self.pa_mpjpe.compute()}
+        if self.pve.update_called:
+            values["PVE"] = self.pve.compute()
+        if self.acceleration.update_called:
+            values["acceleration_error"] = self.acceleration.compute()
+        if self.mean_pose.update_called:
+            values |= self.mean_pose.compute()
+        return values
+
+
+def pose_ids(rows: Tensor | None, sample_ids: Tensor, frames: int) -> Tensor:
+    """Returns ids (B, T) that are unique per frame: the data set's own, or those of the sample and the place."""
+    if rows is not None:
+        return rows
+    return sample_ids[:, None] * np.int64(1 << 20) + torch.arange(frames, device=sample_ids.device)

@@ -1,0 +1,339 @@
+"""MAED as a LightningModule: pictures, clips, or both in one step; body, losses, evaluation, prediction."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, TypedDict, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from posekit.body import BodyOutput, load_body
+from posekit.data.batch import Pose3DPrediction
+from posekit.errors import UserError, unknown_name
+from posekit.geometry import matrix_to_axis_angle, project_weak_perspective, rot6d_to_matrix
+from posekit.module import PoseModule, StepOutput
+from posekit.nn import LoadReport
+from posekit.skeletons import get_skeleton
+from posekit_maed.clips import as_clips, pose_matrices, targets_of
+from posekit_maed.evaluation import BodyMetrics, EvaluatedJoints, pose_ids
+from posekit_maed.interpolation import interpolate
+from posekit_maed.losses import BodyLoss, Predicted
+from posekit_maed.network import BodyParameters, MAEDNetwork
+from posekit_maed.prediction import prediction_rows
+from posekit_maed.weights import fit_to_network, require_encoder
+
+HYBRID_WEIGHTS = ("frames", "equal")
+
+
+class BodyEstimate(TypedDict):
+    """What ``forward`` returns; the names are those of the published code."""
+
+    theta: Tensor  # (B, T, 85) camera 3, axis-angle 72, shape 10
+    verts: Tensor  # (B, T, V, 3) metres, relative to the body's origin
+    kp_3d: Tensor  # (B, T, K, 3) metres
+    kp_2d: Tensor  # (B, T, K, 2) half crops from the centre
+    rotmat: Tensor  # (B, T, 24, 3, 3)
+
+
+class MAED(PoseModule):
+    """Encoder-decoder with multi-level attention for body shape and pose from clips (Wan et al., ICCV 2021).
+
+    It takes clips (``ClipBatch``), crops (``CropBatch``, clips of one frame), and mixtures of both (``HybridBatch``),
+    whose losses are added with weights and give one optimiser step.
+
+    Args:
+        skeleton: Joint set of the labels; MAED's losses and protocols are written for SPIN49.
+        image_size: (W, H) of the crops, px; None takes the data module's (in Python: 224 x 224).
+        encoder: ``ste`` or ``cnn``; see :class:`~posekit_maed.network.MAEDNetwork`, also for the next ones.
+        decoder: ``ktd`` or ``iterative``.
+        st_mode: Arrangement of attention; ``vanilla`` sees single frames.
+        num_blocks: Transformer blocks.
+        num_heads: Heads.
+        embed_dim: Channels of a token.
+        max_frames: Longest clip.
+        backbone: ``hybrid`` (the paper's) or ``small``.
+        backbone_options: Its arguments.
+        hidden_dim: Channels of the decoder.
+        dropout: Of the decoder.
+        body: Body file in SMPL format, or a folder of such; None takes the built-in body.
+        joint_regressor_extra: SPIN's regressor of nine joints, which an SMPL file needs.
+        joint_regressor_h36m: Human3.6M's regressor, which evaluation on ``h36m14`` or ``h36m17`` needs.
+        mean_params: SPIN's mean parameters, where the decoder starts.
+        num_betas: Shape coefficients of the body; MAED's decoders give 10.
+        loss_weights: Coefficients in place of the paper's; see :data:`posekit_maed.losses.WEIGHTS`.
+        loss_form: ``mean`` (published code) or ``sum`` (supplement).
+        official_masking: See :class:`~posekit_maed.losses.BodyLoss`.
+        hybrid_weights: Weights of clips and pictures in one step: ``frames`` (shares of all frames; published code) or
+            ``equal`` (supplement).
+        keep_every: Run only each so-manieth frame and interpolate the rest (2 makes 8 frames of 16).
+        official_interpolation: The published code's time axis of that interpolation.
+        eval_joints: Joints that are compared: ``h36m14``, ``h36m17``, ``mpii3d17`` or ``spin14``.
+        across_clips: Accelerations across the borders of videos count, as in the published evaluation.
+        init_decoder: Whether ``init_from`` fills the decoder too. The published second stage takes the encoder alone.
+        kwargs: Arguments of :class:`~posekit.module.PoseModule`.
+
+    Raises:
+        UserError: An unknown name, a value out of range, or files of the body that do not fit.
+    """
+
+    monitor: ClassVar[str] = "val/PA-MPJPE"
+    monitor_mode: ClassVar[str] = "min"
+    predicts: ClassVar[str] = "clips"
+    clip_frames: int = 16
+    clip_halo: ClassVar[int] = 0
+    prediction_writer: ClassVar[str] = "PredictionWriter3D"
+
+    def __init__(
+        self,
+        skeleton: str | None = None,
+        image_size: list[int] | None = None,
+        encoder: str = "ste",
+        decoder: str = "ktd",
+        st_mode: str = "parallel",
+        num_blocks: int = 6,
+        num_heads: int = 12,
+        embed_dim: int = 768,
+        max_frames: int = 16,
+        backbone: str = "hybrid",
+        backbone_options: dict[str, Any] | None = None,
+        hidden_dim: int = 1024,
+        dropout: float = 0.5,
+        body: str | None = None,
+        joint_regressor_extra: str | None = None,
+        joint_regressor_h36m: str | None = None,
+        mean_params: str | None = None,
+        num_betas: int = 10,
+        loss_weights: dict[str, float] | None = None,
+        loss_form: str = "mean",
+        official_masking: bool = False,
+        hybrid_weights: str = "frames",
+        keep_every: int = 1,
+        official_interpolation: bool = False,
+        eval_joints: str = "h36m14",
+        across_clips: bool = False,
+        init_decoder: bool = True,
+        lr: float = 1e-4,
+        weight_decay: float = 1e-5,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(lr=lr, weight_decay=weight_decay, **kwargs)
+        self.save_hyperparameters()
+        self.skeleton = get_skeleton(skeleton or "SPIN49")
+        if self.skeleton.name != "SPIN49":
+            raise UserError(f"MAED's joint set is SPIN49: set data.skeleton to SPIN49, not {self.skeleton.name}")
+        if hybrid_weights not in HYBRID_WEIGHTS:
+            raise unknown_name("hybrid_weights", hybrid_weights, HYBRID_WEIGHTS)
+        if keep_every < 1:
+            raise UserError(f"keep_every must be at least 1, not {keep_every}")
+        self.image_size = (int(image_size[0]), int(image_size[1])) if image_size else (224, 224)
+        self.clip_frames = max_frames
+        self.hybrid_weights = hybrid_weights
+        self.keep_every = keep_every
+        self.official_interpolation = official_interpolation
+        self.body = load_body(
+            body,
+            joint_regressor_extra=joint_regressor_extra,
+            joint_regressor_h36m=joint_regressor_h36m,
+            mean_params=mean_params,
+            num_betas=num_betas,
+        )
+        if num_betas != 10:
+            raise UserError(f"MAED's decoders give 10 shape coefficients, so num_betas cannot be {num_betas}")
+        self.compared = EvaluatedJoints(self.body, eval_joints)
+        network = MAEDNetwork(
+            encoder, decoder, self.image_size, st_mode, num_blocks, num_heads, embed_dim, max_frames, backbone,
+            backbone_options, hidden_dim, dropout, self.body.mean_parameters,
+        )  # fmt: skip
+        # Convolutions run faster with channels last, on CPUs and on tensor cores.
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.loss = BodyLoss(loss_weights, loss_form, official_masking, self.skeleton.name)
+        joints = len(self.compared.predicted)
+        self.errors = nn.ModuleDict({stage + "_errors": BodyMetrics(joints, across_clips) for stage in ("val", "test")})
+        self.init_decoder = init_decoder
+        self.load_initial_weights()
+
+    # -- weights ------------------------------------------------------------------------------------------------------
+
+    def load_initial_weights(self) -> LoadReport | None:
+        """Loads ``init_from`` and reports what matched; the encoder has to get something.
+
+        Raises:
+            UserError: The file is missing or broken, or nothing in it fits the encoder.
+        """
+        report = super().load_initial_weights()
+        if report is not None:
+            require_encoder(report, str(self.init_from))
+        return report
+
+    def convert_weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Renames the tensors of a published file, and leaves the decoder out where ``init_decoder`` says so."""
+        return fit_to_network(state, self.network, self.init_decoder)
+
+    # -- inference ----------------------------------------------------------------------------------------------------
+
+    def forward(self, images: Tensor, valid: Tensor | None = None, joint_regressor: Tensor | None = None) -> BodyEstimate:
+        """Estimates bodies.
+
+        Args:
+            images: (B, T, 3, H, W) normalised clips, or crops (B, 3, H, W), which are clips of one frame.
+            valid: (B, T) bool, False on padding.
+            joint_regressor: (J, V) rows that take vertices to joints, in place of SPIN49.
+        """
+        parameters, output = self.estimate(images[:, None] if images.ndim == 4 else images, valid)
+        lead = parameters.shape.shape[:2]
+        joints = self._joints(output) if joint_regressor is None else joint_regressor @ output.vertices
+        joints = joints.unflatten(0, lead)
+        axis_angle = matrix_to_axis_angle(parameters.rotations).flatten(-2)
+        return {
+            "theta": torch.cat([parameters.camera, axis_angle, parameters.shape], -1),
+            "verts": output.vertices.unflatten(0, lead),
+            "kp_3d": joints,
+            "kp_2d": project_weak_perspective(joints, parameters.camera),
+            "rotmat": parameters.rotations,
+        }
+
+    def estimate(self, images: Tensor, valid: Tensor | None = None) -> tuple[BodyParameters, BodyOutput]:
+        """Returns parameters of (B, T) frames and bodies of B T; frames that ``keep_every`` skips are interpolated."""
+        step = self.keep_every
+        if step == 1 or images.shape[1] == 1:
+            parameters: BodyParameters = self.network(images, valid)
+            return parameters, self._pose(parameters)
+        parameters = self.network(images[:, ::step], None if valid is None else valid[:, ::step])
+        output = self._pose(parameters)
+        return self._between(parameters, output, images.shape[1])
+
+    def _pose(self, parameters: BodyParameters) -> BodyOutput:
+        return cast(BodyOutput, self.body(parameters.rotations.flatten(0, 1), parameters.shape.flatten(0, 1)))
+
+    def _between(self, parameters: BodyParameters, output: BodyOutput, frames: int) -> tuple[BodyParameters, BodyOutput]:
+        """Interpolates everything linearly; the result's rotations are the interpolated 6D form's."""
+        lead = parameters.shape.shape[:2]
+
+        def fill(value: Tensor) -> Tensor:
+            return interpolate(value, self.keep_every, frames, self.official_interpolation)
+
+        rotations = rot6d_to_matrix(fill(parameters.pose6d), columns="interleaved")
+        filled = BodyParameters(rotations, *(fill(value) for value in parameters[1:]))
+        bodies = BodyOutput(*(fill(value.unflatten(0, lead)).flatten(0, 1) for value in output))
+        return filled, bodies
+
+    def _joints(self, output: BodyOutput) -> Tensor:
+        return self.body.joints(output, self.skeleton.name)
+
+    # -- steps --------------------------------------------------------------------------------------------------------
+
+    def step(self, batch: Any, stage: str) -> StepOutput[Any]:
+        """Computes the loss of a batch of clips, crops or both; outside training the predictions of its clips."""
+        parts = as_clips(batch)
+        outputs = [self._part(part, stage) for part in parts.values()]
+        if len(outputs) == 1:
+            return outputs[0]
+        shares = self._shares([part["image"].shape[0] * part["image"].shape[1] for part in parts.values()])
+        merged: StepOutput[Any] = StepOutput(
+            sum((share * output.loss for share, output in zip(shares, outputs, strict=True)), torch.zeros(())),
+            batch_size=sum(output.batch_size for output in outputs),
+        )
+        for name, output in zip(parts, outputs, strict=True):
+            merged.logs |= {f"{name}/{key}": value for key, value in output.logs.items()}
+        merged.predictions = outputs[0].predictions
+        return merged
+
+    def _shares(self, frames: list[int]) -> list[float]:
+        if self.hybrid_weights == "equal":
+            return [1 / len(frames)] * len(frames)
+        return [count / sum(frames) for count in frames]
+
+    def _part(self, batch: dict[str, Any], stage: str) -> StepOutput[Any]:
+        images = batch["image"]
+        parameters, output = self.estimate(images, self._mask(batch))
+        lead = images.shape[:2]
+        joints = self._joints(output).unflatten(0, lead)
+        points = project_weak_perspective(joints, parameters.camera)
+        predicted = Predicted(points, joints, parameters.rotations, parameters.shape)
+        total, terms = self.loss(predicted, targets_of(batch))
+        result: StepOutput[Any] = StepOutput(total, batch_size=images.shape[0], logs=terms)
+        if stage != "train":
+            result.predictions = {"parameters": parameters, "output": output, "batch": batch}
+        return result
+
+    @staticmethod
+    def _mask(batch: dict[str, Any]) -> Tensor | None:
+        """Returns which frames may be attended to, or None where no frame is padding."""
+        if not batch["padded"]:
+            return None
+        valid = cast(Tensor, batch["valid"])
+        return valid | ~valid.any(1, keepdim=True)  # a clip without any real frame counts nowhere
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Notes whether there is padding while the batch is still on the host: asking later would wait for the device."""
+        parts = [batch[name] for name in ("clips", "images") if name in batch] if isinstance(batch, dict) else []
+        for part in parts or [batch]:
+            if isinstance(part, dict) and "valid" in part:
+                part["padded"] = not bool(part["valid"].all())
+        return batch
+
+    # -- prediction ---------------------------------------------------------------------------------------------------
+
+    def predict_step(self, batch: Any, batch_idx: int) -> Pose3DPrediction:
+        """Returns every real frame's body of a batch; clips that overlap give a frame once."""
+        (part,) = as_clips(batch).values()
+        parameters, output = self.estimate(part["image"], self._mask(part))
+        return prediction_rows(part, parameters, output, self._joints(output))
+
+    @property
+    def mesh_faces(self) -> NDArray[np.int64]:
+        """Triangles (F, 3) of predicted meshes."""
+        return cast(Tensor, self.body.faces).cpu().numpy()
+
+    # -- metrics ------------------------------------------------------------------------------------------------------
+
+    def reset_metrics(self, stage: str) -> None:
+        """Empties the stage's metrics."""
+        self._errors(stage).reset()
+
+    def update_metrics(self, batch: Any, output: StepOutput[Any], stage: str) -> None:
+        """Adds the frames that the batch's windows answer for."""
+        found = output.predictions
+        if found is None:
+            return
+        part, bodies = found["batch"], found["output"]
+        lead = part["image"].shape[:2]
+        counted = part["valid"] & part["keys"] if "keys" in part else part["valid"]
+        ids = pose_ids(part.get("row_ids"), part["sample_id"], lead[1])
+        metrics = self._errors(stage)
+        if "joints3d" in part:
+            target = part["joints3d"][..., self.compared.target, :]
+            weight = part["joints3d_weight"][..., self.compared.target] * counted[..., None]
+            pred = self.compared(self.body, bodies).unflatten(0, lead)
+            metrics.update_joints(*(value.flatten(0, 1) for value in (pred, target, weight, ids)))
+            if lead[1] > 1:
+                video = "track_id" in part
+                metrics.acceleration.update(
+                    pred,
+                    target,
+                    (weight > 0).all(-1),
+                    part["track_id"] if video else part["sample_id"],
+                    part["frame"] if video else None,
+                )
+        if "body_pose" in part:
+            self._update_mesh(metrics, part, bodies, counted, ids)
+
+    def _update_mesh(
+        self, metrics: BodyMetrics, part: dict[str, Any], bodies: BodyOutput, counted: Tensor, ids: Tensor
+    ) -> None:
+        labelled = (counted & (part["body_weight"] > 0)).flatten()
+        if not bool(labelled.any()):
+            return
+        targets = targets_of(part)
+        pose, shape = targets.pose.flatten(0, 1)[labelled], targets.shape.flatten(0, 1)[labelled]
+        true = self.body(pose_matrices(pose), shape).vertices
+        metrics.pve.update(bodies.vertices[labelled], true, ids.flatten()[labelled])
+
+    def compute_metrics(self, stage: str) -> dict[str, Tensor]:
+        """Returns the errors in mm."""
+        return self._errors(stage).compute()
+
+    def _errors(self, stage: str) -> BodyMetrics:
+        return cast(BodyMetrics, self.errors[stage + "_errors"])

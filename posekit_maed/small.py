@@ -1,0 +1,61 @@
+"""Tokens from the library's small heatmap network, for runs on a CPU."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from posekit.nn import SmallNet
+from posekit.skeletons import COCO17
+
+_SOFTMAX_SCALE = 1.0
+
+
+class SmallTokens(nn.Module):
+    """Tokens of the small network: one per cell of its coarsest map, and one per joint that its heatmaps show.
+
+    A joint's token tells where the joint is seen: the mean of its softmaxed map in half crops from the centre, the
+    highest value, and the decoder's feature there; every joint has its own linear map, so that the sum of tokens still
+    tells the joints apart. (Not part of the paper, whose hybrid network does not train on a CPU.)
+
+    Args:
+        image_size: (W, H) of the crops, px.
+        width: Channels C of a token.
+        joints: Heatmaps; the shipped weights ``starter`` have COCO's 17.
+    """
+
+    def __init__(self, image_size: tuple[int, int], width: int, joints: int = len(COCO17)) -> None:
+        super().__init__()
+        self.backbone = SmallNet(num_joints=joints)
+        cells = [-(-side // 32) for side in image_size]
+        self.count = cells[0] * cells[1] + joints
+        self.proj = nn.Conv2d(self.backbone.branch_channels[-1], width, 1)
+        inputs = 3 + self.backbone.feature_channels
+        self.joint_weight = nn.Parameter(torch.randn(joints, inputs, width) / inputs**0.5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns tokens (B, cells + joints, C) of images (B, 3, H, W)."""
+        coarse, features = self._maps(images)
+        maps = self.backbone.final_layer(features)
+        mass = torch.softmax(_SOFTMAX_SCALE * maps.flatten(2).float(), -1)
+        place = torch.cat([mass @ _grid(maps), mass.amax(-1, keepdim=True)], -1)
+        seen = mass.to(features.dtype) @ features.flatten(2).transpose(1, 2)
+        joints = torch.einsum("bki,kic->bkc", torch.cat([place.to(seen.dtype), seen], -1), self.joint_weight)
+        cells = cast(Tensor, self.proj(coarse)).flatten(2).transpose(1, 2)
+        return torch.cat([cells, joints], 1)
+
+    def _maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the coarsest map of the encoder and the decoder's last one."""
+        maps = self.backbone.branches(images)
+        return maps[-1], self.backbone.decode(maps)
+
+
+def _grid(maps: Tensor) -> Tensor:
+    """Returns the cells' centres (cells, 2) of maps (B, K, h, w), in half crops (of the longer side) from the centre."""
+    height, width = maps.shape[-2:]
+    x = torch.arange(width, device=maps.device) + 0.5 - width / 2
+    y = torch.arange(height, device=maps.device) + 0.5 - height / 2
+    grid = torch.stack([x.expand(height, -1), y[:, None].expand(-1, width)], -1).view(-1, 2)
+    return grid / (max(height, width) / 2)
