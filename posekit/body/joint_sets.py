@@ -8,6 +8,8 @@ from __future__ import annotations
 from posekit.errors import UserError
 from posekit.skeletons import SMPL24, SPIN49, Skeleton
 
+SMPL_VERTICES = 6890  # of the only mesh whose landmark vertices smplx knows
+
 # smplx's names of the surface points, in its order.
 PICKS = (
     "nose", "reye", "leye", "rear", "lear", "LBigToe", "LSmallToe", "LHeel", "RBigToe", "RSmallToe", "RHeel",

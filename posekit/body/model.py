@@ -7,6 +7,7 @@ as rows of V, shape and pose components are one product, and joint centres are r
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,14 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from posekit.body.builtin import JOINT_SETS, BuiltinBody
+from posekit.body.builtin import JOINT_SETS
 from posekit.body.files import SPIN_SOURCE, BodyArrays
-from posekit.body.joint_sets import PICKS, rows_among_54
+from posekit.body.joint_sets import PICKS, SMPL_VERTICES, rows_among_54
+from posekit.body.views import builtin_view, smplx_model
 from posekit.errors import UserError
 from posekit.skeletons import get_skeleton
 
 Float = NDArray[np.float32]
-_SMPL_VERTICES = 6890
 
 
 class BodyOutput(NamedTuple):
@@ -92,7 +93,6 @@ class SMPLBody(nn.Module):
         self._levels = _levels(arrays.parents)
         self._register(smplx_model(arrays), has_pose_blends=bool(arrays.posedirs.any()))
         self._regressors: dict[str, str] = {}
-        self._has_extra = extra is not None
         if self.is_builtin:
             self._register_builtin_regressors(arrays)
         if h36m is not None:
@@ -132,6 +132,16 @@ class SMPLBody(nn.Module):
         self._buffer("_picks", torch.tensor(picks))
         for joint_set in JOINT_SETS:
             self._regressor(joint_set, body.regressor(joint_set))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SMPLBody:
+        """Moves the arrays with the module they are in, but keeps them in float32 where that becomes half precision."""
+        before = dict(self._buffers)
+        super()._apply(fn, recurse)
+        for name, old in before.items():
+            new = self._buffers[name]
+            if old is not None and new is not None and new.dtype != old.dtype:
+                self._buffers[name] = old.to(new.device)
+        return self
 
     @property
     def mean_parameters(self) -> MeanParameters | None:
@@ -219,7 +229,7 @@ class SMPLBody(nn.Module):
         """
         with torch.autocast(output.vertices.device.type, enabled=False):
             if skeleton in self._regressors:
-                return self._buffers[self._regressors[skeleton]] @ output.vertices  # type: ignore[operator]
+                return self._regressed(skeleton, output)
             return self._smpl_joints(output, skeleton)
 
     def _smpl_joints(self, output: BodyOutput, skeleton: str) -> Tensor:
@@ -230,84 +240,27 @@ class SMPLBody(nn.Module):
         rows = rows_among_54(get_skeleton(skeleton))
         if max(rows) < 45:
             return self.joints45(output)[:, list(rows)]
-        if not self._has_extra:
+        if "extra" not in self._regressors:
             raise self._lacks(skeleton, "joint_regressor_extra", "J_regressor_extra.npy")
-        extra = self._buffers[self._regressors["extra"]] @ output.vertices  # type: ignore[operator]
-        return torch.cat([self.joints45(output), extra], 1)[:, list(rows)]
+        return torch.cat([self.joints45(output), self._regressed("extra", output)], 1)[:, list(rows)]
+
+    def _regressed(self, joint_set: str, output: BodyOutput) -> Tensor:
+        regressor: Tensor = getattr(self, self._regressors[joint_set])
+        return regressor @ output.vertices
 
     def _lacks(self, skeleton: str, option: str, file: str) -> UserError:
         return UserError(f"{skeleton} joints of body {self.name} need {option} ({file}). {SPIN_SOURCE}")
 
     def _needs_landmarks(self, what: str) -> None:
-        if not self.is_builtin and self.num_vertices != _SMPL_VERTICES:
+        if not self.is_builtin and self.num_vertices != SMPL_VERTICES:
             raise UserError(
                 f"body {self.name} has {self.num_vertices} vertices, and SMPL's landmark vertices are known for "
-                f"{_SMPL_VERTICES} alone: {what} cannot be picked"
+                f"{SMPL_VERTICES} alone: {what} cannot be picked"
             )
 
     def extra_repr(self) -> str:
         """Names the body and its sizes."""
         return f"{self.name}, vertices={self.num_vertices}, betas={self.num_betas}"
-
-
-def builtin_view(arrays: BodyArrays) -> BuiltinBody:
-    """Returns the arrays of a body made from the free base mesh with its landmark table and regressors.
-
-    Raises:
-        UserError: ``base_vertex`` lacks a landmark.
-    """
-    base = arrays.base_vertex
-    assert base is not None
-    mirror = np.arange(len(base)) if arrays.mirror is None else arrays.mirror
-    body = BuiltinBody(
-        arrays.v_template,
-        arrays.shapedirs,
-        arrays.joint_regressor,
-        arrays.weights,
-        arrays.faces.astype(np.int32),
-        mirror.astype(np.int32),
-        base.astype(np.int32),
-        arrays.parents,
-    )
-    try:
-        _ = body.landmarks
-    except KeyError as error:
-        raise UserError(f"body file {arrays.path}: base_vertex lacks the landmark vertex {error.args[0]}") from None
-    return body
-
-
-def smplx_model(arrays: BodyArrays) -> Any:
-    """Loads arrays as ``smplx.SMPL`` without parameters of its own, and without its warning about few components."""
-    from smplx import SMPL
-
-    # smplx cuts to ten components, and says so on stdout, below this size.
-    quiet = type("SMPL", (SMPL,), {"SHAPE_SPACE_DIM": arrays.shapedirs.shape[2]})
-    ids = dict.fromkeys(PICKS, 0)
-    if arrays.base_vertex is None and len(arrays.v_template) == _SMPL_VERTICES:
-        ids = None  # type: ignore[assignment]
-    return quiet(
-        model_path="",
-        data_struct=_Struct(arrays),
-        num_betas=arrays.shapedirs.shape[2],
-        vertex_ids=ids,
-        create_betas=False,
-        create_global_orient=False,
-        create_body_pose=False,
-        create_transl=False,
-    )
-
-
-class _Struct:
-    """The attributes that smplx reads from a file."""
-
-    def __init__(self, arrays: BodyArrays) -> None:
-        self.v_template = arrays.v_template
-        self.shapedirs = arrays.shapedirs
-        self.posedirs = arrays.posedirs
-        self.J_regressor = arrays.joint_regressor
-        self.weights = arrays.weights
-        self.f = arrays.faces
-        self.kintree_table = np.array([arrays.parents, range(24)])
 
 
 def _levels(parents: tuple[int, ...]) -> list[tuple[int, int, list[int], list[int]]]:

@@ -6,12 +6,14 @@ from posekit.callbacks.preview import PredictionPreview
 from posekit.callbacks.result_table import ResultTable
 from posekit.callbacks.throughput import ThroughputMonitor
 from posekit.callbacks.writer import PredictionWriter
+from posekit.callbacks.writer3d import PredictionWriter3D
 
 __all__ = [
     "AtomicCheckpointIO",
     "PoseTrackWriter",
     "PredictionPreview",
     "PredictionWriter",
+    "PredictionWriter3D",
     "ResultTable",
     "ThroughputMonitor",
 ]

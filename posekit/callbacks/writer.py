@@ -44,7 +44,8 @@ class PredictionWriter(Callback):
 
     Overlays are drawn where the data module can give the original pictures (``read_frame``); a video becomes a video.
     People with a ``track_id`` have their track's colour, number and path. Interim poses (``interim`` and ``ends`` of a
-    method that synthesizes poses between frames) are drawn in pictures, or a video, of their own.
+    method that synthesizes poses between frames) are drawn in pictures, or a video, of their own. A method with
+    ``draw_overlay(image, rows, threshold)`` draws its pictures itself.
     All files appear whole or not at all. In a run of several processes each writes its own share.
 
     Args:
@@ -58,6 +59,7 @@ class PredictionWriter(Callback):
         self.overlays = overlays
         self.threshold = threshold
         self._rows: list[dict[str, NDArray[np.floating]]] = []
+        self._looked_at: set[int] = set()
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Makes the folder before any work is done.
@@ -65,7 +67,7 @@ class PredictionWriter(Callback):
         Raises:
             UserError: The folder cannot be made or written to.
         """
-        self._rows = []
+        self._rows, self._looked_at = [], set()
         try:
             self.output.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -90,6 +92,8 @@ class PredictionWriter(Callback):
         if not isinstance(outputs, dict) or "keypoints" not in outputs:
             raise UserError(f"PredictionWriter writes 2D keypoints, which {type(pl_module).__name__} does not predict")
         self._rows.append({name: _to_numpy(value) for name, value in outputs.items()})
+        if isinstance(batch, dict) and batch["image"].ndim == 4:  # pictures, in which nobody may have been found
+            self._looked_at.update(batch["image_id"].tolist())
 
     def on_predict_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Writes the files and says where they are."""
@@ -140,7 +144,7 @@ class PredictionWriter(Callback):
         return folder
 
     def _own_frames(self, datamodule: Any, rows: dict[str, NDArray[np.floating]]) -> list[tuple[int, Any]]:
-        seen = {int(i) for i in rows["image_id"]}
+        seen = {int(i) for i in rows["image_id"]} | self._looked_at
         return [(i, name) for i, name in datamodule.frames.items() if i in seen]
 
     def _draw_video(self, datamodule: Any, name: str, paint: Callable[[int], NDArray[np.uint8]]) -> Path:
@@ -171,6 +175,11 @@ class PredictionWriter(Callback):
     ) -> NDArray[np.uint8]:
         image: NDArray[np.uint8] = datamodule.read_frame(image_id)
         mine = rows["image_id"].astype(np.int64) == image_id
+        if hasattr(pl_module, "draw_overlay"):
+            own: NDArray[np.uint8] = pl_module.draw_overlay(
+                image, {name: value[mine] for name, value in rows.items()}, self.threshold
+            )
+            return own
         boxes = None if painter is not None else rows["boxes"][mine]
         picture = draw_people(image, rows["keypoints"][mine], pl_module.skeleton, boxes, self.threshold)
         return picture if painter is None else painter.paint(picture, image_id)

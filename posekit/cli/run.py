@@ -214,13 +214,17 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, list | tuple) else value
 
 
-def _source_for(model: str | None, classes: dict[str, Any]) -> str:
-    """Returns the data module of ``predict --input``: clips of videos for a method whose ``predicts`` says so."""
+def _class_named(model: str | None, classes: dict[str, Any]) -> Any:
+    """Returns a model's class by its short name or path; None where there is none, and the parser says what is wrong."""
     try:
-        found = classes.get(model or "") or (import_class(model) if model and "." in model else None)
+        return classes.get(model or "") or (import_class(model) if model and "." in model else None)
     except (ImportError, AttributeError):
-        found = None  # the parser says what is wrong
-    return "VideoClips" if getattr(found, "predicts", None) == "clips" else "ImageSource"
+        return None
+
+
+def _source_for(method: Any) -> str:
+    """Returns the data module of ``predict --input``: clips of videos for a method whose ``predicts`` says so."""
+    return "VideoClips" if getattr(method, "predicts", None) == "clips" else "ImageSource"
 
 
 def run_trainer(command: str, argv: Sequence[str]) -> None:
@@ -238,7 +242,8 @@ def run_trainer(command: str, argv: Sequence[str]) -> None:
     words, name = resolve_configs(argv)
     front, checkpoint = checkpoint_words(words)
     if command == "predict":
-        words = predict_words(words, _source_for(model_name(words, checkpoint), classes))
+        method = _class_named(model_name(words, checkpoint), classes)
+        words = predict_words(words, _source_for(method), getattr(method, "prediction_writer", "PredictionWriter"))
     if command == "predict" and checkpoint is None and not names_a_model(words):
         front = starter_words()
     skipped = {"model", "datamodule"} | (

@@ -59,18 +59,24 @@ def _checked_config(name: str) -> str:
     return path
 
 
-def predict_words(words: list[str], source_class: str = "ImageSource") -> list[str]:
-    """Rewrites ``--input``, ``--boxes`` and ``--output`` to options of a source and of PredictionWriter.
+def predict_words(
+    words: list[str], source_class: str = "ImageSource", writer: str = "PredictionWriter"
+) -> list[str]:
+    """Rewrites ``--input``, ``--boxes``, ``--output`` and ``--meshes`` to options of a source and of a writer.
 
     Args:
         words: The words after ``predict``.
         source_class: The data module of ``--input``: ImageSource, or VideoClips for methods on clips.
+        writer: The callback that writes the predictions: PredictionWriter, or PredictionWriter3D for poses in 3D.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--input")
     parser.add_argument("--boxes")
     parser.add_argument("--output", default="predictions")
+    parser.add_argument("--meshes")
     known, rest = parser.parse_known_args(words)
+    if known.meshes is not None and writer != "PredictionWriter3D":
+        raise UserError("--meshes is for methods that predict bodies, as MAED")
     if known.input is None and known.boxes is not None:
         raise UserError("--boxes goes with --input")
     if known.input is not None:
@@ -79,7 +85,9 @@ def predict_words(words: list[str], source_class: str = "ImageSource") -> list[s
         source = [f"--data={source_class}", f"--data.source={known.input}"]
         source += [f"--data.boxes={known.boxes}"] if known.boxes else []
         rest = _after_configs(rest, source)
-    return [*rest, "--trainer.callbacks+=PredictionWriter", f"--trainer.callbacks.output={known.output}"]
+    written = [f"--trainer.callbacks+={writer}", f"--trainer.callbacks.output={known.output}"]
+    written += [f"--trainer.callbacks.meshes={known.meshes}"] if known.meshes else []
+    return [*rest, *written]
 
 
 def _after_configs(words: list[str], added: list[str]) -> list[str]:
@@ -96,7 +104,7 @@ def _after_configs(words: list[str], added: list[str]) -> list[str]:
 def model_name(words: Sequence[str], checkpoint: dict[str, Any] | None) -> str | None:
     """Returns the name or class path of the model that words choose, as far as it can be told without parsing them."""
     name = checkpoint[CHECKPOINT_KEY]["class_path"] if checkpoint else None
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip(words, [*words[1:], ""], strict=False):
         option, equals, value = word.partition("=")
         value = value if equals else following
         if option in ("--config", "-c"):
@@ -139,7 +147,7 @@ def checkpoint_words(words: Sequence[str]) -> tuple[list[str], dict[str, Any] | 
     So a command with ``--ckpt_path`` needs no config for the model, and a config given as well has the last word.
     """
     path = None
-    for word, following in zip(words, [*words[1:], None], strict=True):
+    for word, following in zip(words, [*words[1:], None], strict=False):
         if word == "--ckpt_path":
             path = following
         elif word.startswith("--ckpt_path="):

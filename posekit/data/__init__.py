@@ -15,8 +15,8 @@ from posekit.data.clip_windows import Window
 from posekit.data.clips import ClipDataset, Track
 from posekit.data.coco import COCOKeypoints
 from posekit.data.crowdpose import CrowdPose, OCHuman
-from posekit.data.mocap import AMASS, CMUMoCap
 from posekit.data.mixture import Mixture, MixturePart
+from posekit.data.mocap import AMASS, CMUMoCap
 from posekit.data.mpii import MPII
 from posekit.data.posetrack import PoseTrack
 from posekit.data.scenes import SceneAugmentation

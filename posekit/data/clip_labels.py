@@ -7,14 +7,24 @@ A K = K' Q, where K' is upper triangular with a positive diagonal and Q an ortho
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from posekit.geometry import axis_angle_to_matrix, matrix_to_axis_angle, mirror_body_pose
 
+if TYPE_CHECKING:
+    from posekit.data.clips import Track
+
 Float = NDArray[np.float64]
+
+_LABELS = ("joints3d", "body_pose", "body_shape", "body_translation", "camera")
+_WEIGHTS = {"joints3d": "joints3d_weight", "body_pose": "body_weight"}
+_SHAPES = {"body_pose": (24, 3), "body_shape": (10,), "body_translation": (3,), "camera": (3, 3)}
 
 
 class CameraMove(NamedTuple):
@@ -72,3 +82,70 @@ def move_translation(translation: Float, world: Float, pelvis: Float | None = No
         return translation @ world.T
     # A mirrored body has a mirrored pelvis, but the label's is that of the symmetric body: x stays.
     return (translation + pelvis) @ world.T - pelvis
+
+
+# -- labels of a clip -------------------------------------------------------------------------------------------------
+
+
+def label_names(tracks: Iterable[Track]) -> list[str]:
+    """Returns the 3D fields of a ``ClipBatch`` that some track has labels for, with their weights."""
+    tracks = list(tracks)
+    present = [name for name in _LABELS if any(getattr(track, name) is not None for track in tracks)]
+    return present + [weight for name, weight in _WEIGHTS.items() if name in present]
+
+
+def move_labels(track: Track, rows: NDArray[np.int64], affines: Float, flip_index: tuple[int, ...]) -> dict[str, Float]:
+    """Returns a track's 3D labels (T, …) in some rows, moved as the frames were.
+
+    Args:
+        track: The track.
+        rows: (T,)
+        affines: (T, 2, 3) original px -> crop px.
+        flip_index: The skeleton's permutation, for mirror images.
+    """
+    cameras = [None] * len(rows) if track.camera is None else list(track.camera[rows])
+    moves = [split_affine(affine, camera) for affine, camera in zip(affines, cameras, strict=True)]
+    found: dict[str, Float] = {}
+    if track.camera is not None:
+        found["camera"] = np.stack([move.camera for move in moves])
+    if track.joints3d is not None:
+        found["joints3d"] = _each(moves, lambda x, world: move_points(x, world, flip_index), track.joints3d[rows])
+        weight = np.ones(found["joints3d"].shape[:2]) if track.joints3d_weight is None else track.joints3d_weight[rows]
+        mirrored = np.linalg.det(moves[0].world) < 0
+        found["joints3d_weight"] = weight[:, list(flip_index)] if mirrored else weight
+    if track.body_pose is not None:
+        found["body_pose"] = _each(moves, move_body, track.body_pose[rows])
+        found["body_weight"] = np.ones(len(rows)) if track.body_weight is None else track.body_weight[rows]
+    if track.body_shape is not None:
+        found["body_shape"] = track.body_shape[rows]
+    if track.body_translation is not None:
+        pelvis = np.zeros((len(rows), 3)) if track.body_pelvis is None else track.body_pelvis[rows]
+        both = np.stack([track.body_translation[rows], pelvis], axis=1)
+        found["body_translation"] = _each(moves, lambda x, world: move_translation(x[0], world, x[1]), both)
+    return found
+
+
+def _each(moves: Sequence[CameraMove], move: Callable[[Float, Float], Float], values: Float) -> Float:
+    return np.stack([move(value, step.world) for value, step in zip(values, moves, strict=True)])
+
+
+def fill_labels(
+    names: Sequence[str], found: Mapping[str, Float], valid: NDArray[np.bool_], joints: int
+) -> dict[str, Tensor]:
+    """Returns labels as tensors, zeros for those that are not there; weights are 0 on padding.
+
+    Args:
+        names: The fields of the data set, of :func:`label_names`.
+        found: Labels of the clip.
+        valid: (T,) frames that are not padding.
+        joints: Size of the joint set.
+    """
+    shapes = {**_SHAPES, "joints3d": (joints, 3), "joints3d_weight": (joints,)}
+    labels = {}
+    for name in names:
+        value = found.get(name)
+        value = np.zeros((len(valid), *shapes.get(name, ()))) if value is None else value
+        if name in _WEIGHTS.values():
+            value = value * valid.reshape(-1, *[1] * (value.ndim - 1))
+        labels[name] = torch.from_numpy(np.ascontiguousarray(value, dtype=np.float32))
+    return labels

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -14,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from posekit.data.clip_labels import CameraMove, move_body, move_points, move_translation, split_affine
+from posekit.data.clip_frames import FrameCache
+from posekit.data.clip_labels import fill_labels, label_names, move_labels
 from posekit.data.clip_transforms import STILL, ClipAugmentation, View
 from posekit.data.clip_windows import Window, WindowRows, join
 from posekit.data.coco_file import OnFault
@@ -56,6 +56,7 @@ class Track:
         fps: Frames per second; None where the files do not say.
         body_pelvis: (N, 3) metres, the pelvis of the body in its rest pose. Only rotation augmentation needs it, to
             move ``body_translation``; None takes the body's origin.
+        followed: False where the rows are not known to be one person, as a detector's boxes.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Track:
     camera: Float | None = None
     fps: float | None = None
     body_pelvis: Float | None = None
+    followed: bool = True
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -104,7 +106,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         ``keys``      (T,) bool, the frames that the window answers for: in chunks every frame of a track is one once.
         ``row_ids``   (T,) int64, ``sample_ids`` of the frames; padding repeats. With ``valid`` it tells an evaluator
                       which frames to keep, and where they belong.
-        ``track_id``  () int64, number of the track.
+        ``track_id``  () int64, number of the track; -1 where it does not follow one person.
 
     Args:
         tracks: People in videos.
@@ -164,9 +166,9 @@ class ClipDataset(Dataset[dict[str, Any]]):
         order = np.arange(len(track_of)) if train else self._by_time(windows, track_of)
         self.windows = windows.take(order)
         self.track_of = track_of[order]
-        self._extras = _extras(self.tracks)
+        self._labelled = label_names(self.tracks)
         # Neighbouring windows share frames, and so do the people of a video; shuffled windows do not.
-        self._frames = FrameCache(1 if train else 2 * window.frames)
+        self._frames = FrameCache(1 if train else window.frames + max(window.frames // 2, 4))
 
     def __len__(self) -> int:
         return len(self.track_of)
@@ -236,7 +238,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
 
     def _picture(self, track: Track, row: int) -> NDArray[np.uint8] | None:
         try:
-            return self._frames.get(track, int(track.image_rows[row]))
+            return self._frames.get(track.read, int(track.image_rows[row]))
         except UserError as error:
             if self.on_broken_image == "error":
                 raise
@@ -260,7 +262,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
             "box": _tensor(np.where(np.isfinite(own), own, boxes)),
             "box_score": torch.tensor(clip.track.box_scores[clip.rows[clip.key]], dtype=torch.float32),
             **self._ids(clip),
-            **self._labels(clip, affines, view.flipped),
+            **self._labels(clip, affines),
         }
 
     def _boxes(self, clip: _Clip, images: list[NDArray[np.uint8]]) -> tuple[Float, float]:
@@ -296,44 +298,12 @@ class ClipDataset(Dataset[dict[str, Any]]):
             "visible": torch.from_numpy(np.where(clip.valid[:, None], visible, 0)),
         }
 
-    def _labels(self, clip: _Clip, affines: Float, flipped: bool) -> dict[str, Tensor]:
+    def _labels(self, clip: _Clip, affines: Float) -> dict[str, Tensor]:
         """Returns the labels in 3D that any track of the data set has."""
-        track, rows, steps = clip.track, clip.rows, len(clip.rows)
-        if not self._extras:
+        if not self._labelled:
             return {}
-        cameras = [None] * steps if track.camera is None else list(track.camera[rows])
-        moves = [split_affine(affine, camera) for affine, camera in zip(affines, cameras, strict=True)]
-        found: dict[str, Float] = {}
-        if track.camera is not None:
-            found["camera"] = np.stack([move.camera for move in moves])
-        if track.joints3d is not None:
-            weight = np.ones(track.joints.shape[:2]) if track.joints3d_weight is None else track.joints3d_weight
-            flip_index = self.skeleton.flip_index
-            found["joints3d"] = _moved(track.joints3d[rows], moves, lambda x, w: move_points(x, w, flip_index))
-            found["joints3d_weight"] = weight[rows][:, list(flip_index)] if flipped else weight[rows]
-        if track.body_pose is not None:
-            found["body_pose"] = _moved(track.body_pose[rows], moves, move_body)
-            found["body_weight"] = np.ones(steps) if track.body_weight is None else track.body_weight[rows]
-        if track.body_shape is not None:
-            found["body_shape"] = track.body_shape[rows]
-        if track.body_translation is not None:
-            pelvis = None if track.body_pelvis is None else track.body_pelvis[rows]
-            parts = [track.body_translation[rows]] if pelvis is None else [track.body_translation[rows], pelvis]
-            moved = zip(*parts, moves, strict=True)
-            found["body_translation"] = np.stack([move_translation(x[0], x[-1].world, *x[1:-1]) for x in moved])
-        return self._filled(found, clip.valid)
-
-    def _filled(self, found: dict[str, Float], valid: NDArray[np.bool_]) -> dict[str, Tensor]:
-        """Adds zeros for labels that other tracks have, and takes the weight off padding."""
-        shapes = {"joints3d": (len(self.skeleton), 3), "joints3d_weight": (len(self.skeleton),)}
-        labels = {}
-        for name in self._extras:
-            value = found.get(name)
-            value = np.zeros((len(valid), *shapes.get(name, _SHAPES.get(name, ())))) if value is None else value
-            if name.endswith("_weight"):
-                value = value * valid.reshape(-1, *[1] * (value.ndim - 1))
-            labels[name] = _tensor(value)
-        return labels
+        found = move_labels(clip.track, clip.rows, affines, self.skeleton.flip_index)
+        return fill_labels(self._labelled, found, clip.valid, len(self.skeleton))
 
     def _blank(self, clip: _Clip) -> dict[str, Any]:
         """Returns a sample that nothing counts."""
@@ -347,7 +317,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
             "box": _tensor(np.nan_to_num(clip.track.boxes[clip.rows])),
             "box_score": torch.tensor(0.0),
             **self._ids(clip),
-            **self._filled({}, clip.valid),
+            **fill_labels(self._labelled, {}, clip.valid, joints),
         }
 
     def _ids(self, clip: _Clip) -> dict[str, Tensor]:
@@ -364,7 +334,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
             "margin": torch.from_numpy(np.maximum(margin, 0).astype(np.int64)),
             "keys": torch.from_numpy(clip.keys.copy()),
             "row_ids": torch.from_numpy(track.sample_ids[rows].astype(np.int64)),
-            "track_id": torch.tensor(clip.number),
+            "track_id": torch.tensor(clip.number if track.followed else -1),
         }
 
 
@@ -378,52 +348,6 @@ class _Clip(NamedTuple):
     keys: NDArray[np.bool_]  # (T,)
     key: int
     sample_id: int
-
-
-class FrameCache:
-    """Keeps the last few frames, of whatever video.
-
-    Args:
-        size: How many.
-    """
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self._kept: OrderedDict[tuple[int, int], NDArray[np.uint8]] = OrderedDict()
-
-    def get(self, track: Track, row: int) -> NDArray[np.uint8]:
-        """Returns a frame of a track's video.
-
-        Raises:
-            UserError: It is broken.
-        """
-        key = (id(track.read), row)
-        if key not in self._kept:
-            self._kept[key] = track.read(row)
-            while len(self._kept) > self.size:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(key)
-        return self._kept[key]
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leaves the pictures out: they need not travel to another process."""
-        return {"size": self.size, "_kept": OrderedDict()}
-
-
-_SHAPES = {"body_pose": (24, 3), "body_shape": (10,), "body_translation": (3,), "camera": (3, 3)}
-
-
-def _extras(tracks: Iterable[Track]) -> list[str]:
-    """Returns the labels in 3D that some track has, with their weights."""
-    names = ("joints3d", "body_pose", "body_shape", "body_translation", "camera")
-    tracks = list(tracks)
-    present = [name for name in names if any(getattr(track, name) is not None for track in tracks)]
-    weights = {"joints3d": "joints3d_weight", "body_pose": "body_weight"}
-    return present + [weight for name, weight in weights.items() if name in present]
-
-
-def _moved(values: Float, moves: list[CameraMove], move: Callable[[Float, Float], Float]) -> Float:
-    return np.stack([move(value, step.world) for value, step in zip(values, moves, strict=True)])
 
 
 def _tensor(values: NDArray[Any]) -> Tensor:

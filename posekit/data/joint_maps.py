@@ -79,7 +79,7 @@ class JointSource:
     instead: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
 
     def map_to(self, skeleton: Skeleton) -> JointMap:
-        """Builds the map to a joint set. LIMB17's pelvis is the middle of the hips, whatever the file calls pelvis."""
+        """Builds the map to a joint set. LIMB17's pelvis is the middle of the hips where both are there."""
         matrix = np.zeros((len(skeleton), len(self.joints)))
         for row, joint in enumerate(skeleton.joints):
             for own in self._own(joint, skeleton):

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from posekit.data.batch import ImageTarget
 from posekit.data.datamodule import PoseDataModule, Split, _single_threaded_worker
-from posekit.data.joint_maps import source_of
+from posekit.data.joint_maps import JointMap, source_of
 from posekit.data.loader import ResumableLoader
 from posekit.data.mixture_sampling import (
     Kind,
@@ -151,13 +151,7 @@ class Mixture(PoseDataModule):
             return self.evaluated.dataset(split)
         trained = {name: part for kind in KINDS for name, part in self.trained(kind).items()}
         datasets = {name: part.data.dataset("train") for name, part in trained.items()}
-        target = get_skeleton(self.skeleton)
-        maps = {
-            name: None
-            if part.data.skeleton == target.name
-            else source_of(get_skeleton(part.data.skeleton)).map_to(target)
-            for name, part in trained.items()
-        }
+        maps = {name: _joint_map(part.data.skeleton, self.skeleton) for name, part in trained.items()}
         self._shapes = self._probe(datasets, maps)
         return MixtureDataset(datasets, maps)
 
@@ -248,6 +242,10 @@ class Mixture(PoseDataModule):
         if name.startswith("_") or "evaluated" not in self.__dict__:
             raise AttributeError(f"{type(self).__name__} has no {name}")
         return getattr(self.evaluated, name)
+
+
+def _joint_map(own: str, wanted: str) -> JointMap | None:
+    return None if own == wanted else source_of(get_skeleton(own)).map_to(get_skeleton(wanted))
 
 
 def _check_parts(

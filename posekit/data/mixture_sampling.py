@@ -21,7 +21,7 @@ Int = NDArray[np.int64]
 
 _FRAME_FIELDS = ("image", "keypoints", "visible", "affine", "box", "image_id")
 _LABELS = ("joints3d", "body_pose", "body_shape", "body_translation", "camera")
-_WEIGHTS = {"joints3d_weight": "joints3d", "body_weight": "body_pose"}
+_WEIGHTS = ("joints3d_weight", "body_weight")
 _FIELDS = (
     *_FRAME_FIELDS, "box_score", "frame", "valid", "key", "sample_id", "margin", *_LABELS, *_WEIGHTS,
 )  # fmt: skip
@@ -131,7 +131,7 @@ class MixtureDataset(Dataset[dict[str, Any]]):
         self.joint_maps = dict(joint_maps)
 
     def __len__(self) -> int:
-        return sum(len(part) for part in self.parts.values())  # type: ignore[arg-type]
+        return sum(map(len, self.parts.values()))  # type: ignore[arg-type]
 
     def __getitem__(self, pick: Pick) -> dict[str, Any]:
         """Returns a sample as a clip, with the kind and the name of its part."""
@@ -159,11 +159,11 @@ def as_clip(sample: Mapping[str, Any], part: str) -> dict[str, Tensor]:
         # A crop whose picture was broken has box_score 0 and is black: nothing of it counts.
         clip["valid"] = torch.tensor([bool(sample["box_score"] > 0) or bool((clip["visible"] > 0).any())])
     clip.setdefault("margin", torch.zeros(2, dtype=torch.int64))
-    for weight, label in _WEIGHTS.items():
-        if label in clip and weight not in clip:
-            clip[weight] = torch.ones(clip[label].shape[: 2 if label == "joints3d" else 1]) * (
-                clip["valid"][:, None] if label == "joints3d" else clip["valid"]
-            )
+    valid = clip["valid"].float()
+    if "joints3d" in clip and "joints3d_weight" not in clip:
+        clip["joints3d_weight"] = valid[:, None].repeat(1, clip["joints3d"].shape[1])
+    if "body_pose" in clip and "body_weight" not in clip:
+        clip["body_weight"] = valid
     return clip
 
 
@@ -220,8 +220,8 @@ def common_shapes(kind: Kind, samples: Mapping[str, dict[str, Tensor]]) -> dict[
         shape = tuple(sample["image"].shape)
         if shape != size:
             raise UserError(
-                f"Mixture: the parts of {kind} must give pictures alike, but {first[0]} gives {_words(size)} and {name} "
-                f"{_words(shape)}"
+                f"Mixture: the parts of {kind} must give pictures alike, but {first[0]} gives {_words(size)}, "
+                f"{name} {_words(shape)}"
             )
     if kind == "images" and size[0] != 1:
         raise UserError(f"Mixture: images are clips of one frame, but part {first[0]} gives {_words(size)}")

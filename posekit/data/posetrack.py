@@ -226,12 +226,13 @@ class PoseTrack(COCOKeypoints):
         broken = self._broken_images(split, read, np.unique(table.image_rows))[: len(people.image_ids)]
         self._kept[split] = images[~broken[images]], targets
         table = table.take(~broken[table.image_rows])
-        if self.files[split].detections is not None:
+        detected = self.files[split].detections is not None
+        if detected:
             track_ids = ranks(table.image_rows)
         else:
             order = np.argsort(frames.ids)
             track_ids = frames.track_ids[order[np.searchsorted(frames.ids, table.sample_ids, sorter=order)]]
-        tracks = build_tracks(frames, table, track_ids, sequences, read, self._offsets())
+        tracks = build_tracks(frames, table, track_ids, sequences, read, self._offsets(), not detected)
         return ClipDataset(
             tracks, get_skeleton(self.skeleton), self.image_size, self.window, self.box_scale, self.clip_augmentation,
             self.clip_box, self.on_broken_image, split == "train", self.seed,

@@ -76,6 +76,7 @@ def build_tracks(
     sequences: Sequence[SequenceFrames],
     read: PictureReader,
     offsets: Sequence[int] = (),
+    followed: bool = True,
 ) -> list[Track]:
     """Makes tracks of people.
 
@@ -86,6 +87,7 @@ def build_tracks(
         sequences: Frames of each sequence, of :func:`find_frames`.
         read: Gives pictures by their row.
         offsets: Frame numbers of neighbours relative to a key frame, which are then rows of the track as well.
+        followed: Whether ``track_ids`` are those of people.
     """
     owner = people.sequences[table.image_rows]
     frame = people.numbers[table.image_rows]
@@ -95,7 +97,8 @@ def build_tracks(
     groups = np.split(order, np.flatnonzero(changes)[1:]) if len(order) else []
     reach = np.unique([0, *offsets])
     return [
-        _track(people, table, group, sequences[owner[group[0]]], read, reach, int(track[group[0]])) for group in groups
+        _track(people, table, group, sequences[owner[group[0]]], read, reach, int(track[group[0]]), followed)
+        for group in groups
     ]
 
 
@@ -107,6 +110,7 @@ def _track(
     read: PictureReader,
     reach: Int,
     track_id: int,
+    followed: bool,
 ) -> Track:
     own = people.numbers[table.image_rows[group]]
     wanted = np.unique(own[:, None] + reach)
@@ -128,7 +132,10 @@ def _track(
     joints[keys] = table.joints[group]
     name = people.sequence_names[people.sequences[table.image_rows[group[0]]]]
     label = f"person {track_id}" if track_id >= 0 else f"person of entry {table.sample_ids[group[0]]}"
-    return Track(f"{name}, {label}", read, image_rows, frames, image_ids, sample_ids, boxes, scores, joints, is_key)
+    return Track(
+        f"{name}, {label}", read, image_rows, frames, image_ids, sample_ids, boxes, scores, joints, is_key,
+        followed=followed,
+    )  # fmt: skip
 
 
 def ranks(image_rows: Int) -> Int:

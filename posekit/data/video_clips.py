@@ -60,7 +60,7 @@ class VideoClips(PoseDataModule):
         fps: Frame rate of training windows; None takes the video's.
         source_fps: Frame rate of videos whose files do not say, as folders of frames.
         clip_box: Which box cuts a frame: ``"window"`` (around all boxes of the window), ``"frame"`` (its own) or
-            ``"key"``.
+            ``"key"``; None takes the method's ``clip_box``, or ``"window"``.
         smooth: Frames over which centre and size of a person's boxes are averaged; 1 leaves them as they are.
         square: Make boxes square.
         box_scale: Enlargement of boxes; whole frames are not enlarged.
@@ -95,7 +95,7 @@ class VideoClips(PoseDataModule):
         min_frames: int = 60,
         fps: float | None = None,
         source_fps: float | None = None,
-        clip_box: ClipBox = "window",
+        clip_box: ClipBox | None = None,
         smooth: int = 15,
         square: bool = False,
         box_scale: float = 1.25,
@@ -123,7 +123,7 @@ class VideoClips(PoseDataModule):
         self.min_frames = min_frames
         self.train_fps = fps
         self.source_fps = source_fps
-        self.clip_box: ClipBox = clip_box
+        self.clip_box: ClipBox | None = clip_box
         self.smooth = smooth
         self.square = square
         self.box_scale = box_scale
@@ -141,7 +141,7 @@ class VideoClips(PoseDataModule):
         self._check()
 
     def _check(self) -> None:
-        if self.clip_box not in CLIP_BOXES:
+        if self.clip_box is not None and self.clip_box not in CLIP_BOXES:
             raise unknown_name("clip_box of VideoClips", self.clip_box, CLIP_BOXES)
         if self.on_broken_image not in ("error", "skip"):
             raise unknown_name("on_broken_image of VideoClips", self.on_broken_image, ("error", "skip"))
@@ -155,13 +155,14 @@ class VideoClips(PoseDataModule):
                 raise UserError(f"VideoClips: {option} is {rate}, but must be positive")
 
     def adapt_to(self, method: Any) -> None:
-        """Takes over the length of windows from a method, ``clip_frames`` and ``clip_halo``, where the user has none.
+        """Takes over ``clip_frames``, ``clip_halo`` and ``clip_box`` from a method, where the user has said nothing.
 
         Args:
             method: A method on clips, before the data are set up.
         """
         self.window_frames = self.window_frames or getattr(method, "clip_frames", None)
         self.halo = getattr(method, "clip_halo", None) if self.halo is None else self.halo
+        self.clip_box = self.clip_box or getattr(method, "clip_box", None)
 
     # -- data sets ----------------------------------------------------------------------------------------------------
 
@@ -179,7 +180,7 @@ class VideoClips(PoseDataModule):
         tracks = self._tracks(opened.videos, people, resampled=split == "train")
         dataset = ClipDataset(
             tracks, get_skeleton(self.skeleton), self.image_size, window, self.box_scale, self.augmentation,
-            self.clip_box, self.on_broken_image, split == "train", self.seed,
+            self.clip_box or "window", self.on_broken_image, split == "train", self.seed,
         )  # fmt: skip
         if not len(dataset):
             rate = f" at {self.train_fps:g} per second" if self.train_fps else ""

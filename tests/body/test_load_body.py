@@ -129,6 +129,16 @@ def test_nothing_of_the_body_is_in_checkpoints_and_it_moves_with_its_module(body
     assert all(buffer.is_meta for buffer in model[1].buffers())
 
 
+def test_stays_in_float32_in_a_module_of_half_precision_and_takes_no_people(body):
+    half = nn.Sequential(nn.Linear(2, 2), copy.deepcopy(body)).bfloat16()
+    assert half[0].weight.dtype == torch.bfloat16
+    rotations, betas = motion()
+    assert torch.equal(half[1](rotations, betas).vertices, body(rotations, betas).vertices)
+    nobody = body(rotations[:0], betas[:0], torch.zeros(0, 3))
+    assert nobody.vertices.shape == (0, 1500, 3)
+    assert body.joints(nobody, "SPIN49").shape == (0, 49, 3)
+
+
 def test_gradients_reach_rotations_betas_and_translation(body):
     rotations, betas = (v.requires_grad_() for v in motion(1))
     translation = torch.zeros(1, 3, requires_grad=True)

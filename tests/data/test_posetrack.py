@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.utils.data import default_collate
 
+from posekit.callbacks import PoseTrackWriter
 from posekit.data.clip_windows import Window
 from posekit.data.posetrack import PoseTrack
 from posekit.data.posetrack_results import write_posetrack_results
@@ -204,6 +205,7 @@ def test_detected_boxes(made):
     assert {round(float(s["box_score"]), 2) for s in found} == {0.9, 0.5}
     assert all(s["visible"].sum() == 0 for s in found)
     assert len({int(s["sample_id"]) for s in found}) == 6
+    assert {int(s["track_id"]) for s in found} == {-1}
     assert found[0]["valid"].tolist() == [False, True, True]
     assert len(samples(module(made, detections="found.json", key_frames="all"))) == 8
     crops = module(made, detections="found.json", view="crops").dataset("val")
@@ -333,6 +335,31 @@ def test_repeated_samples_are_written_once(made, tmp_path):
     files = data.posetrack_annotations("val")
     write_posetrack_results([found, found], files, tmp_path / "out")
     assert evaluate_posetrack(files, tmp_path / "out")["precision"] == 100
+
+
+class Trainer:
+    """What a callback looks at."""
+
+    def __init__(self, datamodule):
+        self.datamodule = datamodule
+        self.world_size = 1
+        self.is_global_zero = True
+
+
+def test_the_writer_of_a_prediction_run(made, tmp_path):
+    data = module(made)
+    found = as_predictions(samples(data, "predict"))
+    writer, trainer = PoseTrackWriter(str(tmp_path / "out"), form="2018"), Trainer(data)
+    writer.on_predict_start(trainer, None)
+    for rows in (slice(0, 4), slice(4, 10)):
+        part = {name: value[rows] for name, value in found.items()}
+        writer.on_predict_batch_end(trainer, None, part, None, 0)
+    writer.on_predict_end(trainer, None)
+    assert evaluate_posetrack(data.posetrack_annotations("val"), tmp_path / "out")["AP"] == pytest.approx(100)
+    with pytest.raises(UserError, match="which NoneType does not predict"):
+        writer.on_predict_batch_end(trainer, None, {"joints3d": 1}, None, 0)
+    with pytest.raises(UserError, match="needs data of PoseTrack, not NoneType"):
+        writer.on_predict_start(Trainer(None), None)
 
 
 # -- bad input --------------------------------------------------------------------------------------------------------

@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from posekit.cli import main
+from posekit.cli.words import model_name, predict_words
 from posekit.data import ClipAugmentation, VideoClips
 from posekit.data.video_boxes import fit_for_learning, iou, read_video_boxes, smooth_boxes, square_boxes
 from posekit.errors import UserError
+from posekit.module import PoseModule
+from posekit.skeletons import get_skeleton
 
 
 def module(source, **options):
@@ -130,10 +134,12 @@ def test_a_methods_window_is_taken_over(write_video):
     class Method:
         clip_frames = 5
         clip_halo = 2
+        clip_box = "frame"
 
     data = module(write_video())
     data.adapt_to(Method())
     assert clips(data)[0]["image"].shape[0] == 5
+    assert data.dataset("predict").clip_box == "frame"
     data = module(write_video(), frames=3, halo=0)
     data.adapt_to(Method())
     assert [s["image"].shape[0] for s in clips(data)] == [3, 3, 3]
@@ -359,3 +365,68 @@ def test_there_is_nothing_to_evaluate(write_video, split):
 def test_options_are_checked(options, text):
     with pytest.raises(UserError, match=text):
         module("film.mp4", **options)
+
+
+# -- the command line -------------------------------------------------------------------------------------------------
+
+
+class Centre(PoseModule):
+    """A method on clips that puts every joint into the middle of the box."""
+
+    predicts, clip_frames, clip_halo = "clips", 4, 1
+
+    def __init__(self, skeleton: str | None = None, image_size: list[int] | None = None, **kwargs):
+        super().__init__(**kwargs)
+        self.save_hyperparameters()
+        self.skeleton = get_skeleton(skeleton or "COCO17")
+        self.net = torch.nn.Linear(1, 1)
+
+    def predict_step(self, batch, batch_idx):
+        rows = batch["keys"].nonzero(as_tuple=True)
+        box = batch["box"][rows]
+        joints = (box[:, :2] + box[:, 2:] / 2)[:, None].repeat(1, 17, 1)
+        return {
+            "keypoints": torch.cat([joints, torch.ones(len(box), 17, 1)], -1), "scores": torch.ones(len(box)),
+            "boxes": box, "image_id": batch["image_id"][rows], "sample_id": batch["row_ids"][rows],
+        }  # fmt: skip
+
+
+@pytest.fixture
+def centre(tmp_path, monkeypatch):
+    module = Centre()
+    checkpoint = {"state_dict": module.state_dict(), "hyper_parameters": {}, "pytorch-lightning_version": "2.6.0"}
+    module.on_save_checkpoint(checkpoint)
+    torch.save(checkpoint, tmp_path / "centre.ckpt")
+    monkeypatch.chdir(tmp_path)
+    return "centre.ckpt"
+
+
+def test_predict_gives_methods_on_clips_the_whole_video(centre, write_video, tmp_path):
+    main(["predict", "--ckpt_path", centre, "--input", str(write_video()), "--output", "out"])
+    results = json.loads((tmp_path / "out/results.json").read_text())
+    assert [entry["image_id"] for entry in results] == list(range(7))
+    assert results[3]["keypoints"][:2] == [32, 24]
+    assert (tmp_path / "out/overlay.mp4").stat().st_size > 0
+
+
+def test_predict_takes_boxes_and_pictures(centre, write_video, frame_folder, write_boxes, tmp_path):
+    boxes = write_boxes([{"frame": k, "bbox": [10, 10, 20, 20], "track": t} for k in range(5) for t in range(2)])
+    main(["predict", "--ckpt_path", centre, "--input", str(write_video()), "--boxes", boxes, "--output", "out"])
+    assert len(json.loads((tmp_path / "out/results.json").read_text())) == 10
+    folder = frame_folder([5, 900])
+    main(["predict", "--ckpt_path", centre, "--input", str(folder), "--output", "photos"])
+    assert sorted(path.name for path in (tmp_path / "photos/overlays").iterdir()) == ["000005.jpg", "000900.jpg"]
+
+
+def test_the_source_follows_the_model(tmp_path):
+    config = tmp_path / "x.yaml"
+    config.write_text("model: {class_path: Centre}")
+    assert model_name(["--config", str(config), "--x=1"], None) == "Centre"
+    assert model_name(["--config=" + str(config), "--model", "HDM"], None) == "HDM"
+    assert model_name(["--model.class_path=TIP"], {"posekit": {"class_path": "a.B"}}) == "TIP"
+    assert model_name([], {"posekit": {"class_path": "a.B"}}) == "a.B"
+    assert model_name(["--data=x"], None) is None
+    words = ["--input", str(tmp_path), "--boxes", "b.json"]
+    assert predict_words(words, "VideoClips")[:3] == [
+        "--data=VideoClips", f"--data.source={tmp_path}", "--data.boxes=b.json",
+    ]  # fmt: skip

@@ -7,7 +7,8 @@ INTRINSICS = np.array([[1100.0, 0.0, 500.0], [0.0, 1100.0, 480.0], [0.0, 0.0, 1.
 
 # Camera frame, metres: x right, y down, z forward. The person faces the camera, so the left side is at x > 0.
 _TRUNK = {
-    "pelvis": (0, 0, 0), "spine": (0, -0.25, 0), "thorax": (0, -0.5, 0), "neck": (0, -0.5, 0), "head": (0, -0.62, -0.05),
+    "pelvis": (0, 0, 0), "spine": (0, -0.25, 0), "thorax": (0, -0.5, 0), "neck": (0, -0.5, 0),
+    "head": (0, -0.62, -0.05),
     "head_top": (0, -0.75, 0), "spine1": (0, -0.1, 0), "spine2": (0, -0.25, 0), "spine3": (0, -0.35, 0),
     "nose": (0, -0.62, -0.1),
 }  # fmt: skip
@@ -27,7 +28,9 @@ def positions(frames, depth=4.0):
     for joint, place in _SIDE.items():
         for side, sign in (("left", 1), ("right", -1)):
             swing = 0.02 * sign * np.sin(0.5 * time)
-            found[f"{side}_{joint}"] = path + np.array(place) * [sign, 1, 1] + np.concatenate([swing, 0 * swing, swing], 1)
+            found[f"{side}_{joint}"] = (
+                path + np.array(place) * [sign, 1, 1] + np.concatenate([swing, 0 * swing, swing], 1)
+            )
     return found
 
 

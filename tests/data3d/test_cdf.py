@@ -64,7 +64,8 @@ def test_files_of_another_writer(tmp_path, kind):
     path = tmp_path / "poses.cdf"
     path.write_bytes(zlib.decompress(base64.b85decode(CDFLIB[kind])))
     found = read_cdf(path, "Pose")
-    assert found.shape == (1, 2, 96) and found.dtype.itemsize == 4
+    assert found.shape == (1, 2, 96)
+    assert found.dtype.itemsize == 4
     # cdflib leaves the bytes of a column-major variable in the order that it was given.
     expected = POSES[0].reshape(96, 2).T[None] if kind == "column" else POSES
     np.testing.assert_array_equal(found, expected)
@@ -105,7 +106,7 @@ def test_mutated_files_end_in_one_line_or_in_numbers(tmp_path, wide, packed):
     whole = path.read_bytes()
     rng = np.random.default_rng(1)
     refused = 0
-    for trial in range(300):
+    for trial in range(150):
         content = bytearray(whole[: rng.integers(len(whole))] if trial % 3 == 0 else whole)
         for _ in range(int(rng.integers(1, 4))):
             if content:
@@ -115,7 +116,7 @@ def test_mutated_files_end_in_one_line_or_in_numbers(tmp_path, wide, packed):
             found = read_cdf(path, "Pose")
         except UserError as error:
             refused += 1
-            assert "\n" not in str(error)
+            assert "\n" not in str(error)  # noqa: PT017
         else:
             assert found.dtype.kind in "fiu"
-    assert refused > 100
+    assert refused > 50

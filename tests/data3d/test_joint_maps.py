@@ -70,9 +70,7 @@ def test_nlrd_joints_of_the_other_sets():
     np.testing.assert_array_equal(
         rows(TRAIN_JOINTS, LIMB17)[1:], [5, 14, 15, 16, 9, 10, 11, 7, 23, 24, 25, 26, 18, 19, 20, 21]
     )
-    np.testing.assert_array_equal(
-        rows(TEST_JOINTS, LIMB17)[1:], [1, 2, 3, 4, 5, 6, 7, 0, 8, 9, 10, -1, 11, 12, 13, -1]
-    )
+    np.testing.assert_array_equal(rows(TEST_JOINTS, LIMB17)[1:], [1, 2, 3, 4, 5, 6, 7, 0, 8, 9, 10, -1, 11, 12, 13, -1])
     np.testing.assert_array_equal(
         rows(source_of(SMPL24), LIMB17)[1:], [12, 17, 19, 21, 16, 18, 20, 15, 2, 5, 8, 11, 1, 4, 7, 10]
     )
@@ -105,6 +103,7 @@ def test_weight_of_a_mean_is_the_least_and_unlabelled_points_do_not_leak():
     mapped = source.map_to(LIMB17)(points, np.array([[1.0, 0.5, 0.0]]))
     np.testing.assert_allclose(mapped.points[0, LIMB17.index("pelvis")], [1, 0, 0])
     assert mapped.weight[0, LIMB17.index("pelvis")] == 0.5
-    assert mapped.weight[0, LIMB17.index("neck")] == 0 and (mapped.points[0, LIMB17.index("neck")] == 0).all()
+    assert mapped.weight[0, LIMB17.index("neck")] == 0
+    assert (mapped.points[0, LIMB17.index("neck")] == 0).all()
     assert mapped.weight[0, LIMB17.index("left_foot")] == 0
     assert np.isfinite(mapped.points).all()

@@ -125,7 +125,8 @@ def test_faults_of_a_motion_are_named(tmp_path, skeleton, change, message):
         return
     with pytest.raises(UserError, match=message) as raised:
         read_amc(path, read_asf(skeleton))
-    assert "1_1.amc" in str(raised.value) and "\n" not in str(raised.value)
+    assert "1_1.amc" in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +194,10 @@ def test_bvh_by_hand(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("Frame Time: 0.0333333", "Frame Time: 0"), "Frame Time is 0 s, but must be positive: its frame rate is not known"),
+        (
+            ("Frame Time: 0.0333333", "Frame Time: 0"),
+            "Frame Time is 0 s, but must be positive: its frame rate is not known",
+        ),
         (("Frame Time: 0.0333333\n", ""), "line 23 should say Frame Time"),
         (("Frames: 2", "Frames: 3"), "has 2 frames, but says Frames: 3"),
         (("1 2 3 90 0 0 0 0 90 0 0 0", "1 2 3 90"), "line 25 has 4 numbers, expected 12"),
@@ -232,7 +236,9 @@ def test_bones_of_real_subjects_do_not_change_and_are_their_own(subject, trial):
     points = read_amc(CMU / f"{subject}_{trial}.amc", skeleton)
     parents = np.array([max(bone.parent, 0) for bone in skeleton.bones])
     lengths = np.linalg.norm(points - points[:, parents], axis=-1)
-    np.testing.assert_allclose(lengths, np.tile([np.linalg.norm(b.offset) for b in skeleton.bones], (len(points), 1)), atol=1e-9)
+    np.testing.assert_allclose(
+        lengths, np.tile([np.linalg.norm(b.offset) for b in skeleton.bones], (len(points), 1)), atol=1e-9
+    )
     thigh = lengths[0, [b.name for b in skeleton.bones].index("lfemur")]
     assert thigh == pytest.approx({"02": 0.4286, "03": 0.4035}[subject], abs=1e-3)
 

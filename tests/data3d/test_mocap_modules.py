@@ -16,7 +16,8 @@ from tests.data3d.made import handedness
 from tests.data3d.test_mocap_files import BVH
 from tests.shared import SHARED, requires_shared
 
-NAMES = ("Hips", "LeftUpLeg", "LeftLeg", "LeftFoot", "LeftToeBase", "RightUpLeg", "RightLeg", "RightFoot", "RightToeBase",
+NAMES = ("Hips", "LeftUpLeg", "LeftLeg", "LeftFoot", "LeftToeBase", "RightUpLeg", "RightLeg", "RightFoot",
+         "RightToeBase",
          "Neck", "Head_end", "LeftArm", "LeftForeArm", "LeftHand", "RightArm", "RightForeArm", "RightHand")  # fmt: skip
 PARENTS = (-1, 0, 1, 2, 3, 0, 5, 6, 7, 0, 9, 9, 11, 12, 9, 14, 15)
 
@@ -52,11 +53,15 @@ def test_windows_of_a_motion_batch(tmp_path):
     data.setup("fit")
     train, val = data.dataset("train"), data.dataset("val")
     # 400 frames at 120 are 100 at 30: windows from 0, 15, 30, 45, 60; 121 are 31, one window; 240 are 60, two for val.
-    assert len(train) == 6 and len(val) == 2
+    assert len(train) == 6
+    assert len(val) == 2
     batch = next(iter(data.val_dataloader()))
-    assert batch["joints3d"].shape == (2, 30, 17, 3) and batch["joints3d"].dtype == torch.float32
-    assert batch["weight"].shape == (2, 30, 17) and (batch["weight"] == 1).all()
-    assert batch["sample_id"].dtype == torch.int64 and len(set(batch["sample_id"].tolist())) == 2
+    assert batch["joints3d"].shape == (2, 30, 17, 3)
+    assert batch["joints3d"].dtype == torch.float32
+    assert batch["weight"].shape == (2, 30, 17)
+    assert (batch["weight"] == 1).all()
+    assert batch["sample_id"].dtype == torch.int64
+    assert len(set(batch["sample_id"].tolist())) == 2
     points = batch["joints3d"]
     np.testing.assert_allclose(points[0, 1:, 0, 0] - points[0, :-1, 0, 0], 0.04, atol=1e-5)  # every 4th frame
     np.testing.assert_allclose(points[1, 0, 0, 0] - points[0, 0, 0, 0], 30 * 0.04, atol=1e-5)
@@ -70,18 +75,23 @@ def test_no_recording_is_in_two_splits(tmp_path):
     data = CMUMoCap(str(root), val_share=0.2)
     parts = data.divided()
     names = {split: {r.name for r in part} for split, part in parts.items()}
-    assert len(names["val"]) == 4 and not names["train"] & names["val"] and names["test"] == names["val"]
+    assert len(names["val"]) == 4
+    assert not names["train"] & names["val"]
+    assert names["test"] == names["val"]
     assert len(names["train"]) == 16
     assert names == {s: {r.name for r in p} for s, p in CMUMoCap(str(root), val_share=0.2).divided().items()}
     by_name = CMUMoCap(str(root), val_sequences=["walking_1*"], test_sequences=["walking_2"]).divided()
-    assert len(by_name["val"]) == 11 and [r.name for r in by_name["test"]] == ["walking_2"] and len(by_name["train"]) == 8
+    assert len(by_name["val"]) == 11
+    assert [r.name for r in by_name["test"]] == ["walking_2"]
+    assert len(by_name["train"]) == 8
 
 
 def test_rotation_is_about_the_vertical_and_of_the_epoch(tmp_path):
     data = module(write_archive(tmp_path / "a", [120, 120]), rotate=True)
     dataset = data.dataset("train")
     first, again, other = (dataset[key]["joints3d"] for key in ((0, 0), (0, 0), (1, 0)))
-    assert torch.equal(first, again) and not torch.allclose(first, other)
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, other)
     np.testing.assert_allclose(first[..., 2], other[..., 2], atol=1e-6)
     np.testing.assert_allclose(first[..., :2].norm(dim=-1), other[..., :2].norm(dim=-1), atol=1e-5)
     np.testing.assert_allclose(turned(np.array([1.0, 0, 5], np.float32), np.pi / 2), [0, 1, 5], atol=1e-6)
@@ -109,10 +119,12 @@ def test_short_recordings_are_named_and_skipped_or_refused(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         data = module(root)
         assert len(data.dataset("train").tracks) == 1
-    assert "skipped 2 recordings of split train hold no window of 30 frames: walking_3 (0); walking_4 (25)" in caplog.text
+    assert (
+        "skipped 2 recordings of split train hold no window of 30 frames: walking_3 (0); walking_4 (25)" in caplog.text
+    )
     with pytest.raises(UserError, match=r"walking_3 \(0\).*on_short_sequence=skip leaves them out"):
         module(root, on_short_sequence="error").dataset("train")
-    with pytest.raises(UserError, match="none of the 1 recordings of split val .* holds a window of 60 frames at 30"):
+    with pytest.raises(UserError, match=r"none of the 1 recordings of split val .* holds a window of 60 frames at 30"):
         module(root, frames=60).dataset("val")
 
 
@@ -144,7 +156,8 @@ def test_missing_joints_get_weight_zero_on_request(tmp_path):
     data = module(write_archive(tmp_path / "a", [120, 240]), skeleton="H36M17", missing_joints="zero_weight")
     sample = data.dataset("train")[0]
     lacking = (sample["weight"][0] == 0).nonzero().flatten().tolist()
-    assert lacking == [7, 9] and (sample["joints3d"][:, lacking] == 0).all()
+    assert lacking == [7, 9]
+    assert (sample["joints3d"][:, lacking] == 0).all()
 
 
 def test_root_and_empty_folder(tmp_path):
@@ -153,7 +166,7 @@ def test_root_and_empty_folder(tmp_path):
     with pytest.raises(UserError, match=r"holds no \*\.amc or \*\.bvh or \*\.npz"):
         CMUMoCap(str(tmp_path)).dataset("train")
     root = write_archive(tmp_path / "a", [120])
-    with pytest.raises(UserError, match="has 1 sequence, which leaves split val and test empty|leaves split"):
+    with pytest.raises(UserError, match=r"has 1 sequence, which leaves split val and test empty|leaves split"):
         CMUMoCap(str(root)).dataset("train")
 
 
@@ -178,7 +191,7 @@ def test_bvh_needs_the_right_scale_and_names(tmp_path):
     joints = {"left_ankle": "LeftLeg_end", "left_hip": "LeftUpLeg"}
     options = {"val_sequences": ["a"], "joints": joints, "missing_joints": "zero_weight", "rotate": False}
     sample = CMUMoCap(str(tmp_path), **options, scale=0.1).dataset("train")[0]
-    assert sample["weight"][0].sum() == 3  # hip, knee and ankle of one leg
+    assert sample["weight"][0].sum() == 4  # the root, and hip, knee and ankle of one leg
     knee, ankle = (sample["joints3d"][0, LIMB17.index(f"left_{j}")] for j in ("knee", "ankle"))
     np.testing.assert_allclose(ankle - knee, [0, 0, -0.3], atol=1e-6)
     with pytest.raises(UserError, match=r"b\.bvh are 7 m long with a unit of 1 m: set option scale"):
@@ -193,7 +206,8 @@ def test_resampling_meets_times(tmp_path):
     np.testing.assert_allclose(resample(points, 100, 30)[:, 0, 0], [0, 10 / 3, 20 / 3, 10])
     np.testing.assert_allclose(resample(points, 30, 30)[:, 0, 0], np.arange(11))
     assert len(resample(points[:0], 120, 30)) == 0
-    assert check_rate(59.94, 30) is None and check_rate(29.97, 30) is None
+    assert check_rate(59.94, 30) is None
+    assert check_rate(29.97, 30) is None
     assert "cannot be" in check_rate(float("nan"), 30)
 
 
@@ -209,10 +223,12 @@ def test_a_bad_joint_spoils_only_what_is_made_of_it():
     points = np.zeros((4, 24, 3))
     points[2, SMPL24.index("left_hand")] = np.nan  # LIMB17 does not use the hands
     tracks, dropped = to_tracks(MotionSequence("a", points, source_of(SMPL24), 30.0), LIMB17, 30.0, 10.0)
-    assert len(tracks) == 1 and dropped == 0
+    assert len(tracks) == 1
+    assert dropped == 0
     points[2, SMPL24.index("left_hip")] = np.nan  # the pelvis is the middle of the hips
     tracks, dropped = to_tracks(MotionSequence("a", points, source_of(SMPL24), 30.0), LIMB17, 30.0, 10.0)
-    assert [len(t.points) for t in tracks] == [2, 1] and dropped == 1
+    assert [len(t.points) for t in tracks] == [2, 1]
+    assert dropped == 1
 
 
 # -- AMASS ------------------------------------------------------------------------------------------------------------
@@ -278,7 +294,8 @@ def test_faults_of_amass_files_are_named(tmp_path, changes, message):
     write_amass(tmp_path, "A/2/b_poses.npz", **changes)
     with pytest.raises(UserError, match=message) as raised:
         AMASS(str(tmp_path), val_sequences=["A/1*"]).dataset("train")
-    assert "b" in str(raised.value) and "\n" not in str(raised.value)
+    assert "b" in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_amass_without_files(tmp_path):
@@ -301,7 +318,8 @@ def test_newer_amass_files(tmp_path):
 def test_real_walks_are_walks(folder, walk):
     data = CMUMoCap(str(SHARED / "data" / folder), val_sequences=[walk], rotate=False, val_stride=5)
     dataset = data.dataset("val")
-    assert len(dataset) > 5 and len(dataset.tracks) == 1
+    assert len(dataset) > 5
+    assert len(dataset.tracks) == 1
     points = dataset.tracks[0].points.astype(np.float64)
     speed = np.linalg.norm(np.diff(points[:, 0, :2], axis=0), axis=-1) * 30
     assert 0.9 < np.median(speed) < 1.7  # m/s
@@ -313,7 +331,8 @@ def test_real_walks_are_walks(folder, walk):
     up = points[:, LIMB17.index("head_top")] - points[:, 0]
     assert (up[:, 2] > 0.9 * np.linalg.norm(up, axis=-1)).all()
     feet = points[:, [LIMB17.index("left_foot"), LIMB17.index("right_foot")], 2]
-    assert -0.1 < feet.min() < 0.15 and 1.3 < points[:, LIMB17.index("head_top"), 2].mean() < 1.8
+    assert -0.1 < feet.min() < 0.15
+    assert 1.3 < points[:, LIMB17.index("head_top"), 2].mean() < 1.8
 
 
 @requires_shared
@@ -325,5 +344,3 @@ def test_real_glitches_are_cut(caplog):
     for track in tracks:
         speed = np.linalg.norm(np.diff(track.points.mean(1), axis=0), axis=-1) * 30
         assert speed.max() < 10
-
-

@@ -64,7 +64,8 @@ def test_plain_data_of_any_protocol(tmp_path, protocol):
     for name, value in DATA.items():
         assert same(value, found[name]), name
     # Changing the order of bytes of a shared type would spoil every array of the process.
-    assert np.dtype("i4").isnative and np.arange(3).tolist() == [0, 1, 2]
+    assert np.dtype("i4").isnative
+    assert np.arange(3).tolist() == [0, 1, 2]
 
 
 def test_python2_text_is_latin1(tmp_path):
@@ -122,7 +123,7 @@ def test_broken_files(tmp_path, content):
 
 
 def test_absent_file(tmp_path):
-    with pytest.raises(UserError, match="sequence file .* does not exist"):
+    with pytest.raises(UserError, match=r"sequence file .* does not exist"):
         load_pickle(tmp_path / "none.pkl", "sequence file")
 
 
@@ -139,13 +140,15 @@ def test_files_of_joblib_itself(tmp_path, kind):
 def test_lz4_is_named(tmp_path):
     path = tmp_path / "db.pt"
     path.write_bytes(b"\x04\x22M\x18 and more")
-    with pytest.raises(UserError, match="compressed by LZ4, which is not read: joblib.dump"):
+    with pytest.raises(UserError, match=r"compressed by LZ4, which is not read: joblib.dump"):
         load_joblib(path)
 
 
 def test_npz_of_a_dictionary(tmp_path):
     path = tmp_path / "poses.npz"
-    np.savez_compressed(path, positions_3d=np.array({"S1": {"Walking": np.ones((2, 32, 3))}}, dtype=object), x=np.ones(2))
+    np.savez_compressed(
+        path, positions_3d=np.array({"S1": {"Walking": np.ones((2, 32, 3))}}, dtype=object), x=np.ones(2)
+    )
     assert load_npz_object(path, "positions_3d")["S1"]["Walking"].shape == (2, 32, 3)
     with pytest.raises(UserError, match="has no array 'y'; it has positions_3d, x"):
         load_npz_object(path, "y")

@@ -4,6 +4,7 @@ import torch
 
 from posekit.body import load_builtin_body, load_builtin_smplx
 from posekit.data import SyntheticPeople
+from posekit.data.synthetic.clip_motion import WindowSampler, poses_at
 from posekit.geometry import axis_angle_to_matrix
 from posekit.metrics import KeypointAP
 from posekit.skeletons import COCO17, get_skeleton
@@ -207,6 +208,30 @@ def test_motion_is_smooth_and_people_move():
     speeds = torch.stack(speeds)
     assert speeds.max() < 15
     assert speeds.mean() > 0.1
+
+
+def test_windows_lie_inside_recordings_and_fast_ones_can_be_preferred():
+    rng = np.random.default_rng(0)
+    speeds = []
+    for fast in (0.0, 1.0):
+        sampler = WindowSampler("val", 6, 3, fast)
+        lengths = {id(clip): len(clip.rotations) for clip in sampler.clips}
+        draws = [sampler.draw(rng) for _ in range(300)]
+        assert all(0 <= start < lengths[id(clip)] - 6 for clip, start in draws)
+        assert len({id(clip) for clip, _ in draws}) > 5
+        turns = [np.abs(np.diff(c.rotations[s + 2 : s + 5, 16:20], axis=0)).max() for c, s in draws]
+        speeds.append(np.mean(turns))
+    assert speeds[1] > 1.2 * speeds[0]
+
+
+def test_poses_between_frames_turn_at_a_constant_rate():
+    clip = WindowSampler("val", 10).clips[0]
+    rotations, root = poses_at(clip, np.array([4.0, 4.25, 4.5, 5.0, -1.0, 1e9]))
+    whole = axis_angle_to_matrix(clip.rotations)
+    np.testing.assert_allclose(rotations[[0, 3, 4, 5]], whole[[4, 5, 0, -1]], atol=1e-5)
+    quarter = rotations[0].swapaxes(-1, -2) @ rotations[1]
+    np.testing.assert_allclose(rotations[0] @ quarter @ quarter, rotations[2], atol=1e-5)
+    np.testing.assert_allclose(root[2], (clip.root[4] + clip.root[5]) / 2, atol=1e-6)
 
 
 def test_camera_motion_moves_the_background_and_a_tripod_does_not():

@@ -85,3 +85,5 @@ def test_full_speed():
     rates = bench_synthetic()
     assert rates["layers_per_s"] > 80
     assert rates["composites_per_s"] > 250
+    assert rates["clips_drawn_per_s"] > 12
+    assert rates["clips_per_s"] > 35

@@ -132,7 +132,7 @@ class LSPExtended(BodyDataModule):
         files = [self._file(stem) for stem in stems]
         rows = self._readable(files, rows)
         read = FileReader(files)
-        return [Person("pictures", "pictures", read, rows, rows, people[rows], source_of(LSP14))]
+        return [Person("pictures", "pictures", read, rows, rows, people[rows], source_of(LSP14), followed=False)]
 
     def _file(self, stem: str) -> Path:
         jpeg = self.root / "images" / f"{stem}.jpg"

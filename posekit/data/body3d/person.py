@@ -64,6 +64,7 @@ class Person:
         keys: (N,); None stands for all.
         image_size: (W, H) px: joints outside are not visible. None where it is not known.
         fps: Frames per second.
+        followed: False where the rows are single pictures of different people.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Person:
     body_pelvis: Float | None = None
     camera: Float | None = None
     fps: float | None = None
+    followed: bool = True
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -172,6 +174,7 @@ def to_track(person: Person, skeleton: Skeleton, number: int, video: int, protoc
         camera=person.camera,
         fps=person.fps,
         body_pelvis=person.body_pelvis,
+        followed=person.followed,
     )
 
 

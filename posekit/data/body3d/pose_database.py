@@ -201,6 +201,7 @@ class PoseDatabase(BodyDataModule):
             boxes=_boxes(content.get("bbox"), rows),
             keys=valid,
             fps=self.source_fps,
+            followed=videos is not None,
             **_labels(content, rows, valid),
         )
 

@@ -81,7 +81,7 @@ def expmap_points(skeleton: ExpmapSkeleton, motion: NDArray[np.floating], unit: 
     """
     motion = motion.astype(np.float64)
     # The files' matrices act on row vectors: their transposes, which turn the other way, act on columns.
-    turns = np.swapaxes(axis_angle_to_matrix(motion[:, 3:].reshape(len(motion), -1, 3)), -1, -2)
+    turns = np.swapaxes(axis_angle_to_matrix(motion[:, 3:].reshape(len(motion), len(skeleton.parents), 3)), -1, -2)
     world = [turns[:, 0]]
     places = [unit * motion[:, :3]]
     for joint, parent in enumerate(skeleton.parents[1:], 1):

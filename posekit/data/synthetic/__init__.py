@@ -2,10 +2,13 @@
 
 Layout, in the order a picture comes to be: ``motion`` and ``pose`` (which pose), ``look`` (who), ``camera`` (seen from
 where), ``figure``, ``rasterizer``, ``shading`` and ``person`` (a layer with labels), ``cache`` (layers kept),
-``background``, ``objects``, ``augment`` and ``compositing`` (a picture), ``crops`` and ``scenes`` (views), ``dataset``
-and ``datamodule``; ``options`` and ``streams`` serve all of them, ``bench`` measures.
-A further view composes the same layers: ``person.render`` draws any person from any view, so a clip is one person with
-successive frames of a ``MotionClip``, and a domain is another way to draw looks, light and photographs.
+``background``, ``objects``, ``augment``, ``compositing`` and ``film`` (a picture), ``crops`` and ``scenes`` (views),
+``dataset`` and ``datamodule``; ``options`` and ``streams`` serve all of them, ``domain`` restyles them, ``bench``
+measures.
+Clips go the same way: ``clip_motion`` (which window of a recording), ``clip_camera`` (a hand-held camera),
+``clip_stage`` (the moving person), ``clip_settings``, ``clip_shutter`` (an exposure) and ``clip_layers`` (layers with
+labels), ``clip_view`` (a clip) and ``clip_dataset``. ``motion_windows`` gives the recordings themselves, without
+pictures.
 """
 
 from posekit.data.synthetic.datamodule import SyntheticPeople

@@ -62,11 +62,8 @@ def _framings(settings: ClipSettings, plan: Plan, bodies: Bodies) -> tuple[list[
     if settings.clip_box == "key":
         focal, center = zoomed, np.broadcast_to(center[key], center.shape)
         affines = np.tile([1.0, 0.0, 0.0], (len(focal), 1))
-    return (
-        [Framing(float(f), c.astype(np.float32), whole, whole) for f, c in zip(focal, center, strict=True)],
-        affines,
-        (original),
-    )
+    framings = [Framing(float(f), c.astype(np.float32), whole, whole) for f, c in zip(focal, center, strict=True)]
+    return framings, affines, original
 
 
 def _labels(
@@ -93,16 +90,22 @@ def _labels(
     focal = original.focal * bodies.poses.zoom[:, None, None]
     pixels = bodies.dressed[..., :2] / bodies.dressed[..., 2:] * focal + original.center
     labels["box"][:, :2], labels["box"][:, 2:] = pixels.min(1) - 0.5, np.ptp(pixels, axis=1) + 1
-    half = stage.plan.exposure / 2
-    depth = float(stage.target[2]) * stage.plan.path.backdrop
-    key = stage.camera(np.array([stage.key_frame]))[0]
-    # A plane that the camera walks into would turn inside out: it stays ahead of it.
-    ahead = [stage.camera(frames + offset)[0] for offset in (0.0, -half, half)]
-    forward = max(float(((p.position - key.position) @ key.orientation[0, 2]).max()) for p in ahead)
-    depth = max(depth, 2 * forward + 1)
-    middle, first, last = (backdrop_maps(p, key, depth, original.focal, original.center) for p in ahead)
-    labels["backdrop"] = middle
-    point = np.append((np.array(settings.size) - 1) / 2, 1.0)
-    ends = [(m @ point)[:, :2] / (m @ point)[:, 2:] for m in (first, last)]
-    labels["smear"] = affines[:, :1] * (ends[1] - ends[0])
+    labels["backdrop"], smear = _backdrop(settings, stage, original, frames)
+    labels["smear"] = affines[:, :1] * smear
     return labels
+
+
+def _backdrop(
+    settings: ClipSettings, stage: Stage, original: Framing, frames: Float64
+) -> tuple[NDArray[np.float64], Float64]:
+    """Returns how the background lies in each frame (T, 3, 3), and how far it moves in an exposure (T, 2), px."""
+    half = stage.plan.exposure / 2
+    poses = [stage.camera(frames + offset)[0] for offset in (0.0, -half, half)]
+    key = stage.camera(np.array([stage.key_frame]))[0]
+    # A plane that the camera walked through would turn inside out: it stays ahead of it.
+    forward = max(float(((p.position - key.position) @ key.orientation[0, 2]).max()) for p in poses)
+    depth = max(float(stage.target[2]) * stage.plan.path.backdrop, 2 * forward + 1)
+    middle, first, last = (backdrop_maps(p, key, depth, original.focal, original.center) for p in poses)
+    point = np.append((np.array(settings.size) - 1) / 2, 1.0)
+    start, end = ((m @ point)[:, :2] / (m @ point)[:, 2:] for m in (first, last))
+    return middle, end - start

@@ -7,12 +7,17 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from posekit.data.synthetic.motion import FrameSampler, MotionClip, load_continuous_motion
+from posekit.body import load_builtin_body, rigid_transforms
+from posekit.data.synthetic.motion import FRAME_RATE, FrameSampler, MotionClip, load_continuous_motion
 from posekit.errors import UserError
 from posekit.geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
+from posekit.skeletons import SMPL24
 
 Float = NDArray[np.float32]
 Float64 = NDArray[np.float64]
+
+
+_LIMBS = tuple(SMPL24.index(f"{side}_{joint}") for side in ("left", "right") for joint in ("wrist", "ankle", "elbow"))
 
 
 class WindowSampler:
@@ -21,12 +26,15 @@ class WindowSampler:
     Args:
         split: ``"train"``, ``"val"`` or ``"test"``.
         span: Recorded frames from a window's first to its last.
+        key: Recorded frames from a window's first to its key frame.
+        fast: How much fast motion is preferred: a window's probability grows with this power of the speed of the
+            fastest limb at the key frame, relative to the pelvis.
 
     Raises:
         UserError: No recording of the split is that long.
     """
 
-    def __init__(self, split: str, span: int) -> None:
+    def __init__(self, split: str, span: int, key: int = 0, fast: float = 0.0) -> None:
         recordings = load_continuous_motion(split)
         self.clips = tuple(clip for clip in recordings if len(clip.rotations) > span)
         if not self.clips:
@@ -35,17 +43,31 @@ class WindowSampler:
                 f"SyntheticPeople: (frames - 1) * frame_step is {span}, but the longest recording of {split} has "
                 f"{longest} frames: lower frames or frame_step"
             )
-        starts = np.array([len(clip.rotations) - span for clip in self.clips], dtype=float)
+        starts = [len(clip.rotations) - span for clip in self.clips]
         actions = [clip.action for clip in self.clips]
         totals = {a: sum(s for s, other in zip(starts, actions, strict=True) if other == a) for a in actions}
-        weights = np.array([s / np.sqrt(totals[a]) for s, a in zip(starts, actions, strict=True)])
-        self._edges = np.cumsum(weights / weights.sum())
-        self._starts = starts.astype(int)
+        weights = [np.full(s, 1 / np.sqrt(totals[a])) for s, a in zip(starts, actions, strict=True)]
+        if fast > 0:
+            weights = [w * _limb_speed(c)[key:][: len(w)] ** fast for w, c in zip(weights, self.clips, strict=True)]
+        self._edges = np.cumsum(np.concatenate(weights))
+        self._first = np.cumsum([0, *starts])
 
     def draw(self, rng: np.random.Generator) -> tuple[MotionClip, int]:
         """Draws a recording and a window's first frame."""
-        index = min(int(np.searchsorted(self._edges, rng.random())), len(self.clips) - 1)
-        return self.clips[index], int(rng.integers(self._starts[index]))
+        place = int(np.searchsorted(self._edges, rng.random() * self._edges[-1]))
+        place = min(place, len(self._edges) - 1)
+        index = int(np.searchsorted(self._first, place, side="right")) - 1
+        return self.clips[index], place - int(self._first[index])
+
+
+def _limb_speed(clip: MotionClip) -> Float64:
+    """Returns (L,) metres a second of the fastest of wrists, elbows and ankles, relative to the pelvis."""
+    body = load_builtin_body()
+    rest = np.broadcast_to(body.rest(np.zeros(10, np.float32))[1], (len(clip.rotations), 24, 3))
+    _, joints = rigid_transforms(axis_angle_to_matrix(clip.rotations), rest, body.parents)
+    limbs = joints[:, list(_LIMBS)]
+    speed = np.linalg.norm(np.gradient(limbs, axis=0), axis=-1).max(-1) if len(limbs) > 1 else np.zeros(len(limbs))
+    return np.asarray(speed * FRAME_RATE, dtype=np.float64)
 
 
 @lru_cache(maxsize=3)
@@ -55,9 +77,9 @@ def frame_sampler(split: str) -> FrameSampler:
 
 
 @lru_cache(maxsize=8)
-def window_sampler(split: str, span: int) -> WindowSampler:
+def window_sampler(split: str, span: int, key: int, fast: float) -> WindowSampler:
     """Returns a split's windows, listed once per process."""
-    return WindowSampler(split, span)
+    return WindowSampler(split, span, key, fast)
 
 
 def poses_at(recording: MotionClip, frames: Float64) -> tuple[Float, Float]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from posekit.data.synthetic.cache import LayerSettings
-from posekit.data.synthetic.clip_motion import window_sampler
+from posekit.data.synthetic.clip_motion import WindowSampler, window_sampler
 from posekit.data.synthetic.person import Layer, label_dtype
 from posekit.skeletons import get_skeleton
 
@@ -50,13 +50,22 @@ class ClipSettings(LayerSettings):
         """Recorded frames from a clip's first frame to its last."""
         return (self.frames - 1) * self.frame_step
 
-    def check(self) -> None:
-        """Looks whether there is motion for such clips.
+    @property
+    def windows(self) -> WindowSampler:
+        """Where the clips are cut from the split's recordings.
 
         Raises:
-            UserError: No recording of the split is long enough.
+            UserError: No recording is long enough.
         """
-        window_sampler(self.split, self.span)
+        return window_sampler(self.split, self.span, self.middle * self.frame_step, self.options.fast_motion)
+
+    def check(self) -> None:
+        """Looks for motion, so that not a rendering process is the first to miss it.
+
+        Raises:
+            UserError: No recording is long enough.
+        """
+        _ = self.windows
 
     def render(self, index: int) -> list[Layer]:
         """Renders a clip's layers."""

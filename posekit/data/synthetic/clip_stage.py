@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from posekit.data.synthetic.camera import BOX_PADDING, View, sample_view
 from posekit.data.synthetic.clip_camera import CameraPath, CameraPoses, camera_poses, sample_path
-from posekit.data.synthetic.clip_motion import poses_at, window_sampler
+from posekit.data.synthetic.clip_motion import poses_at
 from posekit.data.synthetic.clip_settings import ClipSettings
 from posekit.data.synthetic.domain import restyle
 from posekit.data.synthetic.figure import Figure, load_figure
@@ -48,7 +48,7 @@ def plan_clip(settings: ClipSettings, index: int) -> Plan:
     """Draws who moves how, and how the camera does; the domain changes looks and light alone."""
     rng = stream(settings.seed, settings.split, PERSON, index)
     options = settings.options
-    recording, start = window_sampler(settings.split, settings.span).draw(rng)
+    recording, start = settings.windows.draw(rng)
     person = Person(
         _offsets(rng, options.pose_variety),
         np.clip(rng.normal(0, 1, 10), -2.5, 2.5).astype(np.float32),

@@ -17,13 +17,13 @@ from posekit.data.synthetic.compositing import (
     blend,
     draw_backdrop,
     draw_object,
-    photograph_clip,
     place_object,
     smear,
     view_backdrop,
     warp_layer,
 )
 from posekit.data.synthetic.crops import joint_states
+from posekit.data.synthetic.film import photograph_clip
 from posekit.data.synthetic.motion import FRAME_RATE
 from posekit.data.synthetic.options import Difficulty
 from posekit.data.synthetic.person import Layer
@@ -93,8 +93,8 @@ def compose_clip(
     for layer, crop in zip(layers, crops, strict=True):
         original_to_key = np.linalg.inv(layer.labels["backdrop"])
         canvas = view_backdrop(backdrop, original_to_key @ np.linalg.inv(_square(crop)), size)
-        path = similarity.scale * similarity.turn @ layer.labels["smear"]
-        canvases.append(smear(canvas, path * [-1 if similarity.flip else 1, 1]))
+        path = layer.labels["smear"] * np.array([-1 if similarity.flip else 1, 1])
+        canvases.append(smear(canvas, similarity.scale * similarity.turn @ path))
     gain = float(np.clip((canvases[settings.middle].mean() / 115) ** rng.uniform(0.0, 0.5), 0.6, 1.35))
     behind, front = _people_around(rng, other, others, options, size, crops)
     for person in behind:

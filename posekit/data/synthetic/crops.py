@@ -15,11 +15,11 @@ from posekit.data.synthetic.compositing import (
     blend,
     inside_edges,
     object_layer,
-    photograph,
     take_background,
     warp_layer,
     wide_object,
 )
+from posekit.data.synthetic.film import photograph
 from posekit.data.synthetic.options import Difficulty
 from posekit.data.synthetic.person import Layer
 from posekit.data.synthetic.streams import chance

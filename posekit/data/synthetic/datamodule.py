@@ -66,6 +66,7 @@ class SyntheticPeople(PoseDataModule):
         motion_blur: Longest exposure of clips as a share of the time between frames, 0 to 1.
         camera_motion: Strength of the hand-held camera's movement (clips).
         key_occlusion: Probability that a passing object is in front of the person at the key frame (clips).
+        fast_motion: Preference for clips with fast limbs at the key frame.
         occluder_speed: Speed of passing objects over the usual one (clips).
         backgrounds: Folder of photos to use as backgrounds; procedural ones when None.
         scene_people: Least and greatest number of people in a scene.
@@ -115,6 +116,7 @@ class SyntheticPeople(PoseDataModule):
         motion_blur: float | None = None,
         camera_motion: float | None = None,
         key_occlusion: float | None = None,
+        fast_motion: float | None = None,
         occluder_speed: float | None = None,
         backgrounds: str | None = None,
         scene_people: tuple[int, int] = (1, 4),
@@ -155,7 +157,8 @@ class SyntheticPeople(PoseDataModule):
                 "truncation": truncation, "closeups": closeups, "occluders": occluders, "people": people,
                 "pose_variety": pose_variety, "frontal": frontal, "clutter": clutter, "noise": noise, "blur": blur,
                 "color": color, "augmentation": augmentation, "motion_blur": motion_blur,
-                "camera_motion": camera_motion, "key_occlusion": key_occlusion, "occluder_speed": occluder_speed,
+                "camera_motion": camera_motion, "key_occlusion": key_occlusion, "fast_motion": fast_motion,
+                "occluder_speed": occluder_speed,
             },
             DOMAIN_OPTIONS.get(domain or "", {}),
         )  # fmt: skip

@@ -32,6 +32,7 @@ class Difficulty:
         camera_motion: Strength of a clip's camera movement: hand tremor, drift, turning, following, zoom.
         key_occlusion: Probability that an object that passes in front of a clip's person does so at the key frame, and
             not at any frame.
+        fast_motion: Preference for clips with fast limbs at the key frame: 0 = as recorded, 1 = in proportion to speed.
         occluder_speed: Speed of passing objects: at 1 they cover their own width in 0.08 to 0.18 s.
     """
 
@@ -49,6 +50,7 @@ class Difficulty:
     motion_blur: float = 0.3
     camera_motion: float = 1.0
     key_occlusion: float = 0.5
+    fast_motion: float = 0.0
     occluder_speed: float = 1.0
 
     def __post_init__(self) -> None:
@@ -74,10 +76,10 @@ PRESETS = {
         truncation=0.6, closeups=0.3, occluders=0.8, people=0.6, pose_variety=1.0, frontal=0.6, clutter=1.0,
         noise=1.0, blur=1.0, color=1.0, augmentation=1.0, motion_blur=0.8,
     ),
-    # For temporal methods. Easy: all frames are nearly clean. Hard: the same people and pictures, but the key frame is
-    # blurred and something passes in front of it, while its neighbours show most of what it hides.
+    # For temporal methods. Easy: all frames are nearly clean. Hard: the same looks, but limbs move fast, frames are
+    # blurred, and something passes in front of the key frame's person, most of whom the neighbours show.
     "video_easy": replace(_EASY, occluders=0.3),
-    "video_hard": replace(_EASY, occluders=2.5, people=0.2, motion_blur=1.0, key_occlusion=1.0),
+    "video_hard": replace(_EASY, occluders=2.5, people=0.2, motion_blur=1.0, key_occlusion=1.0, fast_motion=1.0),
 }  # fmt: skip
 
 

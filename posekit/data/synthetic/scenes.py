@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posekit.data.synthetic.augment import Similarity, transform_labels
-from posekit.data.synthetic.compositing import Stock, blend, object_layer, photograph, take_background, warp_layer
+from posekit.data.synthetic.compositing import Stock, blend, object_layer, take_background, warp_layer
 from posekit.data.synthetic.crops import mask_box
+from posekit.data.synthetic.film import photograph
 from posekit.data.synthetic.options import Difficulty
 from posekit.data.synthetic.person import Layer
 from posekit.data.synthetic.streams import chance

@@ -1,0 +1,171 @@
+"""PredictionWriter3D: poses and bodies in 3D as npz and JSON, overlays, and meshes for 3D programs."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch import LightningModule, Trainer
+from numpy.typing import NDArray
+from rich.console import Console
+
+from posekit.body import write_glb, write_obj
+from posekit.callbacks.writer import PredictionWriter
+from posekit.data.files import atomic_write_bytes, atomic_write_text
+from posekit.errors import UserError, unknown_name
+from posekit.visualization import draw_mesh, draw_people
+
+Rows = dict[str, NDArray[Any]]
+
+MESHES = ("none", "obj", "glb")
+_KEPT_APART = ("vertices",)  # large; meshes are written on request
+_DIGITS = {"keypoints": 2, "boxes": 2, "focal": 2, "center": 2}
+
+
+class PredictionWriter3D(PredictionWriter):
+    """Writes ``results.npz``, ``results.json`` (a row per person and frame), ``images.json``, overlays and meshes.
+
+    Overlays show the mesh where the method predicts one and has ``mesh_faces``, else the joints where it predicts those
+    in the picture. Meshes are in metres, y up: with ``obj`` a file per person and frame, with ``glb`` an animation per
+    person. All files appear whole or not at all. In a run of several processes each writes its own share.
+
+    Args:
+        output: Folder; made if it is not there.
+        overlays: Draw pictures or a video.
+        threshold: Least joint score drawn.
+        meshes: ``none``, ``obj`` or ``glb``.
+        opacity: Of the drawn mesh, 0 to 1.
+
+    Raises:
+        UserError: An unknown kind of mesh.
+    """
+
+    def __init__(
+        self,
+        output: str = "predictions",
+        overlays: bool = True,
+        threshold: float = 0.2,
+        meshes: str = "none",
+        opacity: float = 0.85,
+    ) -> None:
+        super().__init__(output, overlays, threshold)
+        if meshes not in MESHES:
+            raise unknown_name("kind of mesh file", meshes, MESHES)
+        self.meshes = meshes
+        self.opacity = opacity
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keeps a batch's people.
+
+        Raises:
+            UserError: The method's predictions are no poses in 3D.
+        """
+        if not isinstance(outputs, dict) or "joints3d" not in outputs:
+            raise UserError(f"PredictionWriter3D writes poses in 3D, which {type(pl_module).__name__} does not predict")
+        if self.meshes != "none" and "vertices" not in outputs:
+            raise UserError(f"meshes {self.meshes}: {type(pl_module).__name__} predicts no mesh")
+        rows = {name: value.cpu() for name, value in outputs.items()}
+        self._rows.append({n: (v.float() if v.is_floating_point() else v).numpy() for n, v in rows.items()})
+
+    def on_predict_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Writes the files and says where they are."""
+        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+        rows = self._merged()
+        self._rows = []
+        rank = f"_{trainer.global_rank}" if trainer.world_size > 1 else ""
+        console = Console()
+        self._write_rows(rows, rank)
+        console.print(f"{len(rows['scores'])} poses: {self.output / f'results{rank}.json'} and .npz", soft_wrap=True)
+        frames = getattr(datamodule, "frames", None)
+        if isinstance(frames, dict):
+            names = {str(image_id): str(name) for image_id, name in frames.items()}
+            atomic_write_text(self.output / f"images{rank}.json", json.dumps(names, indent=1) + "\n")
+        if self.meshes != "none" and len(rows["scores"]):
+            written = self._write_meshes(rows, pl_module.mesh_faces, getattr(datamodule, "fps", None) or 30.0)
+            console.print(f"meshes: {written}", soft_wrap=True)
+        one_file = getattr(datamodule, "is_video", False) and trainer.world_size > 1
+        if self.overlays and hasattr(datamodule, "read_frame") and not one_file and len(rows["scores"]):
+            written = self._draw(datamodule, "overlay", rows, lambda i: self._paint(datamodule, i, rows, pl_module))
+            console.print(f"overlays: {written}", soft_wrap=True)
+
+    def _merged(self) -> Rows:
+        """Joins the batches' rows, in the order of person and frame; windows that overlap give a frame once."""
+        if not self._rows:
+            return {name: np.zeros(0) for name in ("scores", "frame", "image_id", "sample_id")}
+        merged = {name: np.concatenate([row[name] for row in self._rows]) for name in self._rows[0]}
+        keys = np.stack([merged["sample_id"], merged["frame"], merged["image_id"]], 1)
+        _, first = np.unique(keys, axis=0, return_index=True)
+        return {name: value[first] for name, value in merged.items()}
+
+    # -- files --------------------------------------------------------------------------------------------------------
+
+    def _write_rows(self, rows: Rows, rank: str) -> None:
+        kept = {name: value for name, value in rows.items() if name not in _KEPT_APART}
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **kept)  # type: ignore[arg-type]
+        atomic_write_bytes(self.output / f"results{rank}.npz", buffer.getvalue())
+        rounded = {
+            name: np.round(value.astype(np.float64), _DIGITS.get(name, 5)) if value.dtype.kind == "f" else value
+            for name, value in kept.items()
+        }
+        lists = {name: value.tolist() for name, value in rounded.items()}
+        entries = [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
+        atomic_write_text(self.output / f"results{rank}.json", json.dumps(entries) + "\n")
+
+    def _write_meshes(self, rows: Rows, faces: NDArray[Any], fps: float) -> Path:
+        folder = self.output / "meshes"
+        for person in np.unique(rows["sample_id"]).tolist():
+            mine = np.flatnonzero(rows["sample_id"] == person)
+            if self.meshes == "glb":
+                write_glb(folder / f"person_{person}.glb", rows["vertices"][mine], faces, fps=fps)
+                continue
+            for row in mine.tolist():
+                name = f"person_{person}_frame_{int(rows['frame'][row]):06d}.obj"
+                write_obj(folder / name, rows["vertices"][row], faces)
+        return folder
+
+    # -- pictures -----------------------------------------------------------------------------------------------------
+
+    def _paint(self, datamodule: Any, image_id: int, rows: Rows, pl_module: Any) -> NDArray[np.uint8]:
+        image: NDArray[np.uint8] = datamodule.read_frame(image_id)
+        mine = rows["image_id"].astype(np.int64) == image_id
+        if not mine.any():
+            return image
+        if "vertices" in rows and hasattr(pl_module, "mesh_faces"):
+            vertices, focal = rows["vertices"][mine], rows["focal"][mine]
+            if "center" in rows:
+                vertices = about_image_center(vertices, focal, rows["center"][mine], image.shape[:2])
+            return draw_mesh(image, vertices, pl_module.mesh_faces, focal, opacity=self.opacity)
+        if "keypoints" in rows:
+            return draw_people(image, rows["keypoints"][mine], pl_module.skeleton, threshold=self.threshold)
+        return image
+
+
+def about_image_center(
+    vertices: NDArray[Any], focal: NDArray[Any], center: NDArray[Any], size: tuple[int, int]
+) -> NDArray[Any]:
+    """Moves meshes so that they project to the same pixels with the picture's centre as principal point.
+
+    People whose cameras have different principal points can then be drawn together. It is a shear along the line of
+    sight: depths stay.
+
+    Args:
+        vertices: (N, V, 3) metres, camera frames.
+        focal: (N,) px.
+        center: (N, 2) principal points, px.
+        size: (H, W) of the picture.
+    """
+    middle = (np.array([size[1], size[0]]) - 1) / 2
+    slope = (center - middle) / focal[:, None]
+    return np.concatenate([vertices[..., :2] + slope[:, None] * vertices[..., 2:], vertices[..., 2:]], -1)

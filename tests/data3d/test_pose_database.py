@@ -1,0 +1,173 @@
+import pickle
+
+import numpy as np
+import pytest
+
+from posekit.data import InstaVariety, PoseDatabase
+from posekit.errors import UserError
+from posekit.geometry import axis_angle_to_matrix
+from posekit.skeletons import LSP14, SPIN49
+from tests.data3d.made import brightness, write_pictures
+
+COUNT = 8
+
+
+def arrays(**changes):
+    rng = np.random.default_rng(0)
+    joints2d = np.concatenate([rng.uniform(20, 80, (COUNT, 49, 2)), np.ones((COUNT, 49, 1))], -1)
+    joints2d[0, 30, 2] = 0
+    joints3d = np.concatenate([rng.normal(0, 0.3, (COUNT, 49, 3)), np.zeros((COUNT, 49, 1))], -1)
+    joints3d[:, 25:39, 3] = 1
+    pose = rng.normal(0, 0.2, (COUNT, 72))
+    pose[7] = 0
+    valid = np.ones(COUNT)
+    valid[2] = 0
+    content = {
+        "img_name": np.array([f"seq{k // 5}/{k:06d}.jpg" for k in range(COUNT)]),
+        "vid_name": np.array([f"seq{k // 5}" for k in range(COUNT)]),
+        "frame_id": np.array([0, 1, 2, 3, 4, 0, 1, 2]),
+        "joints2D": joints2d, "joints3D": joints3d, "pose": pose, "shape": rng.normal(0, 1, (COUNT, 10)),
+        "bbox": np.tile([50.0, 50, 60, 60], (COUNT, 1)), "valid": valid, "cam": np.zeros((COUNT, 3)),
+    }  # fmt: skip
+    return {name: value for name, value in {**content, **changes}.items() if value is not None}
+
+
+def write(root, kind=".npz", name="3dpw_train_db", **changes):
+    root.mkdir(parents=True, exist_ok=True)
+    content = arrays(**changes)
+    if kind == ".npz":
+        np.savez(root / f"{name}.npz", **content)
+    else:
+        (root / f"{name}.pt").write_bytes(pickle.dumps(content))  # what joblib writes of arrays of objects
+    for number in range(COUNT):
+        write_pictures(root / f"seq{number // 5}", f"{number:06d}.jpg%.0d", 0)
+    for sequence, numbers in (("seq0", range(5)), ("seq1", range(5, 8))):
+        write_pictures(root / sequence, "raw%d.jpg", len(numbers), (100, 100))
+        for place, number in enumerate(numbers):
+            (root / sequence / f"raw{place}.jpg").rename(root / sequence / f"{number:06d}.jpg")
+    return root
+
+
+def data(root, **options):
+    return PoseDatabase(
+        str(root), **{"augmentation": "none", "image_size": (64, 64), "frames": 2, "window": "chunk", **options}
+    )
+
+
+@pytest.mark.parametrize("kind", [".npz", ".pt"])
+def test_labels_of_both_files(tmp_path, kind):
+    content = arrays()
+    clips = data(write(tmp_path, kind)).dataset("train")
+    first, second = clips.tracks
+    assert (len(first), len(second)) == (5, 3)
+    assert first.frames.tolist() == [0, 1, 2, 3, 4]
+    np.testing.assert_allclose(second.joints3d, content["joints3D"][5:, :, :3] * (content["joints3D"][5:, :, 3:] > 0))
+    assert first.joints3d_weight[0].sum() == 14
+    assert (first.joints3d_weight[2] == 0).all()
+    np.testing.assert_allclose(first.body_pose, content["pose"][:5].reshape(-1, 24, 3))
+    assert first.body_weight.tolist() == [1, 1, 0, 1, 1]
+    assert second.body_weight.tolist() == [1, 1, 0]
+    np.testing.assert_allclose(first.boxes[0], [20, 20, 60, 60])
+    assert first.joints[0, 30].tolist() == [0, 0, 0]
+    assert first.joints[0, 31, 2] == 2
+    assert first.keys.tolist() == [True, True, False, True, True]
+    sample = clips[3]
+    assert sample["frame"].tolist() == [0, 1]
+    np.testing.assert_allclose(brightness(sample["image"]), [30, 45], atol=4)
+
+
+def test_images_are_clips_of_one_frame(tmp_path):
+    turns = axis_angle_to_matrix(arrays()["pose"].reshape(-1, 24, 3))
+    root = write(tmp_path, vid_name=None, frame_id=None, bbox=None, pose=turns, joints3D=None)
+    with pytest.raises(UserError, match=r"has single pictures \(no vid_name\): frames must be 1, not 2"):
+        data(root).dataset("train")
+    clips = data(root, frames=1).dataset("train")
+    assert len(clips) == 7
+    assert len(clips.tracks) == 1
+    np.testing.assert_allclose(clips.tracks[0].body_pose.reshape(-1, 72), arrays()["pose"], atol=1e-9)
+    sample = clips[0]
+    assert sample["image"].shape == (1, 3, 64, 64)
+    assert sample["box"].tolist() == [[0, 0, 100, 100]]
+    assert len(data(root, frames=1, use_valid=False).dataset("train")) == 8
+
+
+def test_joints_of_another_set(tmp_path):
+    (first, _) = data(write(tmp_path), skeleton="LSP14").tracks("train")
+    np.testing.assert_allclose(first.joints[1], arrays()["joints2D"][1, 25:39] * [1, 1, 2])
+    assert len(LSP14) == first.joints.shape[1]
+
+
+def test_frame_ids_may_be_file_stems(tmp_path):
+    stems = np.array([f"image_{k:05d}" for k in (3, 4, 5, 8, 9, 0, 1, 2)])
+    first, _ = data(write(tmp_path, frame_id=stems)).tracks("train")
+    assert first.frames.tolist() == [3, 4, 5, 8, 9]
+    first, _ = data(write(tmp_path, frame_id=np.zeros(COUNT, dtype=int))).tracks("train")
+    assert first.frames.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_confidence_and_prefix(tmp_path):
+    joints = arrays()["joints2D"]
+    joints[..., 2] = 0.4
+    names = np.array(["data\\3dpw\\" + n.replace("/", "\\") for n in arrays()["img_name"]])
+    root = write(tmp_path, joints2D=joints, img_name=names)
+    with pytest.raises(UserError, match=r"8 of 8 pictures do not exist, e\.g\. .*data.3dpw.seq0.000000\.jpg"):
+        data(root).dataset("train")
+    (first, _) = data(root, strip="data/3dpw").tracks("train")
+    assert (first.joints[..., 2] == 2).all()
+    with pytest.raises(UserError, match=r"left out 5 of 5|nobody is left"):
+        data(root, strip="data/3dpw", min_confidence=0.5).dataset("train")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"joints2D": None}, "has no joints2D"),
+        ({"joints2D": np.zeros((COUNT, 25, 3))}, r"joints2D has shape \(8, 25, 3\), expected \(8, 49, 3\)"),
+        ({"pose": np.zeros((COUNT, 144))}, r"pose has shape \(8, 144\), expected \(8, 72\)"),
+        ({"shape": np.zeros((COUNT, 9))}, r"shape has shape \(8, 9\), expected \(8, 10\)"),
+        ({"vid_name": np.array(["a"])}, "vid_name has 1 entries for 8 pictures"),
+        ({"joints3D": np.full((COUNT, 49, 4), np.nan)}, "joints3D holds numbers that are not finite"),
+        ({"img_name": np.array(["../../etc/passwd"] * COUNT)}, "img_name '../../etc/passwd' leads out of"),
+        ({"img_name": np.array(["/abs.jpg"] * COUNT)}, "img_name '/abs.jpg' leads out of"),
+    ],
+)
+def test_faulty_databases_are_named(tmp_path, changes, message):
+    root = write(tmp_path, **changes)
+    with pytest.raises(UserError, match=message) as raised:
+        data(root).dataset("train")
+    assert "3dpw_train_db.npz" in str(raised.value)
+
+
+def test_missing_files(tmp_path, caplog):
+    root = write(tmp_path)
+    with pytest.raises(UserError, match=r"3dpw_val_db\.pt does not exist; there are 3dpw_train_db\.npz; get it from"):
+        data(root).dataset("val")
+    np.savez(root / "3dpw_test_db.npz", **arrays())
+    assert len(data(root).tracks("val")) == 2
+    (root / "seq1" / "000006.jpg").unlink()
+    with pytest.raises(UserError, match=r"1 of 8 pictures do not exist, e\.g\. .*000006\.jpg.*on_broken_image=skip"):
+        data(root).dataset("train")
+    assert [len(t) for t in data(root, on_broken_image="skip").tracks("train")] == [5, 2]
+    assert "skipped 1 pictures that do not exist" in caplog.text
+
+
+def test_malicious_databases_are_refused(tmp_path):
+    (tmp_path / "3dpw_train_db.pt").write_bytes(b"cos\nsystem\n(S'exit'\ntR.")
+    with pytest.raises(UserError, match=r"refused: its pickle asks for os\.system"):
+        data(tmp_path).dataset("train")
+
+
+def test_insta_variety(tmp_path):
+    root = write(tmp_path / "a", name="insta_train_db", bbox=None, joints3D=None, pose=None, shape=None, valid=None)
+    clips = InstaVariety(str(root), augmentation="none", frames=2, image_size=(64, 64)).dataset("train")
+    sample = clips[0]
+    assert sample["image"].shape == (2, 3, 64, 64)
+    assert "joints3d" not in sample
+    assert sample["visible"].shape == (2, len(SPIN49))
+    other = tmp_path / "b"
+    other.mkdir()
+    (other / "train_0000_0000.tfrecord").write_bytes(b"")
+    with pytest.raises(UserError, match=r"holds tfrecords, which are not read: extract them first.*insta_variety"):
+        InstaVariety(str(other)).dataset("train")
+    with pytest.raises(UserError, match=r"insta_val_db\.pt does not exist"):
+        InstaVariety(str(root)).dataset("val")
