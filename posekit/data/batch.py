@@ -74,6 +74,9 @@ class ClipBatch(TypedDict):
     key: Tensor  # (B,) int64, place of the key frame on the T axis (T // 2 in a whole window)
     image_id: Tensor  # (B, T) int64
     sample_id: Tensor  # (B,) int64, unique in a split
+    keys: NotRequired[Tensor]  # (B, T) bool, frames that this window is responsible for in evaluation and prediction
+    row_ids: NotRequired[Tensor]  # (B, T) int64, annotation or row id of each frame
+    track_id: NotRequired[Tensor]  # (B,) int64, the person's number in the video, -1 where nobody is followed
     margin: NotRequired[Tensor]  # (B, 2) int64, frames from the key to the farthest real neighbour before and after it
     joints3d: NotRequired[Tensor]  # (B, T, K, 3) float32, metres, camera frame
     joints3d_weight: NotRequired[Tensor]  # (B, T, K) float32, 0 where not labelled in 3D
@@ -138,4 +141,4 @@ class Pose3DPrediction(TypedDict):
     body_camera: NotRequired[Tensor]  # (N, 3) float32, weak perspective of the crop: scale, tx, ty
     vertices: NotRequired[Tensor]  # (N, V, 3) float32, metres, camera frame with full translation, for drawing
     focal: NotRequired[Tensor]  # (N,) float32, px: with `center` as principal point vertices project on the image
-    center: NotRequired[Tensor]  # (N, 2) float32, px, principal point of each person's camera; absent: the image's centre
+    center: NotRequired[Tensor]  # (N, 2) float32, px, principal point; absent: the centre of the image

@@ -38,12 +38,15 @@ class NpzArchive:
         if name not in self:
             raise UserError(f"{self.what} {self.path} has no array {name!r}; it has {', '.join(self.names[:12])}")
         try:
-            return np.asarray(self._content[name])
+            found = np.asarray(self._content[name])
         except ValueError as error:
             pickled = "Python objects, which would have to be unpickled" if "pickle" in str(error) else "no array"
             raise UserError(f"{self.what} {self.path}: {name!r} holds {pickled}") from None
         except Exception as error:  # whatever the bytes lead the readers to
             raise UserError(f"{self.what} {self.path}: array {name!r} is broken ({_reason(error)})") from None
+        if broken_text(found):
+            raise UserError(f"{self.what} {self.path}: array {name!r} holds text that is none")
+        return found
 
     def holds_objects(self, name: str) -> bool:
         """Tells from an array's head whether it is made of Python objects.
@@ -86,6 +89,14 @@ def open_npz(path: Path, what: str, needed: Sequence[str] = ()) -> Iterator[NpzA
         if missing:
             raise UserError(f"{what} {path} has no array {', '.join(missing)}; it has {', '.join(archive.names[:12])}")
         yield archive
+
+
+def broken_text(array: NDArray[Any]) -> bool:
+    """Tells whether an array of text has numbers that are no characters, which end in odd errors of Python."""
+    if array.dtype.kind != "U" or not array.size or not array.dtype.itemsize:
+        return False
+    codes = np.ascontiguousarray(array).reshape(-1).view(np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
+    return bool((codes > 0x10FFFF).any())
 
 
 def _reason(error: BaseException) -> str:

@@ -24,6 +24,7 @@ from typing import IO, Any, ClassVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from posekit.data.npz import broken_text
 from posekit.errors import UserError
 
 
@@ -55,6 +56,12 @@ class _Array(np.ndarray[Any, Any]):
         if not isinstance(kind, _Type):
             raise RefusedPickleError("an array without a plain type")
         super().__setstate__((version, shape, kind.dtype, fortran, content))
+        _check_text(self)
+
+
+def _check_text(array: NDArray[Any]) -> None:
+    if broken_text(array):
+        raise ValueError("text that is none")
 
 
 def _reconstruct(kind: Any, *_: Any) -> _Array:
@@ -72,11 +79,15 @@ def _plain(kind: Any) -> np.dtype[Any]:
 
 def _scalar(kind: Any, content: Any = None) -> Any:
     raw = content.encode("latin1") if isinstance(content, str) else bytes(content)
-    return np.frombuffer(raw, dtype=_plain(kind), count=1)[0]
+    array = np.frombuffer(raw, dtype=_plain(kind), count=1)
+    _check_text(array)
+    return array[0]
 
 
 def _from_buffer(content: Any, kind: Any, shape: Any, order: Any) -> NDArray[Any]:
-    return np.frombuffer(bytearray(content), dtype=_plain(kind)).reshape(shape, order=order)
+    array = np.frombuffer(bytearray(content), dtype=_plain(kind)).reshape(shape, order=order)
+    _check_text(array)
+    return array
 
 
 def _encode(text: str, encoding: str = "latin1") -> bytes:
@@ -196,6 +207,7 @@ class _Wrapper:
         count = math.prod(int(n) for n in self.shape)
         raw = file.read(count * kind.itemsize)
         array = np.frombuffer(bytearray(raw), dtype=kind, count=count)
+        _check_text(array)
         return array.reshape(self.shape, order="F" if self.order == "F" else "C")
 
 

@@ -13,6 +13,7 @@ from posekit.data.video_boxes import fit_for_learning, iou, read_video_boxes, sm
 from posekit.errors import UserError
 from posekit.module import PoseModule
 from posekit.skeletons import get_skeleton
+from tests.shared import SHARED, requires_shared
 
 
 def module(source, **options):
@@ -365,6 +366,19 @@ def test_there_is_nothing_to_evaluate(write_video, split):
 def test_options_are_checked(options, text):
     with pytest.raises(UserError, match=text):
         module("film.mp4", **options)
+
+
+@requires_shared
+def test_real_frames_and_the_film_of_them():
+    folder = SHARED / "data/samples/posetrack18/videos/000001_mpiinew_test"
+    frames, film = module(folder, frames=3, halo=1), module(folder / "000001_mpiinew_test.mp4", frames=3, halo=1)
+    for data in (frames, film):
+        found = clips(data)
+        assert keys_of(found) == list(range(len(found)))
+        assert data.is_video
+    assert len(frames.frames) == 5
+    difference = clips(frames)[2]["image"][1] - clips(film)[2]["image"][1]
+    assert difference.abs().mean() < 0.2
 
 
 # -- the command line -------------------------------------------------------------------------------------------------

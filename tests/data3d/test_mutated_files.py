@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from posekit.data import AMASS, SURREAL, CMUMoCap, Human36M, LSPExtended, MPIINF3DHP, PennAction, PoseDatabase, ThreeDPW
+from posekit.data import AMASS, MPIINF3DHP, SURREAL, CMUMoCap, Human36M, LSPExtended, PennAction, PoseDatabase, ThreeDPW
 from posekit.errors import UserError
 from tests.data3d import test_human36m as h36m
 from tests.data3d import test_mocap_modules as mocap

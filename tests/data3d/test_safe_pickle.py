@@ -6,6 +6,7 @@ import zlib
 import numpy as np
 import pytest
 
+from posekit.data.npz import open_npz
 from posekit.data.safe_pickle import load_joblib, load_npz_object, load_pickle
 from posekit.errors import UserError
 
@@ -154,3 +155,16 @@ def test_npz_of_a_dictionary(tmp_path):
         load_npz_object(path, "y")
     with pytest.raises(UserError, match="'x' holds float64, not Python objects"):
         load_npz_object(path, "x")
+
+
+def test_text_that_is_none(tmp_path):
+    path = tmp_path / "names.pkl"
+    names = np.array([0x41, 0x7FFFFFFF], dtype=np.uint32)
+    content = pickle.dumps({"n": np.array(["ab"])}, 2)
+    path.write_bytes(content.replace("ab".encode("utf-32-le"), b"a\0\0\0" + b"\xc3\xbf\xc3\xbf\xc3\xbf\xc3\xbf"[:4]))
+    with pytest.raises(UserError, match=r"names\.pkl is truncated or no pickle"):
+        load_pickle(path)
+    archive = tmp_path / "names.npz"
+    np.savez(archive, names=names.view("<U2"))
+    with open_npz(archive, "database") as found, pytest.raises(UserError, match="'names' holds text that is none"):
+        _ = found["names"]

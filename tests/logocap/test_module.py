@@ -248,7 +248,7 @@ def test_overlays_show_people_and_attraction_maps(make):
     assert drawn.shape[0] > 96
     assert (picture == 120).all()
     nobody = {name: value[:0] for name, value in rows.items()}
-    assert (module.draw_overlay(picture, nobody, 0.2) == picture).all()
+    assert (module.draw_overlay(picture, nobody, 0.2) == 120).all()
 
 
 def test_upper_bound_of_made_poses_and_of_a_network(make, scenes):

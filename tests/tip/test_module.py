@@ -363,9 +363,14 @@ def test_the_shipped_network_starts_15_and_17_joints():
     for skeleton, slots in (("COCO17", None), ("POSETRACK15", None), ("POSETRACK15", 17)):
         module = TIP(
             skeleton=skeleton, num_slots=slots, backbone="small", backbone_options=options, image_size=[96, 128],
-            init_from="starter",
+            init_from="starter", init_head=True,
         )  # fmt: skip
         assert module.network.backbone.final_layer.weight.abs().amax(1).min() > 0.02
+        # Its maps are logits of another loss: without being told, the head starts near 0.
+        anew = TIP(backbone="small", backbone_options=options, image_size=[96, 128], init_from="starter")
+        assert anew.network.backbone.final_layer.weight.abs().max() < 0.01
+        same = "stages.0.0.conv1.weight"
+        assert torch.equal(anew.network.backbone.state_dict()[same], module.network.backbone.state_dict()[same])
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posekit.data.body3d.frames import MediaError
+from posekit.data.body3d.mat5 import read_mat5
 from posekit.data.body3d.module import BodyDataModule, Part, Recording, View, WindowKind
 from posekit.data.body3d.person import Person
 from posekit.data.clip_transforms import ClipAugmentation
@@ -18,7 +19,6 @@ from posekit.data.clips import ClipBox
 from posekit.data.coco_file import OnFault
 from posekit.data.crops import FileReader
 from posekit.data.joint_maps import source_of
-from posekit.data.mpii_file import read_mat
 from posekit.errors import UserError
 from posekit.skeletons import LSP14
 
@@ -115,7 +115,7 @@ class LSPExtended(BodyDataModule):
         return [Recording(path.name, partial(self._read, path, split))]
 
     def _read(self, path: Path, split: Part) -> list[Person]:
-        joints = np.asarray(read_mat(path, ["joints"], _WHAT)["joints"])
+        joints = np.asarray(read_mat5(path, ["joints"], _WHAT)["joints"])
         joints = joints.transpose(1, 0, 2) if joints.ndim == 3 and joints.shape[:2] == (3, 14) else joints
         joints = joints[..., None] if joints.ndim == 2 else joints
         if joints.dtype.kind not in "fiu" or joints.ndim != 3 or joints.shape[:2] != (14, 3):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from posekit.data.mpii_file import read_mat
+from posekit.data.body3d.mat5 import read_mat5
 from posekit.errors import UserError
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -41,8 +41,8 @@ def read_arrays(path: Path, names: Sequence[str], what: str, optional: Sequence[
     """
     if path.is_file() and is_hdf5(path):
         return _read_hdf5(path, names, what, optional)
-    content = read_mat(path, names, what)
-    return {name: np.asarray(content[name]) for name in [*names, *optional] if name in content}
+    content = read_mat5(path, names, what)
+    return {name: np.asarray(content[name]) for name in [*names, *optional] if content.get(name) is not None}
 
 
 def _read_hdf5(path: Path, names: Sequence[str], what: str, optional: Sequence[str]) -> dict[str, NDArray[Any]]:

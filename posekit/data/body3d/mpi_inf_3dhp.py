@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from posekit.data.body3d.cameras import fit_pinhole
 from posekit.data.body3d.frames import open_frames
 from posekit.data.body3d.mat import frames_first, read_arrays
+from posekit.data.body3d.mat5 import read_mat5
 from posekit.data.body3d.module import BodyDataModule, Part, Recording, View, WindowKind, pinhole
 from posekit.data.body3d.person import Person, Protocol
 from posekit.data.clip_transforms import ClipAugmentation
 from posekit.data.clips import ClipBox
 from posekit.data.coco_file import OnFault
 from posekit.data.joint_maps import JointSource
-from posekit.data.mpii_file import read_mat
 from posekit.errors import UserError
 from posekit.skeletons import LSP14
 
@@ -187,7 +187,7 @@ class MPIINF3DHP(BodyDataModule):
 
     def _read_training(self, folder: Path, rate: float) -> list[Person]:
         path, name3d = folder / "annot.mat", "univ_annot3" if self.universal else "annot3"
-        content = read_mat(path, ["annot2", name3d], _WHAT)
+        content = read_mat5(path, ["annot2", name3d], _WHAT)
         calibration = folder / "camera.calibration"
         cameras = read_calibration(calibration) if calibration.is_file() else {}
         people = []

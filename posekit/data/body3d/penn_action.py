@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posekit.data.body3d.frames import open_frames
+from posekit.data.body3d.mat5 import read_mat5
 from posekit.data.body3d.module import BodyDataModule, Part, Recording, View, WindowKind
 from posekit.data.body3d.person import Person
 from posekit.data.clip_transforms import ClipAugmentation
 from posekit.data.clips import ClipBox
 from posekit.data.coco_file import OnFault
 from posekit.data.joint_maps import JointSource
-from posekit.data.mpii_file import read_mat
 from posekit.errors import UserError
 
 _WHAT = "label file"
@@ -120,13 +120,13 @@ class PennAction(BodyDataModule):
         """Tells whether a video is for training; None where the file is faulty, which shows when it is read."""
         if path not in self._training:
             try:
-                self._training[path] = float(np.asarray(read_mat(path, ["train"], _WHAT)["train"]).reshape(-1)[0]) > 0
+                self._training[path] = float(np.asarray(read_mat5(path, ["train"], _WHAT)["train"]).reshape(-1)[0]) > 0
             except (UserError, ValueError, TypeError, IndexError):
                 return None
         return self._training[path]
 
     def _read(self, path: Path) -> list[Person]:
-        content = read_mat(path, ["x", "y", "visibility", "train"], _WHAT)
+        content = read_mat5(path, ["x", "y", "visibility", "train"], _WHAT)
         x, y, seen = (_rows(path, content, name) for name in ("x", "y", "visibility"))
         if not x.shape == y.shape == seen.shape:
             raise UserError(f"{_WHAT} {path}: x, y and visibility have shapes {x.shape}, {y.shape} and {seen.shape}")

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posekit.data.body3d.frames import FrameReader, LazyVideo, MediaError, video_fault
+from posekit.data.body3d.mat5 import read_mat5
 from posekit.data.body3d.module import BodyDataModule, Part, Recording, View, WindowKind, pinhole
 from posekit.data.body3d.person import Person, Protocol
 from posekit.data.clip_transforms import ClipAugmentation
 from posekit.data.clips import ClipBox
 from posekit.data.coco_file import OnFault
 from posekit.data.joint_maps import source_of
-from posekit.data.mpii_file import read_mat
 from posekit.errors import UserError
 from posekit.skeletons import LIMB17, SMPL24
 
@@ -133,7 +133,7 @@ class SURREAL(BodyDataModule):
         return found
 
     def _read(self, path: Path) -> list[Person]:
-        content = read_mat(path, ["joints2D", "joints3D", "camLoc"], _WHAT)
+        content = read_mat5(path, ["joints2D", "joints3D", "camLoc"], _WHAT)
         points2d = _frames(path, content, "joints2D", 2)
         world = _frames(path, content, "joints3D", 3)
         if len(points2d) != len(world):

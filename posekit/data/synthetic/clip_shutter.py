@@ -24,7 +24,7 @@ Float = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
 _MARGIN = 0.25  # of the crop's sides: rendered beyond each border, for augmentation to move in
-_STREAK = 1 / 56  # of the crop's height: how far apart sub-frames may draw a joint
+_STREAK = 1 / 43  # of the crop's height: how far apart sub-frames may draw a joint
 _MOST_SIDES = 4  # sub-frames on either side of the middle
 
 
