@@ -35,7 +35,7 @@ from posekit.skeletons import get_skeleton
 Bytes = NDArray[np.uint8]
 
 # Part of every cache file's name: raise it when the renderer's output changes.
-RENDERER_VERSION = 2
+RENDERER_VERSION = 3
 _CHUNK = 32
 _RECTANGLE = np.dtype([("offset", "i8"), ("x", "i4"), ("y", "i4"), ("width", "i4"), ("height", "i4")])
 

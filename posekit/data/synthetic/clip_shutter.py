@@ -102,17 +102,18 @@ class Canvas:
             path: (2,) px that the whole body moves from one sub-frame to the next.
             label: The frame's record.
         """
-        pixels = self._middle(bodies, t, label)
-        if len(rows):
-            # The light changes little within an exposure: its sub-frames share the middle's shadows.
-            light = shadow_map(self.plan.figure, bodies.dressed[t], self.plan.person.light)
-            reach = light.reach(bodies.dressed[t].T)
-            for number, row in enumerate(rows):
-                pixels += self._moment(between, int(row), number, reach)
-            pixels *= np.float32(1 / (len(rows) + 1))
+        if not len(rows):
+            return self._cut_out(smear(self._middle(bodies, t, label, None), path), label)
+        # The light changes little within an exposure: its sub-frames share the middle's shadows.
+        light = shadow_map(self.plan.figure, bodies.dressed[t], self.plan.person.light)
+        reach = light.reach(bodies.dressed[t].T)
+        pixels = self._middle(bodies, t, label, reach)
+        for number, row in enumerate(rows):
+            pixels += self._moment(between, int(row), number, reach)
+        pixels *= np.float32(1 / (len(rows) + 1))
         return self._cut_out(smear(pixels, path), label)
 
-    def _middle(self, bodies: Bodies, t: int, label: NDArray[Any]) -> Float:
+    def _middle(self, bodies: Bodies, t: int, label: NDArray[Any], reach: Float | None) -> Float:
         """Draws the exposure's middle, supersampled."""
         factor = SUPERSAMPLING
         vertices, size = bodies.dressed[t], (self.size[0] * factor, self.size[1] * factor)
@@ -122,7 +123,9 @@ class Canvas:
         hidden = hidden_by_self(seen, self.plan.figure, keypoints, label["joints3d"], self.skeleton)
         label["visible"] = np.where(hidden, 1, 2)
         figure, person = self.plan.figure, self.plan.person
-        return self._spread(*paint(figure, seen, vertices, bodies.normals[t], person, self.framing, self.size))
+        normals = bodies.normals[t]
+        picture = paint(figure, seen, vertices, normals, person, self.framing, self.size, vertex_reach=reach)
+        return self._spread(*picture)
 
     def _moment(self, bodies: Bodies, row: int, number: int, reach: Float) -> Float:
         """Draws one other moment of the exposure."""
