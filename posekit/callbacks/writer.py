@@ -116,7 +116,7 @@ class PredictionWriter(Callback):
             )
             console.print(f"overlays: {written}", soft_wrap=True)
             if "interim" in rows:
-                written = self._draw(datamodule, "interim", rows, lambda i: _interim(datamodule, i, rows))
+                written = self._draw(datamodule, "interim", rows, lambda i: self._interim(datamodule, i, rows))
                 console.print(f"interim poses: {written}", soft_wrap=True)
 
     def _merged(self) -> dict[str, NDArray[np.floating]]:
@@ -184,10 +184,9 @@ class PredictionWriter(Callback):
         picture = draw_people(image, rows["keypoints"][mine], pl_module.skeleton, boxes, self.threshold)
         return picture if painter is None else painter.paint(picture, image_id)
 
-
-def _interim(datamodule: Any, image_id: int, rows: dict[str, NDArray[np.floating]]) -> NDArray[np.uint8]:
-    mine = rows["image_id"].astype(np.int64) == image_id
-    return interim_figure(datamodule.read_frame(image_id), rows["ends"][mine], rows["interim"][mine])
+    def _interim(self, datamodule: Any, image_id: int, rows: dict[str, NDArray[np.floating]]) -> NDArray[np.uint8]:
+        shown = (rows["image_id"].astype(np.int64) == image_id)[:, None] & (rows["keypoints"][..., 2] > self.threshold)
+        return interim_figure(datamodule.read_frame(image_id), rows["ends"][shown], rows["interim"][shown])
 
 
 def _no_rows() -> dict[str, NDArray[np.floating]]:

@@ -215,7 +215,7 @@ def _plain(value: Any) -> Any:
 
 
 def _class_named(model: str | None, classes: dict[str, Any]) -> Any:
-    """Returns a model's class by its short name or path; None where there is none, and the parser says what is wrong."""
+    """Returns a model's class by its short name or path; None where there is none (the parser will say so)."""
     try:
         return classes.get(model or "") or (import_class(model) if model and "." in model else None)
     except (ImportError, AttributeError):

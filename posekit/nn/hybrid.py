@@ -22,21 +22,22 @@ FRUGAL_STAGES = 2  # their blocks are computed twice in training, for 4 % more a
 
 
 class _Standardize(torch.autograd.Function):
-    """``(w - mean) / (std + eps)`` of each output channel; keeps its result only, which the convolution keeps anyway."""
+    """``(w - mean) / (std + eps)`` of each output channel; keeps its result alone, as the convolution does anyway."""
 
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, weight: Tensor) -> Tensor:
         axes = (1, 2, 3)
-        variance, mean = torch.var_mean(weight, axes, correction=0, keepdim=True)
-        deviation = variance.sqrt()
+        # Two passes over the centred weight: several times faster than var_mean on a CPU.
+        centred = weight - weight.mean(axes, keepdim=True)
+        deviation = centred.square().mean(axes, keepdim=True).sqrt()
         scale = 1 / (deviation + WEIGHT_EPS)
-        result = (weight - mean).mul_(scale)
+        result = centred.mul_(scale)
         # d(scale)/d(deviation) = -scale^2, d(deviation)/dw = (w - mean) / (n deviation)
         ctx.save_for_backward(result, scale, 1 / (deviation * scale).clamp(min=1e-12))
         return result
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> Tensor:
         result, scale, stretch = ctx.saved_tensors  # type: ignore[attr-defined]
         axes = (1, 2, 3)
         along = (grad * result).mean(axes, keepdim=True) * stretch
@@ -95,9 +96,9 @@ def same_max_pool(x: Tensor, kernel: int = 3, stride: int = 2) -> Tensor:
 class GroupBottleneck(nn.Module):
     """1x1, 3x3 and 1x1 standardised convolution, group norm after each, and a shortcut.
 
-    In training little is kept for the backward pass (:func:`~posekit.nn.recompute.recompute`): the input and the outputs
-    of the first two convolutions; with ``frugal`` the input only. Norms, rectifiers and the last convolution, or the
-    whole block, are then computed twice.
+    In training little is kept for the backward pass (:func:`~posekit.nn.recompute.recompute`): the input and the
+    outputs of the first two convolutions; with ``frugal`` the input alone. Norms, rectifiers and the last convolution,
+    or the whole block, are then computed twice.
 
     Args:
         in_channels: Channels of the input.
@@ -172,9 +173,7 @@ class _Stem(nn.Module):
 
 
 class _Stage(nn.Module):
-    def __init__(
-        self, in_channels: int, channels: int, blocks: int, stride: int, groups: int, frugal: bool
-    ) -> None:
+    def __init__(self, in_channels: int, channels: int, blocks: int, stride: int, groups: int, frugal: bool) -> None:
         super().__init__()
         first = GroupBottleneck(in_channels, channels, stride, groups, project=True, frugal=frugal)
         rest = [GroupBottleneck(channels, channels, 1, groups, project=False, frugal=frugal) for _ in range(blocks - 1)]

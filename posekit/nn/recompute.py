@@ -13,17 +13,17 @@ from torch.autograd.graph import saved_tensors_hooks
 _inside = threading.local()
 
 
-class _Enough(Exception):  # noqa: N818  it reports no error
+class _Enough(Exception):
     """All tensors that the backward pass asks for have been computed."""
 
 
 def recompute(function: Callable[..., Tensor], *tensors: Tensor | None) -> Tensor:
     """Calls ``function(*tensors)`` so that only its arguments are kept for the backward pass.
 
-    The backward pass evaluates the function again up to the point where all that its gradient needs is there. A function
-    that ends in a convolution or matrix product is evaluated up to, and not including, that product: recomputing
-    ``conv(relu(norm(x)))`` costs the norm and the rectifier, and spares both their results. Within a function that is
-    recomputed as a whole, further calls do nothing special.
+    The backward pass evaluates the function again up to the point where all that its gradient needs is there. A
+    function that ends in a convolution or matrix product is evaluated up to, and not including, that product:
+    recomputing ``conv(relu(norm(x)))`` costs the norm and the rectifier, and spares both their results. Within a
+    function that is recomputed as a whole, further calls do nothing special.
 
     It does what ``torch.utils.checkpoint`` does without reentrance; that one's first call imports the compiler, which
     takes 70 MB and a second. A compiled graph decides for itself what it keeps, so the function is called as it is.
@@ -48,7 +48,7 @@ class _Recomputed:
         # Detached: keeping the graph that leads here would make a cycle.
         self.tensors = [None if t is None else t.detach().requires_grad_(t.requires_grad) for t in tensors]
         device = next(t for t in tensors if t is not None).device.type
-        self.autocast = {
+        self.autocast: dict[str, Any] = {
             "device_type": device,
             "dtype": torch.get_autocast_dtype(device),
             "enabled": torch.is_autocast_enabled(device),

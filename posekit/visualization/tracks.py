@@ -101,8 +101,8 @@ def interim_figure(
 
     Args:
         image: (H, W, 3) uint8 RGB, of any size.
-        ends: (N, J, 2, 2) joints of N people in the previous and in the next frame, px.
-        interim: (N, J, K, 2) px.
+        ends: (…, 2, 2) joints in the previous and in the next frame, px, of one person or several.
+        interim: (…, K, 2) px.
         boxes: How many enlarged boxes; pink frames mark them in the picture.
         side: Side of a box, px of the picture; None takes a quarter of its height.
 

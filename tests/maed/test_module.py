@@ -7,8 +7,9 @@ import torch
 
 from posekit.body import load_body
 from posekit.errors import UserError
-from posekit.geometry import uncrop_points
+from posekit.geometry import axis_angle_to_matrix, uncrop_points
 from posekit_maed import MAED, convert_official
+from posekit_maed.clips import as_clips
 from tests.body.toys import toy_arrays
 from tests.maed.conftest import SIZE, crops_of
 
@@ -73,7 +74,9 @@ def test_stage_one_transfers_to_stage_two(make, clips, tmp_path, capsys):
     assert all("ts_attn" in name or "temp_embed" in name for name in new)
     torch.nn.init.ones_(first.network.decoder.fc1.weight)
     torch.save({"state_dict": first.state_dict()}, path)
-    assert not torch.equal(make(init_from=str(path), init_decoder=False).network.decoder.fc1.weight[0, 0], torch.ones(()))
+    assert not torch.equal(
+        make(init_from=str(path), init_decoder=False).network.decoder.fc1.weight[0, 0], torch.ones(())
+    )
     assert make(init_from=str(path)).network.decoder.fc1.weight[0, 0] == 1
 
 
@@ -169,10 +172,8 @@ def test_metrics_of_perfect_answers_are_zero_and_windows_count_once(make, clips)
     module = make()
     batch = clips(frames=5)
     module.reset_metrics("val")
-    from posekit_maed.clips import as_clips, pose_matrices
-
     (part,) = as_clips(batch).values()
-    bodies = module.body(pose_matrices(part["body_pose"].flatten(0, 1)), part["body_shape"].flatten(0, 1))
+    bodies = module.body(axis_angle_to_matrix(part["body_pose"].flatten(0, 1)), part["body_shape"].flatten(0, 1))
     part["joints3d"] = module.body.joints(bodies, "SPIN49").unflatten(0, (2, 5))
     output = type("Output", (), {"predictions": {"output": bodies, "batch": part}})()
     for _ in range(2):  # a distributed sampler repeats samples
@@ -266,5 +267,3 @@ def test_clips_of_padding_and_of_people_who_left(make, clips):
     module.eval()
     with torch.no_grad():
         assert len(module.predict_step(batch, 0)["scores"]) == 2
-
-

@@ -60,7 +60,9 @@ def test_padding_changes_nothing(mode):
         torch.testing.assert_close(network(other, valid).pose6d[:, 1:4], short.pose6d, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("mode", "sees"), [("vanilla", False), ("parallel", True), ("series", True), ("coupling", True)])
+@pytest.mark.parametrize(
+    ("mode", "sees"), [("vanilla", False), ("parallel", True), ("series", True), ("coupling", True)]
+)
 def test_which_modes_see_other_frames(mode, sees):
     network = tiny(mode).eval()
     images = torch.randn(1, 3, 3, 64, 64)

@@ -1,6 +1,7 @@
 """Mistakes of a user: one clear line each."""
 
 import pytest
+import torch
 
 from posekit.data import SyntheticPeople
 from posekit.errors import UserError
@@ -88,7 +89,6 @@ def test_options_out_of_range():
         ({"backbone": "vgg"}, "backbone"),
         ({"backbone_options": {"depth": 3}}, "no option 'depth'"),
         ({"protocols": ["gt"]}, "protocol"),
-        ({"backbone_weights": "no_such_file.pth"}, "no_such_file"),
     ):
         with pytest.raises(UserError, match=match):
             make_model(["pose"], **options)
@@ -98,6 +98,23 @@ def test_options_out_of_range():
         NLRDData()
     with pytest.raises(UserError, match="epoch_steps"):
         make_data(epoch_steps=0)
+
+
+def test_backbone_weights_are_read_in_training_alone(tmp_path):
+    stages = [POSE, {"name": "source", "steps": 1}]
+    with pytest.raises(UserError, match="no_such_file"):
+        make_trainer(tmp_path).fit(make_model(stages, backbone_weights="no_such_file.pth"), datamodule=make_data())
+    options = {"backbone": "small", "backbone_weights": "starter"}
+    model = make_model(stages, **options)
+    before = model.networks.image.trunk.layer1[0].conv1.weight.clone()
+    model.trainer = make_trainer(tmp_path)
+    model.trainer.datamodule = make_data()
+    model.setup("fit")
+    assert not torch.equal(model.networks.image.trunk.layer1[0].conv1.weight, before)
+    model.networks.stages_done[2] = True  # it went through the source stage: its weights are its own
+    after = model.networks.image.trunk.layer1[0].conv1.weight.data.zero_()
+    model.setup("fit")
+    assert after.abs().max() == 0
 
 
 def test_nlrd_trains_on_its_own_data_module(tmp_path):

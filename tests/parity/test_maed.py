@@ -214,7 +214,14 @@ def test_official_names():
 
 # -- losses -----------------------------------------------------------------------------------------------------------
 
-TERMS = {"points": "kp_2d", "joints3d": "kp_3d", "shape": "shape", "pose": "pose", "norm": "norm", "acceleration": "accl"}
+TERMS = {
+    "points": "kp_2d",
+    "joints3d": "kp_3d",
+    "shape": "shape",
+    "pose": "pose",
+    "norm": "norm",
+    "acceleration": "accl",
+}
 
 
 def targets3d(points, joints, theta, weight):
