@@ -13,7 +13,7 @@ from typing import Any
 
 from posekit.errors import UserError, unknown_name
 from posekit.nn.blocks import HeatmapNetwork
-from posekit.nn.counting import count_macs, count_parameters
+from posekit.nn.counting import count_macs, count_operations, count_parameters
 from posekit.nn.hrnet import HRNet
 from posekit.nn.resnet import DEPTHS, ResNet
 from posekit.nn.small import SmallNet
@@ -32,6 +32,7 @@ __all__ = [
     "build_backbone",
     "checksum",
     "count_macs",
+    "count_operations",
     "count_parameters",
     "load_weights",
     "read_state_dict",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,7 @@ def _run(
     before: Run | None,
 ) -> Run:  # fmt: skip
     options = options_for(job, spec, *parts)
+    job = replace(job, config=str(options.pop("config", job.config)))
     if job.seeded:
         options |= extra
     elif job.command == "count":

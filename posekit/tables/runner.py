@@ -99,13 +99,18 @@ def _run_one(store: Store, run: Run, keeps_checkpoint: bool) -> str | None:
     work = store.folder / "work" / run.key
     shutil.rmtree(work, ignore_errors=True)  # of a run that was killed
     work.mkdir(parents=True)
-    job = {"command": run.job.command, "config": run.job.config, "overrides": _filled(store, run), "seed": run.seed}
+    overrides = _filled(store, run)
+    if run.job.data_folder and "data.root" in overrides:
+        (work / "data").symlink_to(Path(overrides.pop("data.root")).expanduser().absolute())
+    job = {"command": run.job.command, "config": run.job.config, "overrides": overrides, "seed": run.seed}
     atomic_write_text(work / "job.json", json.dumps(job, default=str))
     log = store.folder / "logs" / f"{run.key}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    words = [sys.executable, "-m", "posekit.tables.worker", str(work / "job.json"), str(work / "result.json")]
+    files = [str((work / name).absolute()) for name in ("job.json", "result.json")]
+    words = [sys.executable, "-m", "posekit.tables.worker", *files]
+    cwd = work if run.job.data_folder else None
     with log.open("w", encoding="utf-8") as file:
-        child = subprocess.Popen(words, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
+        child = subprocess.Popen(words, stdout=file, stderr=subprocess.STDOUT, start_new_session=True, cwd=cwd)
         try:
             code = child.wait()
         except BaseException:
@@ -132,9 +137,9 @@ def _run_one(store: Store, run: Run, keeps_checkpoint: bool) -> str | None:
 def _filled(store: Store, run: Run) -> dict[str, Any]:
     """Puts the checkpoint of the run before in place of ``{checkpoint}``."""
     if run.before is None:
-        return run.overrides
+        return dict(run.overrides)
     before = store.read(run.before) or {}
-    path = str(before.get("checkpoint"))
+    path = str(Path(str(before.get("checkpoint"))).absolute())
     return {k: v.replace("{checkpoint}", path) if isinstance(v, str) else v for k, v in run.overrides.items()}
 
 

@@ -29,7 +29,7 @@ class Job:
         minutes: Estimated minutes of one run on two CPU cores.
         after: Job whose checkpoint this one starts from: ``{checkpoint}`` in the overrides becomes its path.
         after_overrides: Whether the earlier job takes the row's and column's overrides too, or is one for all cells.
-        seeded: Whether the result depends on the seed; a count does not.
+        data_folder: ``data.root`` is the folder of several data sets, which the config names as ``data/…``.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Job:
     minutes: float
     after: str | None = None
     after_overrides: bool = False
+    data_folder: bool = False
 
     @property
     def seeded(self) -> bool:
@@ -76,7 +77,7 @@ class Row:
     Attributes:
         name: Heading.
         group: Block of rows that it belongs to.
-        overrides: Options of its cells, flat or by job.
+        overrides: Options of its cells, flat or by job; the option ``config`` takes another config for them.
         paper: The paper's numbers by column name.
         external: A system outside this library.
         config: Shipped config of which the paper's numbers are shown beside a validation's.
@@ -215,7 +216,7 @@ class _Reader:
         entry = self.take("the table", content, ("title", "source", "jobs", "columns", "rows"), optional)
         jobs = {name: self.job(name, job, real) for name, job in dict(entry["jobs"]).items()}
         columns = [self.column(c, jobs) for c in entry["columns"]]
-        rows = [self.row(r, columns, jobs) for r in entry["rows"]]
+        rows = [self.row(r, columns, real) for r in entry["rows"]]
         for what, names in (("row", [(r.group, r.name) for r in rows]), ("column", [c.name for c in columns])):
             if len(set(names)) != len(names):
                 raise self.fail(f"two {what}s have the same name")
@@ -241,7 +242,7 @@ class _Reader:
         optional = ("overrides", "minutes", "after", "after_overrides", "real")
         job = self.take(f"job {name}", entry, ("command", "config"), optional)
         if real and job.get("real") is not None:
-            optional = ("config", "overrides", "minutes", "after", "after_overrides")
+            optional = ("config", "overrides", "minutes", "after", "after_overrides", "data_folder")
             job |= self.take(f"real of job {name}", job["real"], (), optional)
         if job["command"] not in COMMANDS:
             raise self.fail(str(unknown_name(f"command of job {name}", str(job["command"]), COMMANDS)))
@@ -253,6 +254,7 @@ class _Reader:
             minutes=float(job.get("minutes", 1.0)),
             after=job.get("after"),
             after_overrides=bool(job.get("after_overrides", False)),
+            data_folder=bool(job.get("data_folder", False)),
         )
 
     def column(self, entry: Any, jobs: Mapping[str, Job]) -> Column:
@@ -267,8 +269,10 @@ class _Reader:
         column["overrides"] = dict(column.get("overrides") or {})
         return Column(**column)
 
-    def row(self, entry: Any, columns: list[Column], jobs: Mapping[str, Job]) -> Row:
-        row = self.take("a row", entry, ("name",), ("group", "overrides", "paper", "external", "config"))
+    def row(self, entry: Any, columns: list[Column], real: bool) -> Row:
+        row = self.take("a row", entry, ("name",), ("group", "overrides", "real", "paper", "external", "config"))
+        if real and row.get("real") is not None:
+            row["overrides"] = row["real"]
         paper = {str(name): value for name, value in dict(row.get("paper") or {}).items()}
         for name in paper:
             if name not in {c.name for c in columns}:

@@ -79,12 +79,15 @@ def history(path: Path) -> list[dict[str, float]]:
 
 def _count(job: dict[str, Any]) -> dict[str, float]:
     from posekit.cli.run import build_model
-    from posekit.nn.counting import count_macs, count_parameters
+    from posekit.nn.counting import count_macs, count_operations, count_parameters
 
     model = build_model(["--config", job["config"], *words_of(job["overrides"])])
-    shape = model.input_shape()
-    macs = count_macs(model, (1, *shape))
-    return {"parameters": float(count_parameters(model)), "macs": float(macs), "gmacs": macs / 1e9}
+    shape = (1, *model.input_shape())
+    return {
+        "parameters": float(count_parameters(model)),
+        "gmacs": count_operations(model, shape) / 1e9,
+        "gmacs_layers": count_macs(model, shape) / 1e9,
+    }
 
 
 def _bench(job: dict[str, Any]) -> dict[str, float]:

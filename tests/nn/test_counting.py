@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from posekit.nn import SmallNet, count_macs, count_parameters
+from posekit.nn import SmallNet, count_macs, count_operations, count_parameters
 
 
 @pytest.mark.parametrize(
@@ -69,3 +69,19 @@ def test_trainable_only():
     model = nn.Linear(3, 2)
     model.weight.requires_grad_(False)
     assert (count_parameters(model), count_parameters(model, trainable_only=True)) == (8, 2)
+
+
+def test_operations_count_attention_too():
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.qkv = nn.Linear(8, 24, bias=False)
+
+        def forward(self, x):
+            q, k, v = self.qkv(x)[:, None].chunk(3, -1)
+            return nn.functional.scaled_dot_product_attention(q, k, v)
+
+    model = Attention()
+    layers = 5 * 8 * 24
+    assert count_macs(model, (1, 5, 8)) == layers
+    assert count_operations(model, (1, 5, 8)) == layers + 2 * 5 * 5 * 8

@@ -97,6 +97,18 @@ def test_a_job_after_another_starts_from_its_checkpoint(tmp_path):
     assert runs[1].before == runs[2].before == runs[0]
 
 
+def test_a_row_may_take_another_config_and_differ_on_real_data(tmp_path):
+    rows = [{"name": "a", "overrides": {"config": "hdm/starter", "model.lr": 1}, "real": {"model.lr": 2}}]
+    content = change(GRID, columns=[{"name": "AP", "metric": "val/AP"}], rows=rows)
+    content["jobs"]["fit"]["real"] = {"config": "hdm/coco_w32_256x192", "data_folder": True}
+    path = write(tmp_path, content)
+    (run,) = table_runs(load_table(path), [0], {})
+    assert (run.job.config, run.overrides) == ("hdm/starter", {"trainer.max_epochs": 2, "model.lr": 1})
+    (run,) = table_runs(load_table(path, real=True), [0], {"data.root": "x"})
+    assert (run.job.config, run.overrides["model.lr"]) == ("hdm/coco_w32_256x192", 2)
+    assert run.job.data_folder
+
+
 def test_order_over_a_grid_names_the_reversed_pairs(tmp_path):
     spec, store = load_table(write(tmp_path, GRID)), Store(tmp_path / "s")
     for run, value in zip(table_runs(spec, [0], {}), (0.1, 0.2, 0.3, 0.4), strict=True):
