@@ -7,6 +7,7 @@ ruff check .
 ruff format --check .
 mypy
 lint-imports
+if python -c 'import material, mkdocstrings' 2>/dev/null; then NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict --quiet; fi
 export OMP_NUM_THREADS=1
 # shellcheck disable=SC2086
 python -m pytest -n 2 --doctest-modules tests $packages "$@"

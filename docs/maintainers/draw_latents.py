@@ -21,7 +21,7 @@ from posekit_nlrd import NLRD
 from posekit_nlrd.geometry import fit_canonical
 from posekit_nlrd.streams import motion_batch
 
-WALKS = ((3, 40), (10, 65))  # windows of the validation split
+WALKS = (10, 33)  # windows of the validation split; each walk ends at the pose farthest from its start
 STEPS = 7
 SIZE = 150
 METRES = 0.11
@@ -35,8 +35,10 @@ def main() -> None:
     data = SyntheticPeople(view="motion", frames=60, skeleton="LIMB17", val_size=1000, val_batch_size=1000)
     windows = motion_batch(next(iter(data.loader("val"))), "LIMB17")["joints3d"]
     rows = []
-    for first, last in WALKS:
-        ends = networks.encode_pose(fit_canonical(windows[[first, last], 15]))
+    middle = fit_canonical(windows[:, 15])
+    for first in WALKS:
+        last = int((middle - middle[first]).square().sum((1, 2)).argmax())
+        ends = networks.encode_pose(middle[[first, last]])
         share = torch.linspace(0, 1, STEPS)[:, None]
         rows.append(torch.lerp(ends[:1], ends[1:], share))
     prior = torch.rand(STEPS, 32, generator=torch.Generator().manual_seed(0))

@@ -74,7 +74,7 @@ def bench_config(words: list[str], batches: int, device_name: str) -> list[Row]:
     images = batch["image"]
     shape = tuple(images.shape[1:])
     rows.append({"what": "parameters", "value": count_parameters(module)})
-    rows.append({"what": f"multiply-adds of {shape[2]}x{shape[1]}", "value": count_macs(module, (1, *shape))})
+    rows.append({"what": f"multiply-adds of {shape[-1]}x{shape[-2]}", "value": count_macs(module, (1, *shape))})
     rows += _network_rows(module, images, device, batches)
     rows += _step_rows(module, batch, device, batches)
     peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else process_memory()

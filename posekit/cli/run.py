@@ -122,7 +122,7 @@ class PoseCLI(LightningCLI):
             )
         given = config.get("callbacks") or []
         given = given if isinstance(given, list) else [given]
-        missing = [c for c in self._default_callbacks(config) if not any(isinstance(g, type(c)) for g in given)]
+        missing = [c for c in self._default_callbacks(config) if not any(_takes_the_place(g, c) for g in given)]
         kwargs["callbacks"] = [*given, *missing]
         kwargs["plugins"] = _with_atomic_writer(config.get("plugins"))
         if not self._keeps_log():
@@ -164,6 +164,14 @@ class PoseCLI(LightningCLI):
             filename="recent", train_time_interval=RECENT_EVERY, save_top_k=1, enable_version_counter=False
         )
         return [best, last, recent]
+
+
+def _takes_the_place(given: Callback, default: Callback) -> bool:
+    """Tells whether a callback of the config makes one of posekit's needless."""
+    if isinstance(given, ModelCheckpoint) and isinstance(default, ModelCheckpoint):
+        # A keeper of one's own replaces that of the best state; what a killed run resumes from stays.
+        return given.state_key == default.state_key or bool(given.monitor and default.monitor)
+    return isinstance(given, type(default))
 
 
 RECENT_EVERY = timedelta(minutes=10)

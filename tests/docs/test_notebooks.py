@@ -70,10 +70,12 @@ def test_maed(pictures):
     space = run("maed_clip.ipynb", SMALL["maed_clip.ipynb"])
     (sheet,) = pictures
     assert space["trainer"].global_step == 1
-    assert len(space["overlays"]) == 2
-    frame, overlay = space["frames"][0], space["overlays"][0]
-    changed = (frame != overlay).any(-1)
-    assert 0.01 < changed.mean() < 0.9  # a mesh stands in the frame
-    height, width = changed.shape
-    assert changed[height // 4 : 3 * height // 4, width // 4 : 3 * width // 4].any()
-    assert sheet.shape[0] > 2 * height
+    for drawn in (space["true"], space["found"]):
+        assert len(drawn) == 2
+        changed = (space["frames"][0] != drawn[0]).any(-1)
+        assert 0.01 < changed.mean() < 0.9  # a mesh stands in the frame
+    covered, joints = (space["frames"][0] != space["true"][0]).any(-1), space["clip"]["keypoints"][0, 0]
+    seen = space["clip"]["visible"][0, 0] == 2
+    columns, rows = (3 * joints[seen]).round().long().T
+    assert covered[rows, columns].mean() > 0.8  # the labelled body covers its joints
+    assert sheet.shape[0] > 3 * covered.shape[0]

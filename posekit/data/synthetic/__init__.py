@@ -1,7 +1,7 @@
 """People drawn from the built-in body: the embedded data set.
 
 Layout, in the order a picture comes to be: ``motion`` and ``pose`` (which pose), ``look`` (who), ``camera`` (seen from
-where), ``figure``, ``rasterizer``, ``shading`` and ``person`` (a layer with labels), ``cache`` (layers kept),
+where), ``figure``, ``shading`` and ``person`` (a layer with labels), ``cache`` (layers kept),
 ``background``, ``objects``, ``augment``, ``compositing`` and ``film`` (a picture), ``crops`` and ``scenes`` (views),
 ``dataset`` and ``datamodule``; ``options`` and ``streams`` serve all of them, ``domain`` restyles them, ``bench``
 measures.

@@ -17,8 +17,8 @@ from posekit.data.synthetic.clip_settings import ClipSettings
 from posekit.data.synthetic.clip_stage import Bodies, Plan, Stage
 from posekit.data.synthetic.compositing import smear
 from posekit.data.synthetic.person import SUPERSAMPLING, Layer, hidden_by_self, paint
-from posekit.data.synthetic.rasterizer import rasterize
 from posekit.data.synthetic.shading import shadow_map
+from posekit.geometry.rasterizer import rasterize
 
 Float = NDArray[np.float32]
 Float64 = NDArray[np.float64]

@@ -16,8 +16,8 @@ from posekit.data.synthetic.look import Look, sample_look
 from posekit.data.synthetic.motion import FrameSampler
 from posekit.data.synthetic.options import Difficulty
 from posekit.data.synthetic.pose import sample_pose
-from posekit.data.synthetic.rasterizer import Visible, rasterize
 from posekit.data.synthetic.shading import Light, sample_light, shade
+from posekit.geometry.rasterizer import Visible, rasterize
 from posekit.geometry.rotations import matrix_to_axis_angle
 
 Float = NDArray[np.float32]

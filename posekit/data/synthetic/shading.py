@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from posekit.data.synthetic.figure import CURTAIN, SKIRT, Figure
 from posekit.data.synthetic.look import Garment, Look
 from posekit.data.synthetic.patterns import TILE, cloth_tiles, fold_tiles, grain_tile
-from posekit.data.synthetic.rasterizer import Visible, rasterize
+from posekit.geometry.rasterizer import Visible, rasterize
 
 Float = NDArray[np.float32]
 Mask = NDArray[np.bool_]
