@@ -33,10 +33,12 @@ class CropBatch(TypedDict):
     image_id: Tensor  # (B,) int64
     sample_id: Tensor  # (B,) int64, annotation id or row number in the detections file
     joints3d: NotRequired[Tensor]  # (B, K, 3) float32, metres, camera frame (SyntheticPeople, 3D sets)
+    joints3d_weight: NotRequired[Tensor]  # (B, K) float32, 0 where not labelled in 3D
     body_pose: NotRequired[
         Tensor
     ]  # (B, 24, 3) float32, axis-angle in radians, SMPL order; row 0 = root in the camera's frame
     body_shape: NotRequired[Tensor]  # (B, 10) float32, SMPL-format shape coefficients
+    body_weight: NotRequired[Tensor]  # (B,) float32, 1 where body_pose and body_shape are labels
     body_translation: NotRequired[Tensor]  # (B, 3) float32, metres, of the body's origin in the camera's frame
     camera: NotRequired[Tensor]  # (B, 3, 3) float32, pinhole intrinsics of the crop's pixels
 

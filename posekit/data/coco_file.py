@@ -155,7 +155,8 @@ def _person_category(path: Path, categories: list[Any], skeleton: Skeleton) -> A
     if isinstance(joints, list) and joints:
         if len(joints) != len(skeleton):
             raise UserError(
-                f"{path}: its people have {len(joints)} joints, skeleton {skeleton.name} has {len(skeleton)}"
+                f"{path}: its people have {len(joints)} joints, skeleton {skeleton.name} has {len(skeleton)} "
+                "(annotated_skeleton names the set of the files)"
             )
         if set(map(str, joints)) == set(skeleton.joints) and tuple(joints) != skeleton.joints:
             raise UserError(f"{path}: its joints are those of skeleton {skeleton.name} in another order")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -28,7 +27,8 @@ class CrowdPose(COCOKeypoints):
         root: Folder of the data.
         train_split: ``"trainval"``, as published numbers on the test part are trained, or ``"train"``.
         val_split: ``"test"`` or ``"val"``; ``val`` is part of ``trainval``, so it goes with ``train``.
-        kwargs: Arguments of :class:`~posekit.data.COCOKeypoints`. The joint set is CROWDPOSE14.
+        skeleton: Joint set of the samples; another one than CROWDPOSE14 for crops only.
+        kwargs: Arguments of :class:`~posekit.data.COCOKeypoints`.
     """
 
     HOME: ClassVar[str] = "https://github.com/Jeff-sjtu/CrowdPose"
@@ -38,6 +38,7 @@ class CrowdPose(COCOKeypoints):
         root: str = "data/crowdpose",
         train_split: Literal["trainval", "train"] = "trainval",
         val_split: Literal["test", "val"] = "test",
+        skeleton: str = "CROWDPOSE14",
         **kwargs: Any,
     ) -> None:
         for option, value, known in (
@@ -53,12 +54,7 @@ class CrowdPose(COCOKeypoints):
         for part, split in (("train", train_split), ("val", val_split)):
             kwargs[f"{part}_annotations"] = kwargs.get(f"{part}_annotations") or f"{folder}/crowdpose_{split}.json"
             kwargs[f"{part}_images"] = kwargs.get(f"{part}_images") or "images"
-        super().__init__(root, skeleton="CROWDPOSE14", **kwargs)
-
-    @classmethod
-    def linked_values(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns what a method takes over: the fixed joint set and the size of the view's input."""
-        return super().linked_values(arguments) | {"skeleton": "CROWDPOSE14"}
+        super().__init__(root, skeleton=skeleton, annotated_skeleton="CROWDPOSE14", **kwargs)
 
     def people(self, split: Split) -> CocoPeople:
         """Returns a split's annotations, areas as the evaluation takes them, read at the first call.

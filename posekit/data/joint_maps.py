@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from posekit.data.coco_file import CocoPeople
 from posekit.skeletons import LIMB17, SPIN49, Skeleton
 
 Float = NDArray[np.float64]
 
 SIDES = ("left_", "right_")
+_CHUNK = 4096  # people mapped at once: COCO's 260,000 would need gigabytes
 
 
 def both_sides(names: Mapping[str, str]) -> dict[str, str]:
@@ -138,3 +140,21 @@ def source_of(skeleton: Skeleton) -> JointSource:
 
 def _first(skeleton: Skeleton, names: Iterable[str]) -> str:
     return next((name for name in names if name in skeleton.joints), "")
+
+
+def map_people(people: CocoPeople, own: Skeleton, wanted: Skeleton) -> CocoPeople:
+    """Maps the joints of people to another set by name; a mapped weight is a visibility.
+
+    Args:
+        people: They, with the joints of ``own``. ``num_keypoints`` becomes the number of labelled joints of ``wanted``.
+        own: Their joint set.
+        wanted: The other.
+    """
+    mapping = source_of(own).map_to(wanted)
+    keypoints = np.zeros((len(people.keypoints), len(wanted), 3))
+    for start in range(0, len(keypoints), _CHUNK):
+        part = people.keypoints[start : start + _CHUNK]
+        mapped = mapping(part[..., :2], part[..., 2])
+        keypoints[start : start + _CHUNK, :, :2] = mapped.points
+        keypoints[start : start + _CHUNK, :, 2] = mapped.weight
+    return replace(people, keypoints=keypoints, num_keypoints=(keypoints[..., 2] > 0).sum(-1))

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from posekit.data.coco import COCOKeypoints
+from posekit.data.annotated import AnnotatedPeople
 from posekit.data.coco_file import CocoPeople, OnFault
 from posekit.data.datamodule import Split
 from posekit.data.mpii_file import (
@@ -41,7 +41,7 @@ class HeadTargets(NamedTuple):
     weight: Tensor  # (B, 16) float64, 0 where a joint is not labelled or the person has no head box
 
 
-class MPII(COCOKeypoints):
+class MPII(AnnotatedPeople):
     """MPII Human Pose (Andriluka et al., CVPR 2014) with HRNet's conventions (``lib/dataset/mpii.py``), as crops.
 
     ``root`` holds ``images/`` and HRNet's ``annot/train.json`` and ``annot/valid.json``. Where neither JSON is there,
@@ -50,14 +50,14 @@ class MPII(COCOKeypoints):
     validation. That is NOT HRNet's division, so numbers do not compare with published ones. Test and prediction use the
     validation people: the test set's joints are not public.
 
-    Joint set: MPII16, always. Sample ids are row numbers of the annotation file (of the .mat: of its training people
-    with joints). The crop is a square around the centre, moved down by 15 * scale, of side 200 * scale * ``box_scale``.
-    Coordinates count from 0: 1 is taken off those of the files.
+    Joint set: MPII16, or another one, to which joints are mapped by name. Sample ids are row numbers of the annotation
+    file (of the .mat: of its training people with joints). The crop is a square around the centre, moved down by
+    15 * scale, of side 200 * scale * ``box_scale``. Coordinates count from 0: 1 is taken off those of the files.
 
-    Evaluation: PCKh by :meth:`head_targets`; OKS AP by :meth:`ground_truth`, where a person's area is 0.53 of the
-    square of side 200 * scale (no MPII convention; compare such AP only among runs on these data). Head boxes come from
-    ``gt_<name>.mat`` beside the JSON (HRNet's ``annot/gt_valid.mat``, whose joints are then the targets as well), else
-    from the official .mat, else there are none.
+    Evaluation: PCKh by :meth:`head_targets`, whose joints are always MPII16's; OKS AP by :meth:`ground_truth`, with the
+    joints of the samples, where a person's area is 0.53 of the square of side 200 * scale (no MPII convention; compare
+    such AP only among runs on these data). Head boxes come from ``gt_<name>.mat`` beside the JSON (HRNet's
+    ``annot/gt_valid.mat``, whose joints are then the targets as well), else from the official .mat, else NaN.
 
     Args:
         root: Folder of the data.
@@ -73,6 +73,7 @@ class MPII(COCOKeypoints):
         on_broken_image: ``"error"`` or ``"skip"``: images that are absent or broken are left out, counted and named.
         on_bad_annotation: ``"error"`` or ``"skip"``: faulty people are left out, counted and named.
         verify_images: Look at the beginning and end of every image file at the start.
+        skeleton: Joint set of the samples and of :meth:`ground_truth`.
         batch_size: Samples per process and step.
         num_workers: Loader processes.
         val_batch_size: Samples per evaluation batch; ``batch_size`` when None.
@@ -103,6 +104,7 @@ class MPII(COCOKeypoints):
         on_broken_image: OnFault = "error",
         on_bad_annotation: OnFault = "error",
         verify_images: bool = True,
+        skeleton: str = "MPII16",
         batch_size: int = 32,
         num_workers: int = 0,
         val_batch_size: int | None = None,
@@ -112,10 +114,11 @@ class MPII(COCOKeypoints):
         train, val = _choose(Path(root).expanduser(), train_annotations, val_annotations)
         recipe = PersonAugmentation(rotation=30.0, scale=0.25, half_body=0.0)
         super().__init__(
-            root, "crops", image_size, train, images, val, images, box_scale=box_scale, augment=augment,
+            root, image_size, train, images, val, images, box_scale=box_scale, augment=augment,
             augmentation=augmentation or recipe, limit=limit, on_broken_image=on_broken_image,
-            on_bad_annotation=on_bad_annotation, verify_images=verify_images, skeleton="MPII16", batch_size=batch_size,
-            num_workers=num_workers, val_batch_size=val_batch_size, seed=seed, pin_memory=pin_memory,
+            on_bad_annotation=on_bad_annotation, verify_images=verify_images, skeleton=skeleton,
+            annotated_skeleton="MPII16", batch_size=batch_size, num_workers=num_workers, val_batch_size=val_batch_size,
+            seed=seed, pin_memory=pin_memory,
         )  # fmt: skip
         self.val_head_boxes = self.root / val_head_boxes if val_head_boxes else None
         self._files: dict[Path, PeopleFile] = {}
@@ -124,13 +127,16 @@ class MPII(COCOKeypoints):
 
     @classmethod
     def linked_values(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns what a method takes over: the fixed joint set and the size of the crops."""
-        return {"skeleton": "MPII16", "image_size": arguments.get("image_size") or (256, 256)}
+        """Returns what a method takes over: the joint set and the size of the crops."""
+        return {
+            "skeleton": arguments.get("skeleton") or "MPII16",
+            "image_size": arguments.get("image_size") or (256, 256),
+        }
 
     # -- files --------------------------------------------------------------------------------------------------------
 
     def people(self, split: Split) -> CocoPeople:
-        """Returns a split's annotations, read at the first call.
+        """Returns a split's annotations with MPII16's joints, read at the first call.
 
         Raises:
             UserError: The file is missing or faulty, or nobody in it has joints.

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import scipy.io
 from numpy.typing import NDArray
 
 from posekit.data.coco_file import AREA_SHARE, CocoPeople, OnFault, escapes_folder, numbers, read_json, report_faults
 from posekit.errors import UserError
+from posekit.mat5 import read_mat5
 from posekit.skeletons import MPII16
 
 log = logging.getLogger(__name__)
@@ -179,36 +179,9 @@ def _person(
 # -- the official .mat ------------------------------------------------------------------------------------------------
 
 
-def read_mat(path: Path, names: Sequence[str], what: str, squeeze: bool = False) -> dict[str, Any]:
-    """Reads variables of a .mat file up to version 7.2.
-
-    Args:
-        path: The file.
-        names: The variables it must hold.
-        what: What to call it in messages.
-        squeeze: Drop axes of length 1.
-
-    Raises:
-        UserError: It is absent, broken, of version 7.3, or lacks a variable.
-    """
-    if not path.is_file():
-        raise UserError(f"{what} {path} {'is a folder' if path.is_dir() else 'does not exist'}")
-    try:
-        content = scipy.io.loadmat(str(path), struct_as_record=False, squeeze_me=squeeze, appendmat=False)
-    except NotImplementedError:
-        raise UserError(f"{what} {path} is of MATLAB's version 7.3: save it with -v7") from None
-    except Exception as error:  # SciPy's reader raises whatever the bytes lead it to
-        reason = " ".join(str(error).split())[:80] or type(error).__name__
-        raise UserError(f"{what} {path} is truncated or no .mat file: {reason}") from None
-    missing = [name for name in names if name not in content]
-    if missing:
-        raise UserError(f"{what} {path} has no variable {', '.join(missing)}")
-    return dict(content)
-
-
 def _mat_people(path: Path) -> list[tuple[str, Any]]:
     """Returns label and (picture name, annorect) of all people with joints in the pictures of ``img_train``."""
-    release = read_mat(path, ["RELEASE"], "annotation file", squeeze=True)["RELEASE"]
+    release = read_mat5(path, ["RELEASE"], "annotation file", structs=True)["RELEASE"]
     pictures, training = _items(_field(release, "annolist")), np.reshape(_field(release, "img_train"), -1)
     if not pictures or len(training) != len(pictures):
         raise UserError(f"{path} is no MPII file: RELEASE.annolist and img_train are empty or of unlike lengths")
@@ -252,15 +225,17 @@ def _head(corners: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _field(struct: Any, name: str) -> Any:
-    """Returns a field of a MATLAB struct, or None where it is no struct or has no such field."""
-    return getattr(struct, name, None) if hasattr(struct, "_fieldnames") else None
+    """Returns a field of a MATLAB struct, or None where it is no single struct or has no such field."""
+    if isinstance(struct, np.ndarray) and struct.size == 1:
+        struct = struct.flat[0]
+    return struct.get(name) if isinstance(struct, dict) else None
 
 
-def _items(value: Any) -> list[Any]:
-    """Returns the structs of a struct array, which SciPy makes a struct if there is one, and an empty array if none."""
-    if hasattr(value, "_fieldnames"):
-        return [value]
-    return [v for v in value.flat if hasattr(v, "_fieldnames")] if isinstance(value, np.ndarray) else []
+def _items(value: Any) -> list[dict[str, Any]]:
+    """Returns the structs of a struct array; none where it is no such array."""
+    if not isinstance(value, np.ndarray) or value.dtype != object:
+        return []
+    return [v for v in value.flat if isinstance(v, dict)]
 
 
 def _number(value: Any) -> float | None:
@@ -297,11 +272,11 @@ def read_targets(path: Path, people: PeopleFile) -> EvaluationTargets:
         UserError: It is absent or broken, or belongs to other people or joints.
     """
     what = "head box file"
-    content = read_mat(path, ["headboxes_src", "jnt_missing", "pos_gt_src"], what)
+    content = read_mat5(path, ["headboxes_src", "jnt_missing", "pos_gt_src"], what)
     shapes = {"headboxes_src": (2, 2), "jnt_missing": (JOINTS,), "pos_gt_src": (JOINTS, 2)}
     arrays = {}
     for name, shape in shapes.items():
-        wanted, found = (*shape, people.rows), content[name]
+        wanted, found = (*shape, people.rows), np.asarray(content[name])
         if found.shape != wanted or found.dtype.kind not in "buif":
             raise UserError(
                 f"{what} {path}: {name} is {found.dtype} of shape {found.shape}, expected numbers of shape {wanted}, "

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posekit.errors import UserError
+from posekit.safe_pickle import broken_text
 
 
 class NpzArchive:
@@ -89,14 +90,6 @@ def open_npz(path: Path, what: str, needed: Sequence[str] = ()) -> Iterator[NpzA
         if missing:
             raise UserError(f"{what} {path} has no array {', '.join(missing)}; it has {', '.join(archive.names[:12])}")
         yield archive
-
-
-def broken_text(array: NDArray[Any]) -> bool:
-    """Tells whether an array of text has numbers that are no characters, which end in odd errors of Python."""
-    if array.dtype.kind != "U" or not array.size or not array.dtype.itemsize:
-        return False
-    codes = np.ascontiguousarray(array).reshape(-1).view(np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
-    return bool((codes > 0x10FFFF).any())
 
 
 def _reason(error: BaseException) -> str:

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from posekit.data.annotated import AnnotatedPeople
 from posekit.data.clip_transforms import ClipAugmentation
 from posekit.data.clip_windows import Window
 from posekit.data.clips import ClipBox, ClipDataset
-from posekit.data.coco import COCOKeypoints
 from posekit.data.coco_file import AREA_SHARE, CocoPeople, OnFault
 from posekit.data.crops import CropTable, FileReader
 from posekit.data.datamodule import Split
@@ -32,7 +32,7 @@ VIEWS = ("crops", "clips")
 _FOLDERS = ("annotations/{}", "posetrack_data/{}", "posetrack_data/annotations/{}")
 
 
-class PoseTrack(COCOKeypoints):
+class PoseTrack(AnnotatedPeople):
     """PoseTrack 2017, 2018 (Andriluka et al., CVPR 2018) and 21 (Doering et al., CVPR 2022).
 
     ``root`` holds ``annotations/{train,val}/*.json`` (or PoseTrack21's ``posetrack_data/{train,val}``), one file per
@@ -131,15 +131,15 @@ class PoseTrack(COCOKeypoints):
         folder = Path(root).expanduser()
         own_test = test_annotations or _default_folder(folder, "test", None)
         super().__init__(
-            root, "crops", image_size or self.VIEW_SIZES[view],
+            root, image_size or self.VIEW_SIZES[view],
             train_annotations or _default_folder(folder, "train"), images,
             val_annotations or _default_folder(folder, "val"), images, own_test, images if own_test else None,
             detections, test_detections, detection_threshold, box_scale, augment, augmentation, limit=limit,
             on_broken_image=on_broken_image, on_bad_annotation=on_bad_annotation, verify_images=verify_images,
-            skeleton=skeleton, batch_size=batch_size, num_workers=num_workers, val_batch_size=val_batch_size, seed=seed,
-            pin_memory=pin_memory,
+            skeleton=skeleton, annotated_skeleton=skeleton, batch_size=batch_size, num_workers=num_workers,
+            val_batch_size=val_batch_size, seed=seed, pin_memory=pin_memory,
         )  # fmt: skip
-        self.view = view  # type: ignore[assignment]
+        self.view = view
         self.version = version
         self.key_frames = key_frames
         self.window = window or Window.around_keys(num_support, stride)
@@ -207,7 +207,7 @@ class PoseTrack(COCOKeypoints):
 
     # -- data sets ----------------------------------------------------------------------------------------------------
 
-    def make_dataset(self, split: Split) -> Dataset[Any]:  # type: ignore[override]
+    def make_dataset(self, split: Split) -> Dataset[Any]:
         """Builds a split's data set.
 
         Raises:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from posekit.errors import UserError
+from posekit.mat5 import read_mat5
 from posekit.metrics._coco_match import Floats
 from posekit.metrics.coco_files import read_json
 from posekit.metrics.mpjpe import MPJPE, NMPJPE, PAMPJPE
@@ -71,30 +72,38 @@ def evaluate_mpii(gt: str | Path, results: str | Path) -> PoseTable:
 
 
 def _mat(path: Path, what: str) -> Mapping[str, Any]:
-    from scipy.io import loadmat
-
     if not path.is_file():
         raise UserError(f"{what} file {path} does not exist")
-    try:
-        content: Mapping[str, Any] = loadmat(path)
-    except Exception as error:
-        raise UserError(f"{path}: no MATLAB file that can be read ({error})") from None
-    return content
+    return read_mat5(path, [], f"{what} file")
 
 
 def _field(content: Mapping[str, Any], name: str, path: Path) -> Floats:
-    if name not in content:
-        known = ", ".join(k for k in content if not k.startswith("__"))
+    if content.get(name) is None:
+        known = ", ".join(k for k, value in content.items() if value is not None and not k.startswith("__"))
         raise UserError(f"{path.name} has no {name!r}; it has {known}")
-    return np.asarray(content[name], dtype=np.float64)
+    found = np.asarray(content[name])
+    if found.dtype.kind not in "buif":
+        raise UserError(f"{path.name}: {name!r} holds no numbers")
+    return found.astype(np.float64)
+
+
+def _per_person(content: Mapping[str, Any], name: str, shape: tuple[int, ...], path: Path) -> Floats:
+    """Returns an array (N, *shape), which the file has with N last."""
+    found = _field(content, name, path)
+    if found.ndim != len(shape) + 1 or found.shape[:-1] != shape:
+        wanted = ", ".join(map(str, shape))
+        raise UserError(f"{path.name}: {name!r} has shape {found.shape}, needed is ({wanted}, people)")
+    return np.moveaxis(found, -1, 0)
 
 
 def _mpii_truth(path: Path) -> tuple[Floats, Floats, Floats]:
     if path.suffix == ".mat":
         content = _mat(path, "ground truth")
-        joints = _field(content, "pos_gt_src", path).transpose(2, 0, 1) - 1
-        missing = _field(content, "jnt_missing", path).T
-        boxes = _field(content, "headboxes_src", path).transpose(2, 0, 1).reshape(-1, 4)
+        joints = _per_person(content, "pos_gt_src", (16, 2), path) - 1
+        missing = _per_person(content, "jnt_missing", (16,), path)
+        boxes = _per_person(content, "headboxes_src", (2, 2), path).reshape(-1, 4)
+        if not len(joints) == len(missing) == len(boxes):
+            raise UserError(f"{path.name}: {len(joints)} poses, {len(missing)} columns jnt_missing, {len(boxes)} boxes")
         return joints, 1 - missing, boxes
     _, people = read_json(path, "ground truth")
     if not isinstance(people, list):

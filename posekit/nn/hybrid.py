@@ -71,14 +71,9 @@ class StdConv2d(nn.Conv2d):
     def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> None:
         super().__init__(in_channels, out_channels, kernel, stride, bias=False)
 
-    def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Maps (B, I, H, W) to (B, O, ceil(H / stride), ceil(W / stride)).
-
-        Args:
-            x: The input.
-            weight: Its standardised weight, where the caller has it already.
-        """
-        weight = standardize(self.weight) if weight is None else weight
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, I, H, W) to (B, O, ceil(H / stride), ceil(W / stride))."""
+        weight = standardize(self.weight)
         kernel, stride = self.kernel_size[0], self.stride[0]
         (top, bottom), (left, right) = (same_padding(n, kernel, stride) for n in x.shape[-2:])
         if top == bottom and left == right:
@@ -97,8 +92,8 @@ class GroupBottleneck(nn.Module):
     """1x1, 3x3 and 1x1 standardised convolution, group norm after each, and a shortcut.
 
     In training little is kept for the backward pass (:func:`~posekit.nn.recompute.recompute`): the input and the
-    outputs of the first two convolutions; with ``frugal`` the input alone. Norms, rectifiers and the last convolution,
-    or the whole block, are then computed twice.
+    outputs of the first two convolutions; with ``frugal`` the input alone. Norms, rectifiers, standardised weights and
+    the last convolution, or the whole block, are then computed twice.
 
     Args:
         in_channels: Channels of the input.
@@ -125,22 +120,17 @@ class GroupBottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, in_channels, H, W) to (B, channels, H / stride, W / stride)."""
-        # Standardised here, once, and not again in the backward pass.
-        weights = [standardize(conv.weight) for conv in (self.conv1, self.conv2, self.conv3)]
-        if self.downsample is not None:
-            weights.append(standardize(self.downsample.conv.weight))
-        return recompute(self._run, x, *weights) if self.frugal else self._run(x, *weights)
+        return recompute(self._run, x) if self.frugal else self._run(x)
 
-    def _run(self, x: Tensor, first: Tensor, second: Tensor, third: Tensor, shortcut: Tensor | None = None) -> Tensor:
-        aside = x if self.downsample is None else recompute(self.downsample, x, shortcut)
-        y = recompute(self._second, self.conv1(x, first), second)
-        return recompute(self._third, y, third, aside)
+    def _run(self, x: Tensor) -> Tensor:
+        aside = x if self.downsample is None else recompute(self.downsample, x)
+        return recompute(self._third, recompute(self._second, recompute(self.conv1, x)), aside)
 
-    def _second(self, y: Tensor, weight: Tensor) -> Tensor:
-        return cast(Tensor, self.conv2(F.relu(self.norm1(y), inplace=True), weight))
+    def _second(self, y: Tensor) -> Tensor:
+        return cast(Tensor, self.conv2(F.relu(self.norm1(y), inplace=True)))
 
-    def _third(self, y: Tensor, weight: Tensor, aside: Tensor) -> Tensor:
-        y = self.norm3(self.conv3(F.relu(self.norm2(y), inplace=True), weight))
+    def _third(self, y: Tensor, aside: Tensor) -> Tensor:
+        y = self.norm3(self.conv3(F.relu(self.norm2(y), inplace=True)))
         return F.relu(y.add_(aside), inplace=True)
 
 
@@ -152,8 +142,8 @@ class _Projection(nn.Module):
         self.conv = StdConv2d(in_channels, channels, 1, stride)
         self.norm = nn.GroupNorm(groups, channels)
 
-    def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
-        return cast(Tensor, self.norm(self.conv(x, weight)))
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.norm(self.conv(x)))
 
 
 class _Stem(nn.Module):
@@ -165,11 +155,10 @@ class _Stem(nn.Module):
         self.norm = nn.GroupNorm(groups, channels)
 
     def forward(self, images: Tensor) -> Tensor:
-        weight = standardize(self.conv.weight)
-        return recompute(self._all, images, weight)
+        return recompute(self._run, images)
 
-    def _all(self, images: Tensor, weight: Tensor) -> Tensor:
-        return same_max_pool(F.relu(self.norm(self.conv(images, weight)), inplace=True))
+    def _run(self, images: Tensor) -> Tensor:
+        return same_max_pool(F.relu(self.norm(self.conv(images)), inplace=True))
 
 
 class _Stage(nn.Module):

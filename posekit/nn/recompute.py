@@ -17,7 +17,7 @@ class _Enough(Exception):
     """All tensors that the backward pass asks for have been computed."""
 
 
-def recompute(function: Callable[..., Tensor], *tensors: Tensor | None) -> Tensor:
+def recompute(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
     """Calls ``function(*tensors)`` so that only its arguments are kept for the backward pass.
 
     The backward pass evaluates the function again up to the point where all that its gradient needs is there. A
@@ -29,11 +29,11 @@ def recompute(function: Callable[..., Tensor], *tensors: Tensor | None) -> Tenso
     takes 70 MB and a second. A compiled graph decides for itself what it keeps, so the function is called as it is.
 
     Args:
-        function: Must draw no random numbers.
-        tensors: Its arguments, which must not be changed in place afterwards.
+        function: Must draw no random numbers. Parameters that it uses need not be arguments.
+        tensors: Its arguments, at least one; they must not be changed in place afterwards.
     """
     plain = not torch.is_grad_enabled() or torch.compiler.is_compiling() or getattr(_inside, "active", False)
-    if plain or not any(t is not None and t.requires_grad for t in tensors):
+    if plain:
         return function(*tensors)
     saved = _Recomputed(function, tensors)
     with saved.inside(), saved_tensors_hooks(saved.pack, saved.unpack):
@@ -43,11 +43,11 @@ def recompute(function: Callable[..., Tensor], *tensors: Tensor | None) -> Tenso
 class _Recomputed:
     """The tensors that a function's gradient needs, by the order in which autograd asks to save them."""
 
-    def __init__(self, function: Callable[..., Tensor], tensors: tuple[Tensor | None, ...]) -> None:
+    def __init__(self, function: Callable[..., Tensor], tensors: tuple[Tensor, ...]) -> None:
         self.function = function
         # Detached: keeping the graph that leads here would make a cycle.
-        self.tensors = [None if t is None else t.detach().requires_grad_(t.requires_grad) for t in tensors]
-        device = next(t for t in tensors if t is not None).device.type
+        self.tensors = [t.detach().requires_grad_(t.requires_grad) for t in tensors]
+        device = tensors[0].device.type
         self.autocast: dict[str, Any] = {
             "device_type": device,
             "dtype": torch.get_autocast_dtype(device),

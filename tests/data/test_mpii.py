@@ -464,6 +464,32 @@ def test_broken_mat(mpii):
     assert "is no MPII file" in refusal(mpii.module())
 
 
+@pytest.mark.parametrize("kind", ["release", "heads"])
+def test_mutated_mat_files(mpii, kind):
+    if kind == "release":
+        path = mpii.use_mat()
+    else:
+        mpii.write_gt()
+        path = mpii.root / "annot/gt_valid.mat"
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for trial in range(150):
+        content = bytearray(whole[: rng.integers(len(whole))] if trial % 10 == 0 else whole)
+        for _ in range(int(rng.integers(1, 6))):
+            if content:
+                content[rng.integers(len(content))] = rng.integers(256)
+        path.write_bytes(bytes(content))
+        try:
+            module = mpii.module(verify_images=False)
+            module.people("val")
+            module.head_sizes("val")
+        except UserError as error:
+            refused += 1
+            assert "\n" not in str(error), error  # noqa: PT017
+    assert 10 < refused < 150
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -1,14 +1,16 @@
 import base64
 import os
 import pickle
+import subprocess
+import sys
 import zlib
 
 import numpy as np
 import pytest
 
 from posekit.data.npz import open_npz
-from posekit.data.safe_pickle import load_joblib, load_npz_object, load_pickle
 from posekit.errors import UserError
+from posekit.safe_pickle import load_joblib, load_npz_object, load_pickle
 
 DATA = {
     "a": np.arange(6.0).reshape(2, 3),
@@ -104,6 +106,49 @@ def test_other_names_are_refused(tmp_path, program):
     path.write_bytes(program)
     with pytest.raises(UserError, match="is refused: its pickle asks for"):
         load_pickle(path, "sequence file")
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        b"cbuiltins\nbytes\n(I1000000000000\ntR.",
+        b"cbuiltins\nbytearray\n(cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(S'i8'\ntRS'\\x00\\x00\\x00\\x00\\x00\\x01\\x00\\x00'\n"
+        b"tRtR.",
+        b"cbuiltins\nlist\n(cbuiltins\nrange\n(I1000000000000\ntRtR.",
+        b"cnumpy\nndarray\n((I1000000\nI1000000\ntcnumpy\ndtype\n(S'f8'\ntRtR.",
+    ],
+)
+def test_sizes_without_data_are_refused(tmp_path, program):
+    path = tmp_path / "bomb.pkl"
+    path.write_bytes(program)
+    with pytest.raises(UserError, match=r"its pickle asks for (bytes|bytearray|list|numpy\.ndarray)"):
+        load_pickle(path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [b"c_codecs\nencode\n", b"cnumpy\ndtype\n", b"cnumpy\nndarray\n", b"ccollections\nOrderedDict\n",
+     b"cnumpy.core.multiarray\n_reconstruct\n", b"cjoblib.numpy_pickle\nNumpyArrayWrapper\n"],
+)  # fmt: skip
+def test_files_cannot_change_the_stand_ins(tmp_path, name):
+    path = tmp_path / "later.pkl"
+    for state in (
+        b"(S'__defaults__'\nS'read'\n(S'x'\ntd",
+        b"(N(S'__defaults__'\n(S'rot13'\ntS'read'\nNS'subclass'\nNdt",
+    ):
+        path.write_bytes(name + state + b"b.")
+        for load in (load_pickle, load_joblib):
+            with pytest.raises(UserError):
+                load(path)
+    path.write_bytes(b"c_codecs\nencode\n(Vabc\ntR.")
+    assert load_pickle(path) == b"abc"
+    path.write_bytes(zlib.decompress(base64.b85decode(JOBLIB["whole"])))
+    assert load_joblib(path)["names"].tolist() == ["a", "bc"]
+
+
+def test_neither_torch_nor_lightning_is_needed():
+    code = "import sys, posekit.safe_pickle; assert not {'torch', 'lightning'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_records_are_refused(tmp_path):

@@ -98,7 +98,9 @@ def test_mpii(tmp_path, capsys):
     rejected("mpii", tmp_path / "pred.mat", tmp_path / "pred.json", match="no 'pos_gt_src'; it has preds")
     rejected("mpii", tmp_path / "gt_valid.mat", tmp_path / "gt_valid.mat", match="no 'preds'")
     (tmp_path / "bad.mat").write_text("no matlab")
-    rejected("mpii", tmp_path / "bad.mat", tmp_path / "pred.json", match="no MATLAB file")
+    rejected("mpii", tmp_path / "bad.mat", tmp_path / "pred.json", match=r"no \.mat file")
+    savemat(tmp_path / "flat.mat", {"pos_gt_src": np.ones((16, 2)), "jnt_missing": 1, "headboxes_src": 1})
+    rejected("mpii", tmp_path / "flat.mat", tmp_path / "pred.json", match=r"'pos_gt_src' has shape \(16, 2\)")
     pred[3, 2] = np.nan
     savemat(tmp_path / "pred.mat", {"preds": pred + 1})
     rejected("mpii", tmp_path / "gt_valid.mat", tmp_path / "pred.mat", match=r"pose \[3\] holds NaN")

@@ -16,8 +16,8 @@ from posekit.data.body3d.mat import read_arrays
 from posekit.data.joint_maps import JointSource
 from posekit.data.mocap.euler import euler_matrix
 from posekit.data.npz import open_npz
-from posekit.data.safe_pickle import load_npz_object
 from posekit.errors import UserError
+from posekit.safe_pickle import load_npz_object
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]

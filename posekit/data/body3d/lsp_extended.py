@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posekit.data.body3d.frames import MediaError
-from posekit.data.body3d.mat5 import read_mat5
 from posekit.data.body3d.module import BodyDataModule, Part, Recording, View, WindowKind
 from posekit.data.body3d.person import Person
 from posekit.data.clip_transforms import ClipAugmentation
@@ -20,6 +19,7 @@ from posekit.data.coco_file import OnFault
 from posekit.data.crops import FileReader
 from posekit.data.joint_maps import source_of
 from posekit.errors import UserError
+from posekit.mat5 import read_mat5
 from posekit.skeletons import LSP14
 
 Int = NDArray[np.int64]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from posekit.data.body3d.mat5 import read_mat5
 from posekit.errors import UserError
+from posekit.mat5 import read_mat5
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 

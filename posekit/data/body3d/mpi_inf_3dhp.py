@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from posekit.data.body3d.cameras import fit_pinhole
 from posekit.data.body3d.frames import open_frames
 from posekit.data.body3d.mat import frames_first, read_arrays
-from posekit.data.body3d.mat5 import read_mat5
 from posekit.data.body3d.module import BodyDataModule, Part, Recording, View, WindowKind, pinhole
 from posekit.data.body3d.person import Person, Protocol
 from posekit.data.clip_transforms import ClipAugmentation
@@ -22,6 +21,7 @@ from posekit.data.clips import ClipBox
 from posekit.data.coco_file import OnFault
 from posekit.data.joint_maps import JointSource
 from posekit.errors import UserError
+from posekit.mat5 import read_mat5
 from posekit.skeletons import LSP14
 
 Float = NDArray[np.float64]

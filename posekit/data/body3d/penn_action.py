@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posekit.data.body3d.frames import open_frames
-from posekit.data.body3d.mat5 import read_mat5
 from posekit.data.body3d.module import BodyDataModule, Part, Recording, View, WindowKind
 from posekit.data.body3d.person import Person
 from posekit.data.clip_transforms import ClipAugmentation
@@ -18,6 +17,7 @@ from posekit.data.clips import ClipBox
 from posekit.data.coco_file import OnFault
 from posekit.data.joint_maps import JointSource
 from posekit.errors import UserError
+from posekit.mat5 import read_mat5
 
 _WHAT = "label file"
 

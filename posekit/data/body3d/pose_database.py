@@ -20,9 +20,9 @@ from posekit.data.coco_file import OnFault, escapes_folder
 from posekit.data.crops import FileReader
 from posekit.data.joint_maps import source_of
 from posekit.data.npz import open_npz
-from posekit.data.safe_pickle import load_joblib, load_npz_object
 from posekit.errors import UserError
 from posekit.geometry.rotations import matrix_to_axis_angle
+from posekit.safe_pickle import load_joblib, load_npz_object
 from posekit.skeletons import SPIN49
 
 Array = NDArray[Any]

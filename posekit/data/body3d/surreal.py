@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posekit.data.body3d.frames import FrameReader, LazyVideo, MediaError, video_fault
-from posekit.data.body3d.mat5 import read_mat5
 from posekit.data.body3d.module import BodyDataModule, Part, Recording, View, WindowKind, pinhole
 from posekit.data.body3d.person import Person, Protocol
 from posekit.data.clip_transforms import ClipAugmentation
@@ -19,6 +18,7 @@ from posekit.data.clips import ClipBox
 from posekit.data.coco_file import OnFault
 from posekit.data.joint_maps import source_of
 from posekit.errors import UserError
+from posekit.mat5 import read_mat5
 from posekit.skeletons import LIMB17, SMPL24
 
 Float = NDArray[np.float64]

@@ -19,9 +19,9 @@ from posekit.data.clip_transforms import ClipAugmentation
 from posekit.data.clips import ClipBox
 from posekit.data.coco_file import OnFault
 from posekit.data.joint_maps import JointSource, source_of
-from posekit.data.safe_pickle import load_pickle
 from posekit.errors import UserError, unknown_name
 from posekit.geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
+from posekit.safe_pickle import load_pickle
 from posekit.skeletons import LSP14, SMPL24, get_skeleton
 
 Float = NDArray[np.float64]

@@ -1,7 +1,7 @@
 """MATLAB's files of versions 5 to 7.2, read with every size checked.
 
 SciPy's reader is compiled code that trusts the sizes in a file: a wrong byte can end the process. Labels need numbers,
-texts and cells alone; structs, objects and sparse matrices are passed over. Written from MathWorks' "MAT-File Format".
+texts, cells and structs alone; objects and sparse matrices are passed over. Written from MathWorks' "MAT-File Format".
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ _NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f
 _TEXTS = {16: "utf-8", 17: "utf-16", 18: "utf-32", 4: "utf-16", 2: "latin-1", 1: "latin-1"}
 _CLASSES = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}
 _MATRIX, _COMPRESSED = 14, 15
-_CELL, _CHAR = 1, 4
+_CELL, _STRUCT, _CHAR = 1, 2, 4
 _LIMIT = 1 << 33  # bytes of one unpacked variable
 _DEPTH = 8
+_SMALL = 64  # bytes of a struct's field; files hold millions, and many are alike
 
 
 class _BadFile(Exception):
@@ -48,8 +49,10 @@ class _Array(NamedTuple):
 class _Reader:
     """Reads elements in the file's order of bytes."""
 
-    def __init__(self, order: str) -> None:
+    def __init__(self, order: str, structs: bool) -> None:
         self.order = order
+        self.structs = structs
+        self._known: dict[bytes, Any] = {}
 
     def elements(self, data: memoryview) -> Iterator[_Element]:
         """Yields the elements that fill ``data``."""
@@ -97,8 +100,10 @@ class _Reader:
         kind = word & 0xFF
         if kind == _CELL:
             return _Array(name, self._cells(parts, shape, depth))
+        if kind == _STRUCT and self.structs:
+            return _Array(name, self._structs(parts, shape, depth))
         if kind == _CHAR:
-            return _Array(name, self._text(next(parts, None)))
+            return _Array(name, self._text(next(parts, None), shape))
         if kind in _CLASSES and not word & 0x0800:  # no imaginary part
             return _Array(name, self._filled(next(parts, None), shape, _CLASSES[kind]))
         return _Array(name, None)
@@ -125,24 +130,59 @@ class _Reader:
         cells[:] = found
         return cells.reshape(shape, order="F")
 
-    def _text(self, element: _Element | None) -> str:
+    def _structs(self, parts: Iterator[_Element], shape: tuple[int, ...], depth: int) -> NDArray[Any]:
+        """Returns an array of dictionaries; the file lists struct after struct, each with all fields."""
+        width, labels = next(parts, None), next(parts, None)
+        if width is None or labels is None or not len(sizes := self._numbers(width)) or sizes[0] < 1:
+            raise _BadFile("has a struct without names of fields")
+        size, raw = int(sizes[0]), bytes(labels.data)
+        names = [raw[at : at + size].split(b"\0")[0].decode("latin-1") for at in range(0, len(raw), size)]
+        values = [self._member(part.data, depth + 1) for part in parts if part.kind == _MATRIX]
+        count = math.prod(shape)
+        if len(values) != count * len(names) or (not names and count > 1):
+            raise _BadFile(f"has {len(values)} fields of structs of shape {shape}")
+        structs = np.empty(count, dtype=object)
+        for row in range(count):
+            structs[row] = dict(zip(names, values[row * len(names) : (row + 1) * len(names)], strict=True))
+        return structs.reshape(shape, order="F")
+
+    def _member(self, data: memoryview, depth: int) -> Any:
+        """Reads a field; small ones that are alike are one object, which cannot be written to."""
+        if len(data) > _SMALL:
+            return self.array(data, depth).value
+        key = bytes(data)
+        if key not in self._known:
+            value = self.array(data, depth).value
+            if isinstance(value, np.ndarray):
+                value.setflags(write=False)
+            self._known[key] = value
+        return self._known[key]
+
+    def _text(self, element: _Element | None, shape: tuple[int, ...]) -> str | NDArray[Any]:
+        """Returns a text, or an array of the rows of several."""
         if element is None or element.kind not in _TEXTS:
             return ""
         encoding = _TEXTS[element.kind]
         suffix = ("-le" if self.order == "<" else "-be") if encoding in ("utf-16", "utf-32") else ""
-        return bytes(element.data).decode(encoding + suffix, errors="replace")
+        text = bytes(element.data).decode(encoding + suffix, errors="replace")
+        if len(shape) != 2 or shape[0] < 2 or len(text) != math.prod(shape):
+            return text
+        return np.array([text[row :: shape[0]] for row in range(shape[0])])
 
 
-def read_mat5(path: Path, names: Sequence[str], what: str) -> dict[str, Any]:
+def read_mat5(path: Path, names: Sequence[str], what: str, structs: bool = False) -> dict[str, Any]:
     """Reads the variables of a .mat file.
 
     Args:
         path: The file.
         names: The variables it must hold.
         what: What to call it in messages.
+        structs: Read structs as well, which are passed over otherwise.
 
     Returns:
-        Arrays of numbers, arrays (dtype object) of cells, and texts, by name.
+        By name: arrays of numbers; arrays (dtype object) of cells, or of structs as dictionaries; texts, of several
+        rows an array. All arrays have two axes or more, as MATLAB has them, but those of texts. None is what was passed
+        over.
 
     Raises:
         UserError: It is absent, broken or of another version, or lacks a variable.
@@ -154,7 +194,7 @@ def read_mat5(path: Path, names: Sequence[str], what: str) -> dict[str, Any]:
         known = isinstance(error, (FileNotFoundError, IsADirectoryError))
         raise UserError(f"{what} {path} {absent if known else f'cannot be read ({error.strerror})'}") from None
     try:
-        found = dict(_variables(content))
+        found = dict(_variables(content, structs))
     except _BadFile as error:
         raise UserError(f"{what} {path} is truncated or no .mat file: it {error}") from None
     missing = [name for name in names if found.get(name) is None]
@@ -163,14 +203,14 @@ def read_mat5(path: Path, names: Sequence[str], what: str) -> dict[str, Any]:
     return found
 
 
-def _variables(content: bytes) -> Iterator[tuple[str, Any]]:
+def _variables(content: bytes, structs: bool) -> Iterator[tuple[str, Any]]:
     order = {b"IM": "<", b"MI": ">"}.get(content[126:128])
     if order is None:
         raise _BadFile("does not begin as one of version 5 to 7.2")
     (version,) = struct.unpack_from(order + "H", content, 124)
     if version == 0x0200:
         raise _BadFile("is of version 7.3: save it with -v7")
-    reader = _Reader(order)
+    reader = _Reader(order, structs)
     for element in reader.elements(memoryview(content)[128:]):
         array = reader.variable(element)
         yield array.name, array.value

@@ -2,13 +2,12 @@
 
 A pickle is a program that may call any function by name. Here each name that plain data need stands for a harmless
 function of this module or a plain container; any other is refused before it is used. Arrays are NumPy's of numbers,
-and texts; arrays of objects hold plain data again.
+and texts; arrays of objects hold plain data again. Readers of other files give :class:`SafeUnpickler` their own table.
 """
 
 from __future__ import annotations
 
 import bz2
-import collections
 import gzip
 import io
 import lzma
@@ -17,31 +16,61 @@ import pickle
 import re
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from posekit.data.npz import broken_text
 from posekit.errors import UserError
 
 
 class RefusedPickleError(Exception):
-    """A pickle names something that plain data do not need."""
+    """A pickle names something that its reader does not permit."""
 
 
-class _Type:
+class Named:
+    """What a name in a pickle stands for: it can be called, and nothing else.
+
+    A bare function or class would let a file set attributes on it, which would outlive the reading.
+    """
+
+    __slots__ = ("_call",)
+    _call: Callable[..., Any]
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        object.__setattr__(self, "_call", call)
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Calls what it stands for."""
+        return self._call(*arguments)
+
+    def __repr__(self) -> str:
+        return self._call.__name__.strip("_")
+
+    def __setstate__(self, state: Any) -> None:
+        """Refuses a state.
+
+        Raises:
+            RefusedPickleError: Always.
+        """
+        raise RefusedPickleError(f"a state of {self!r}")
+
+
+class PlainType:
     """Stands for ``numpy.dtype``: numbers, texts and objects, never records, whose fields a file could forge."""
+
+    PERMITTED: ClassVar[str] = r"b1|[iu][1248]|f[248]|c8|c16|[SUa]\d{1,6}|O8?"
 
     def __init__(self, name: Any, *_: Any) -> None:
         text = name if isinstance(name, str) else bytes(name).decode("latin1")
-        if not re.fullmatch(r"[<>|=]?(b1|[iu][1248]|f[248]|c8|c16|[SUa]\d{1,6}|O8?)", text):
+        if not re.fullmatch(rf"[<>|=]?({self.PERMITTED})", text):
             raise RefusedPickleError(f"arrays of type {text[:30]!r}")
         self.dtype = np.dtype(text)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
+        """Takes over the order of bytes; the rest of a type's state is that of records."""
         if state[1] in ("<", b"<") and not self.dtype.hasobject:
             self.dtype = self.dtype.newbyteorder("<")
         if state[1] in (">", b">") and not self.dtype.hasobject:
@@ -52,11 +81,26 @@ class _Array(np.ndarray[Any, Any]):
     """An array whose state, as pickles hold it, is checked before NumPy gets it."""
 
     def __setstate__(self, state: Any) -> None:
-        version, shape, kind, fortran, content = state
-        if not isinstance(kind, _Type):
+        shape, kind, fortran, content = state[-4:]
+        if not isinstance(kind, PlainType):
             raise RefusedPickleError("an array without a plain type")
-        super().__setstate__((version, shape, kind.dtype, fortran, content))
+        _check_sizes(shape, kind.dtype, content)
+        super().__setstate__((state[0] if len(state) == 5 else 1, shape, kind.dtype, fortran, content))
         _check_text(self)
+
+
+def _check_sizes(shape: Any, dtype: np.dtype[Any], content: Any) -> None:
+    sizes = tuple(int(n) for n in (shape if isinstance(shape, (tuple, list)) else (shape,)))
+    if min(sizes, default=1) < 0 or math.prod(sizes) * (1 if dtype.hasobject else dtype.itemsize) != len(content):
+        raise ValueError("an array whose bytes do not fit its shape")
+
+
+def broken_text(array: NDArray[Any]) -> bool:
+    """Tells whether an array of text has numbers that are no characters, which end in odd errors of Python."""
+    if array.dtype.kind != "U" or not array.size or not array.dtype.itemsize:
+        return False
+    codes = np.ascontiguousarray(array).reshape(-1).view(np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
+    return bool((codes > 0x10FFFF).any())
 
 
 def _check_text(array: NDArray[Any]) -> None:
@@ -64,15 +108,23 @@ def _check_text(array: NDArray[Any]) -> None:
         raise ValueError("text that is none")
 
 
+def _array_class(*_: Any) -> Any:
+    """Stands for ``numpy.ndarray``, which files name but never call."""
+    raise RefusedPickleError("numpy.ndarray of its own sizes")
+
+
+_ARRAY = Named(_array_class)
+
+
 def _reconstruct(kind: Any, *_: Any) -> _Array:
     """Makes an empty array, whose state follows."""
-    if kind is not _Array:
+    if kind is not _ARRAY:
         raise RefusedPickleError(f"a subclass of numpy.ndarray ({kind!r})")
     return _Array((0,), np.int8)
 
 
 def _plain(kind: Any) -> np.dtype[Any]:
-    if not isinstance(kind, _Type) or kind.dtype.hasobject:
+    if not isinstance(kind, PlainType) or kind.dtype.hasobject:
         raise RefusedPickleError("bytes that stand for objects")
     return kind.dtype
 
@@ -85,7 +137,9 @@ def _scalar(kind: Any, content: Any = None) -> Any:
 
 
 def _from_buffer(content: Any, kind: Any, shape: Any, order: Any) -> NDArray[Any]:
-    array = np.frombuffer(bytearray(content), dtype=_plain(kind)).reshape(shape, order=order)
+    dtype = _plain(kind)
+    _check_sizes(shape, dtype, content)
+    array = np.frombuffer(bytearray(content), dtype=dtype).reshape(shape, order="F" if order == "F" else "C")
     _check_text(array)
     return array
 
@@ -100,39 +154,90 @@ def _default_dict(factory: Any = None, *content: Any) -> dict[Any, Any]:
     return dict(*content)
 
 
-_BUILTINS = {kind.__name__: kind for kind in (
-    set, frozenset, list, tuple, dict, int, float, complex, bool, str, bytes, bytearray, slice, range,
-)}  # fmt: skip
-_PERMITTED: dict[tuple[str, str], Any] = {
-    **{(module, name): kind for module in ("builtins", "__builtin__") for name, kind in _BUILTINS.items()},
-    ("__builtin__", "unicode"): str,
-    ("__builtin__", "long"): int,
-    ("__builtin__", "xrange"): range,
-    ("collections", "OrderedDict"): collections.OrderedDict,
-    ("collections", "defaultdict"): _default_dict,
-    ("_codecs", "encode"): _encode,
-    ("numpy", "ndarray"): _Array,
-    ("numpy", "dtype"): _Type,
+_CONTENT = (str, bytes, bytearray, list, tuple, set, frozenset, dict)
+
+
+def _made_of_content(kind: Callable[..., Any]) -> Named:
+    """Permits a container made of data in the file, not one whose size is but a number."""
+
+    def make(*content: Any) -> Any:
+        if not all(isinstance(part, _CONTENT) for part in content):
+            raise RefusedPickleError(f"{kind.__name__}() of {', '.join(type(part).__name__ for part in content)}")
+        return kind(*content)
+
+    return Named(make)
+
+
+_CONTAINERS = {kind.__name__: kind for kind in (set, frozenset, list, tuple, dict, bytes, bytearray)}
+_VALUES = {kind.__name__: kind for kind in (int, float, complex, bool, str, slice, range)}
+
+ARRAY_NAMES: dict[tuple[str, str], Any] = {
+    ("_codecs", "encode"): Named(_encode),
+    ("numpy", "ndarray"): _ARRAY,
+    ("numpy", "dtype"): PlainType,
 }
+"""What arrays and bytes need, by module and name."""
+
 for _package in ("numpy.core", "numpy._core"):
-    _PERMITTED |= {
-        (_package + ".multiarray", "_reconstruct"): _reconstruct,
-        (_package + ".multiarray", "scalar"): _scalar,
-        (_package + ".numeric", "_frombuffer"): _from_buffer,
+    ARRAY_NAMES |= {
+        (_package + ".multiarray", "_reconstruct"): Named(_reconstruct),
+        (_package + ".multiarray", "scalar"): Named(_scalar),
+        (_package + ".numeric", "_frombuffer"): Named(_from_buffer),
     }
 
+CONTAINER_NAMES: dict[tuple[str, str], Any] = {
+    (module, name): _made_of_content(kind)
+    for module in ("builtins", "__builtin__")
+    for name, kind in _CONTAINERS.items()
+}
+"""The containers of Python that pickles name."""
 
-def _find(module: str, name: str) -> Any:
-    if (module, name) not in _PERMITTED:
+PLAIN_NAMES: dict[tuple[str, str], Any] = {
+    **ARRAY_NAMES,
+    **CONTAINER_NAMES,
+    **{(module, name): Named(kind) for module in ("builtins", "__builtin__") for name, kind in _VALUES.items()},
+    ("__builtin__", "unicode"): Named(str),
+    ("__builtin__", "long"): Named(int),
+    ("__builtin__", "xrange"): Named(range),
+    ("collections", "OrderedDict"): _made_of_content(dict),
+    ("collections", "defaultdict"): Named(_default_dict),
+}
+"""What plain data need, by module and name."""
+
+
+def _find(names: Mapping[tuple[str, str], Any], module: str, name: str) -> Any:
+    if (module, name) not in names:
         raise RefusedPickleError(f"{module}.{name}")
-    return _PERMITTED[module, name]
+    return names[module, name]
 
 
-class _Unpickler(pickle.Unpickler):
+class SafeUnpickler(pickle.Unpickler):
+    """Unpickles what permitted names stand for.
+
+    Args:
+        file: The pickle. Texts of Python 2 are read as latin-1.
+        names: Stand-ins by module and name. One that is a class must have a ``__setstate__`` of its own, or a file
+            could set attributes on it.
+    """
+
+    def __init__(self, file: IO[bytes], names: Mapping[tuple[str, str], Any] = PLAIN_NAMES) -> None:
+        super().__init__(file, encoding="latin1")
+        self.names = names
+
     def find_class(self, module: str, name: str) -> Any:
-        return _find(module, name)
+        """Returns what a name stands for.
+
+        Raises:
+            RefusedPickleError: It is not permitted.
+        """
+        return _find(self.names, module, name)
 
     def persistent_load(self, pid: Any) -> Any:
+        """Refuses objects outside the file.
+
+        Raises:
+            RefusedPickleError: Always.
+        """
         raise RefusedPickleError(f"the persistent object {pid!r}")
 
 
@@ -147,7 +252,7 @@ def load_pickle(path: str | Path, what: str = "file") -> Any:
         UserError: It is absent or broken, or names anything else, which is told and was not run.
     """
     path = Path(path)
-    return _guarded(path, what, lambda file: _Unpickler(file, encoding="latin1").load())
+    return _guarded(path, what, lambda file: SafeUnpickler(file).load())
 
 
 def load_object_array(file: IO[bytes]) -> Any:
@@ -156,7 +261,7 @@ def load_object_array(file: IO[bytes]) -> Any:
     Raises:
         RefusedPickleError: It names what plain data do not need.
     """
-    return _Unpickler(file, encoding="latin1").load()
+    return SafeUnpickler(file).load()
 
 
 def _guarded(path: Path, what: str, load: Callable[[IO[bytes]], Any]) -> Any:
@@ -185,15 +290,20 @@ def _guarded(path: Path, what: str, load: Callable[[IO[bytes]], Any]) -> Any:
 class _Wrapper:
     """Stands for joblib's ``NumpyArrayWrapper``: the array's bytes follow in the file."""
 
+    FIELDS: ClassVar[tuple[str, ...]] = ("subclass", "shape", "order", "dtype", "numpy_array_alignment_bytes")
+
     subclass: Any = None
     shape: tuple[int, ...] = ()
     order: str = "C"
     dtype: Any = None
     numpy_array_alignment_bytes: int | None = None
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update({name: state[name] for name in self.FIELDS if name in state})
+
     def read(self, file: IO[bytes]) -> NDArray[Any]:
         """Reads the array behind the wrapper."""
-        if self.subclass is not _Array or not isinstance(self.dtype, _Type):
+        if self.subclass is not _ARRAY or not isinstance(self.dtype, PlainType):
             raise RefusedPickleError(f"a subclass of numpy.ndarray ({self.subclass!r})")
         if self.dtype.dtype.hasobject:
             found = load_object_array(file)
@@ -211,7 +321,7 @@ class _Wrapper:
         return array.reshape(self.shape, order="F" if self.order == "F" else "C")
 
 
-_JOBLIB = {
+_JOBLIB_NAMES = PLAIN_NAMES | {
     ("joblib.numpy_pickle", "NumpyArrayWrapper"): _Wrapper,
     ("sklearn.externals.joblib.numpy_pickle", "NumpyArrayWrapper"): _Wrapper,
 }
@@ -227,7 +337,7 @@ class _JoblibUnpickler(pickle._Unpickler):
         self.file = file
 
     def find_class(self, module: str, name: str) -> Any:
-        return _JOBLIB.get((module, name)) or _find(module, name)
+        return _find(_JOBLIB_NAMES, module, name)
 
     def persistent_load(self, pid: Any) -> Any:
         raise RefusedPickleError(f"the persistent object {pid!r}")
