@@ -190,12 +190,21 @@ def _entries(points: Tensor, scores: Tensor, valid: Tensor, batch: SceneBatch) -
 def bench_upper_bound(
     noises: Sequence[float] = (2.0, 4.0, 8.0), scenes: int = 60, assignment: str = "sum"
 ) -> dict[str, float]:
-    """Measures made poses of known noise (px) on drawn scenes of 256 x 256; for ``posekit bench upper_bound``."""
+    """Measures made poses on drawn scenes of 256 x 256; for ``posekit bench upper_bound``.
+
+    Args:
+        noises: Deviations of the made poses, px.
+        scenes: Number of scenes.
+        assignment: One of ``ASSIGNMENTS``.
+
+    Returns:
+        AP by reading and noise; of a single noise by reading alone.
+    """
     data = SyntheticPeople(view="scenes", image_size=(256, 256), train_size=1, val_size=scenes, batch_size=20)
     result = {}
     for noise in noises:
         for name, value in measure(data, noise=noise, assignment=assignment).items():
-            result[f"{name}_noise_{noise:g}px"] = value
+            result[name if len(noises) == 1 else f"{name}_noise_{noise:g}px"] = value
     return result
 
 

@@ -20,7 +20,8 @@ def plot(results: Results) -> bytes | None:
     from matplotlib.figure import Figure
 
     drawers = [_curves] if results.spec.curve is not None else [_against] if results.spec.plot else [_columns]
-    figure = Figure(figsize=(9, 5.5), layout="constrained")
+    panels = max(len(results.spec.columns), len(results.curves))
+    figure = Figure(figsize=(max(9, min(3 * panels, 24)), 5.5), layout="constrained")
     FigureCanvasAgg(figure)
     if not drawers[0](figure, results):
         return None

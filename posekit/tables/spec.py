@@ -239,11 +239,10 @@ class _Reader:
         )
 
     def job(self, name: str, entry: Any, real: bool) -> Job:
-        optional = ("overrides", "minutes", "after", "after_overrides", "real")
-        job = self.take(f"job {name}", entry, ("command", "config"), optional)
+        optional = ("overrides", "minutes", "after", "after_overrides")
+        job = self.take(f"job {name}", entry, ("command", "config"), (*optional, "real"))
         if real and job.get("real") is not None:
-            optional = ("config", "overrides", "minutes", "after", "after_overrides", "data_folder")
-            job |= self.take(f"real of job {name}", job["real"], (), optional)
+            job |= self.take(f"real of job {name}", job["real"], (), (*optional, "config", "data_folder"))
         if job["command"] not in COMMANDS:
             raise self.fail(str(unknown_name(f"command of job {name}", str(job["command"]), COMMANDS)))
         return Job(
