@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from posekit.skeletons import Skeleton
 from posekit.visualization import draw_people
-from posekit.visualization.draw import side_color
+from posekit.visualization.draw import enlarge, side_color
 
 Picture = NDArray[np.uint8]
 Rows = Mapping[str, NDArray[np.floating]]
@@ -18,10 +18,11 @@ Rows = Mapping[str, NDArray[np.floating]]
 INITIAL = (200, 200, 200)  # light grey
 _TILE, _SHARE, _LABEL = 104, 0.62, 16  # px of a tile, share of it that the mesh covers, px of its caption
 _SHIFT = 4
+_LEAST_SIDE = 512  # px: smaller pictures are drawn enlarged, so that bones stay fine
 
 
 def overlay(image: Picture, rows: Rows, skeleton: Skeleton, threshold: float) -> Picture:
-    """Draws the people of a picture, each over its thin grey initial pose.
+    """Draws the people of a picture, each over its thin grey initial pose; small pictures are enlarged.
 
     Scores of this method are products of two heatmap values: what counts is a person's share of the picture's best.
 
@@ -32,11 +33,12 @@ def overlay(image: Picture, rows: Rows, skeleton: Skeleton, threshold: float) ->
         threshold: Least score, relative to the best person of the picture.
     """
     shown = confident(rows, threshold)
+    factor = max(1, round(_LEAST_SIDE / max(image.shape[:2])))
     if not shown.any():
-        return image.copy()
-    canvas = image.copy()
-    keypoints, initial = rows["keypoints"][shown].copy(), rows["initial"][shown]
-    thickness = max(1, round(max(image.shape[:2]) / 600))
+        return enlarge(image, np.zeros((0, 2)), factor)[0] if factor > 1 else image.copy()
+    _, initial = enlarge(image, rows["initial"][shown], factor)
+    canvas, keypoints = enlarge(image, rows["keypoints"][shown], factor)
+    thickness = max(1, round(max(canvas.shape[:2]) / 500))
     for person in initial:
         for a, b in skeleton.edges:
             ends = _fixed(person[a]), _fixed(person[b])
@@ -53,7 +55,7 @@ def confident(rows: Rows, threshold: float) -> NDArray[np.bool_]:
 
 
 def with_attraction(image: Picture, picture: Picture, rows: Rows, skeleton: Skeleton, people: int = 3) -> Picture:
-    """Lays the attraction maps of the best people under a picture: a row a person, a tile a joint.
+    """Lays the attraction maps of the best people under a picture: two lines a person, a tile a joint.
 
     A tile shows the picture around the initial joint (white ring), the map's 11 x 11 cells over it where its mesh lies,
     and the refined joint (coloured dot).
@@ -78,12 +80,16 @@ def with_attraction(image: Picture, picture: Picture, rows: Rows, skeleton: Skel
 
 
 def _strip(image: Picture, person: Rows, skeleton: Skeleton) -> Picture:
+    """Lays a person's tiles out in two lines."""
     tiles = [
         joint_tile(image, person["attraction"][k], person["mesh"][k], person["initial"][k], person["keypoints"][k],
                    skeleton.joints[k], side_color(skeleton, k))
         for k in range(len(skeleton))
     ]  # fmt: skip
-    return np.concatenate([np.pad(tile, ((0, 0), (0, 3), (0, 0)), constant_values=255) for tile in tiles], axis=1)
+    tiles += [np.full_like(tiles[0], 255)] * (len(tiles) % 2)
+    padded = [np.pad(tile, ((0, 2), (0, 3), (0, 0)), constant_values=255) for tile in tiles]
+    half = len(padded) // 2
+    return np.concatenate([np.concatenate(line, axis=1) for line in (padded[:half], padded[half:])])
 
 
 def joint_tile(

@@ -34,16 +34,27 @@ class Attention(nn.Module):
         return F.hardsigmoid(self.attention(ratio[..., None, None])).flatten(1)
 
 
-class AttentiveNorm(nn.BatchNorm2d):
+class AttentiveNorm(nn.Module):
     """Batch norm whose scale and shift are a mixture of K learned ones, by instance (Li et al., arXiv 1908.01259).
+
+    It has a batch norm's state but is none, lest conversion to synchronised norms puts a plain norm in its place.
 
     Args:
         channels: Channels.
         kernels: K.
     """
 
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+    eps = 1e-5
+    momentum = 0.1
+
     def __init__(self, channels: int, kernels: int = 20) -> None:
-        super().__init__(channels, affine=False)
+        super().__init__()
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+        self.register_buffer("num_batches_tracked", torch.tensor(0))
         self.weight_ = nn.Parameter(torch.empty(kernels, channels).normal_(1, 0.1))
         self.bias_ = nn.Parameter(torch.empty(kernels, channels).normal_(0, 0.1))
         self.attn_weights = Attention(channels, kernels)
@@ -53,10 +64,20 @@ class AttentiveNorm(nn.BatchNorm2d):
         weights = self.attn_weights(x).to(self.weight_.dtype)
         return weights @ self.weight_, weights @ self.bias_
 
-    def forward(self, input: Tensor) -> Tensor:
+    def folded_mixture(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns scale and shift (N, C) of the layer's input itself (N, C, h, w), in evaluation."""
+        scale, shift = self.mixture(x)
+        scale = scale * torch.rsqrt(self.running_var + self.eps)
+        return scale, shift - scale * self.running_mean
+
+    def forward(self, x: Tensor) -> Tensor:
         """Maps (N, C, h, w) to the same shape."""
-        scale, shift = self.mixture(input)
-        normal: Tensor = super().forward(input)
+        if self.training:
+            self.num_batches_tracked.add_(1)
+        scale, shift = self.mixture(x)
+        normal = F.batch_norm(
+            x, self.running_mean, self.running_var, training=self.training, momentum=self.momentum, eps=self.eps
+        )
         return normal * scale[..., None, None].to(normal.dtype) + shift[..., None, None].to(normal.dtype)
 
 
@@ -96,10 +117,6 @@ class MessagePassing(nn.Sequential):
 
 
 def folded_norm(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Returns the scale and shift (C,) that a batch norm applies in evaluation; scale 1 / deviation if not affine."""
-    mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
-    scale = torch.rsqrt(variance + norm.eps)
-    if not norm.affine:
-        return scale, -scale * mean
-    scale = norm.weight * scale
-    return scale, norm.bias - scale * mean
+    """Returns the scale and shift (C,) that a batch norm applies in evaluation."""
+    scale = norm.weight * torch.rsqrt(cast(Tensor, norm.running_var) + norm.eps)
+    return scale, norm.bias - scale * cast(Tensor, norm.running_mean)

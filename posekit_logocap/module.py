@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NotRequired, cast
+from typing import TYPE_CHECKING, Any, NotRequired, cast
 
 import numpy as np
 import torch
@@ -25,6 +25,10 @@ from posekit_logocap.targets import stack_persons
 from posekit_logocap.training import Trained, TrainOptions, make_targets, output_mask, train_losses
 from posekit_logocap.weights import convert_official
 from posekit_logocap.winograd import FastMessagePassing
+
+if TYPE_CHECKING:
+    from typing import Self
+
 
 PEOPLE_IDS = 1024
 """A person's ``sample_id`` is the picture's times this, plus its rank in the picture."""
@@ -158,6 +162,12 @@ class LogoCap(SceneModule):
     def message_passing(self, local: Tensor) -> Tensor:
         """Returns raw attraction maps (N, K, P, P) of local maps (N, K C, P, P)."""
         return self.network.joints_mlp(local)
+
+    def train(self, mode: bool = True) -> Self:
+        """Sets the mode; in training the transformed weights of inference are dropped."""
+        if mode:
+            self.fast_message_passing.forget()
+        return super().train(mode)
 
     # -- training -----------------------------------------------------------------------------------------------------
 

@@ -29,6 +29,9 @@ LEVELS = ("full", "partial", "none")
 """How far poses are adapted: ``none`` keeps the initial joints, ``partial`` takes the mesh point of the largest
 attraction, ``full`` is the method."""
 
+LEAST_PRIOR = 1e-4
+"""The prior is 0 where it would be less."""
+
 
 class Refined(NamedTuple):
     """Refined joints of N people."""
@@ -56,7 +59,8 @@ class Expansion(nn.Module):
     scales: Tensor
     steps: Tensor
     pixels: Tensor
-    prior: Tensor
+    bell: Tensor
+    counts: Tensor
 
     def __init__(
         self,
@@ -79,12 +83,15 @@ class Expansion(nn.Module):
         scales = torch.tensor(sigmas, dtype=torch.float32) / unit_sigma
         self.local_cells = patch_cells(2 * radius * scales.max().item() / STRIDE)
         pixels = torch.arange(-(window // 2), window // 2 + 1, dtype=torch.float32)
-        prior = torch.exp(-(pixels[:, None] ** 2 + pixels**2) / (2 * prior_sigma**2))
+        bell = torch.exp(-(pixels**2) / (2 * prior_sigma**2))
+        counts = bell[:, None] * bell >= LEAST_PRIOR
+        self.all_count = bool(counts.all())  # as in the official geometry
         for name, value in {
             "scales": scales,
             "steps": torch.arange(-radius, radius + 1, dtype=torch.float32),
             "pixels": pixels,
-            "prior": torch.where(prior < 1e-4, torch.zeros_like(prior), prior),
+            "bell": bell,
+            "counts": counts.float(),
         }.items():
             self.register_buffer(name, value, persistent=False)
 
@@ -155,7 +162,10 @@ class Expansion(nn.Module):
             )
             maps = precise(heatmaps[:, : len(self.scales)])
             patch = gather_own_channel(maps, image, y.start, x.start, cells)
-            return y.weight.to(patch.dtype) @ patch @ x.weight.transpose(-1, -2).to(patch.dtype) * self.prior
+            # The prior is a product of its values along the axes, too.
+            along_y, along_x = ((axis.weight * self.bell[:, None]).to(patch.dtype) for axis in (y, x))
+            values = along_y @ patch @ along_x.transpose(-1, -2)
+            return values if self.all_count else values * self.counts
 
     def adapt(self, attraction: Tensor, global_maps: Tensor) -> Tensor:
         """Convolves each global map with its own attraction map (7.3); both (N, K, …), the result as the global map.
@@ -168,7 +178,7 @@ class Expansion(nn.Module):
             return correlate_each(global_maps.flatten(0, 1), precise(kernel).flatten(0, 1)).view(global_maps.shape)
 
     def pick(self, maps: Tensor, poses: Tensor) -> Refined:
-        """Reads joints from refined maps (N, K, S, S), a quarter of the way from the largest to the second value (7)."""
+        """Reads joints from refined maps (N, K, S, S), a quarter of the way from the largest value to the second."""
         side = maps.shape[-1]
         value, index = two_largest(maps.flatten(2))
         xy = torch.stack([index % side, torch.div(index, side, rounding_mode="floor")], dim=-1).to(value.dtype)

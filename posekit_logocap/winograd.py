@@ -18,6 +18,7 @@ from posekit_logocap.message_passing import AttentiveNorm, MessagePassing, folde
 
 TILE = 4
 _IN = TILE + 2
+_PEOPLE = 15  # at a time: larger temporaries are slower, for the system hands out fresh memory for them
 
 # The three transforms for the points 0, 1, -1, 2, -2 and infinity.
 _INPUT = (
@@ -107,6 +108,9 @@ class FastMessagePassing:
         if not len(local):
             return local.new_zeros(0, cast(nn.Conv2d, self.layers[9]).out_channels, *local.shape[2:])
         made = self._transformed()
+        return torch.cat([self._run(part, made) for part in local.split(_PEOPLE)])
+
+    def _run(self, local: Tensor, made: _Layers) -> Tensor:
         x = convolve(local.permute(0, 2, 3, 1), made.weights[0])
         x = convolve((x + made.shifts[0]).relu_(), made.weights[1])
         x = convolve(self._attentive(x), made.weights[2])
@@ -120,9 +124,7 @@ class FastMessagePassing:
     def _attentive(self, x: Tensor) -> Tensor:
         """Applies the attentive norm and ReLU to (N, P, P, C)."""
         norm = cast(AttentiveNorm, self.layers[4])
-        scale, shift = norm.mixture(x.permute(0, 3, 1, 2))
-        inner_scale, inner_shift = folded_norm(norm)
-        scale, shift = scale * inner_scale, shift + scale * inner_shift
+        scale, shift = norm.folded_mixture(x.permute(0, 3, 1, 2))
         return torch.addcmul(shift[:, None, None], x, scale[:, None, None]).relu_()
 
     def _possible(self, local: Tensor) -> bool:
@@ -155,4 +157,6 @@ class FastMessagePassing:
 
 
 def _sample(values: Tensor) -> float:
-    return values.detach().flatten()[:: values.numel() // 512 + 1].sum().item()
+    step = values.numel() // 512 + 1
+    # In memory's order, whatever it is: flattening would copy channels-last weights.
+    return values.detach().as_strided((-(-values.numel() // step),), (step,)).sum().item()

@@ -80,17 +80,17 @@ class SpaceTimeAttention(nn.Module):
 
     def attend(self, qkv: Tensor, frames: int, valid: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Runs the arrangement's attention on (3, B T, N, C): its result, and in mode ``parallel`` the second one."""
-        parts = qkv.unbind(0)
+        q, k, v = qkv.unbind(0)
         if self.mode == "vanilla":
-            return self.spatial(*parts), None
+            return self.spatial(q, k, v), None
         if self.mode == "coupling":
-            return self.coupled(*parts, frames, valid), None
+            return self.coupled(q, k, v, frames, valid), None
         if self.mode == "temporal":
-            return self.temporal(*parts, frames, valid), None
+            return self.temporal(q, k, v, frames, valid), None
         if self.mode == "series":
-            again = self.project(self.spatial(*parts)).unbind(0)
-            return self.temporal(*again, frames, valid), None
-        return self.spatial(*parts), self.temporal(*parts, frames, valid)
+            q, k, v = self.project(self.spatial(q, k, v)).unbind(0)
+            return self.temporal(q, k, v, frames, valid), None
+        return self.spatial(q, k, v), self.temporal(q, k, v, frames, valid)
 
     def finish(self, first: Tensor, second: Tensor | None, count: int | None = None) -> Tensor:
         """Adds two results attentively, where there are two, and projects the first ``count`` tokens (None: all)."""
@@ -110,25 +110,29 @@ class SpaceTimeAttention(nn.Module):
 
     def spatial(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attention over the N tokens of each frame: (B T, N, C) thrice -> (B T, N, C)."""
-        heads = (self._heads(part) for part in (q, k, v))
-        return F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
+        q, k, v = self._heads(q), self._heads(k), self._heads(v)
+        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
     def temporal(self, q: Tensor, k: Tensor, v: Tensor, frames: int, valid: Tensor | None = None) -> Tensor:
         """Attention of each token over the T frames of its clip: (B T, N, C) thrice -> (B T, N, C)."""
+        rows, tokens, width = q.shape
         # A token's head counts as a head of its own: (B, N heads, T, D).
-        shape = (-1, frames, q.shape[1] * self.heads, q.shape[2] // self.heads)
-        heads = (part.view(shape).transpose(1, 2) for part in (q, k, v))
+        shape = (-1, frames, tokens * self.heads, width // self.heads)
+        q, k, v = (part.view(shape).transpose(1, 2) for part in (q, k, v))
         mask = None if valid is None else valid[:, None, None, :].expand(-1, 1, frames, -1)
-        return F.scaled_dot_product_attention(*heads, attn_mask=mask).transpose(1, 2).reshape(q.shape)
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return attended.transpose(1, 2).reshape(rows, tokens, width)
 
     def coupled(self, q: Tensor, k: Tensor, v: Tensor, frames: int, valid: Tensor | None = None) -> Tensor:
         """Attention of every token to all T N tokens of its clip: (B T, N, C) thrice -> (B T, N, C)."""
-        count = frames * q.shape[1]
-        heads = (self._heads(part.view(-1, count, q.shape[2])) for part in (q, k, v))
+        rows, tokens, width = q.shape
+        count = frames * tokens
+        q, k, v = (self._heads(part.view(-1, count, width)) for part in (q, k, v))
         mask = None
         if valid is not None:
-            mask = valid.repeat_interleave(q.shape[1], 1)[:, None, None, :].expand(-1, 1, count, -1)
-        return F.scaled_dot_product_attention(*heads, attn_mask=mask).transpose(1, 2).reshape(q.shape)
+            mask = valid.repeat_interleave(tokens, 1)[:, None, None, :].expand(-1, 1, count, -1)
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return attended.transpose(1, 2).reshape(rows, tokens, width)
 
     def _heads(self, x: Tensor) -> Tensor:
         """Views (B, L, C) as (B, heads, L, D)."""

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from posekit.callbacks.throughput import process_memory
 from posekit.nn import count_parameters
 from posekit_maed.network import MAEDNetwork
 from posekit_maed.reference import plain_forward
@@ -103,7 +102,7 @@ def _measure(form: str, blocks: int, frames: int, repeats: int) -> dict[str, flo
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {
         "CPU s": best,
-        "peak MB": max(peak, process_memory()) / 1e6,
+        "peak MB": peak / 1e6,
         "share of matmul rate": share,
         "matmul GFLOP/s": rate / 1e9,
     }

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from posekit.errors import UserError
-from posekit.geometry import axis_angle_to_matrix
 from posekit.skeletons import SPIN49
 from posekit_maed.losses import Targets
 
@@ -41,7 +40,9 @@ def _clip_batch(batch: Any) -> dict[str, Any]:
         batch = _one_frame(batch)
     joints = batch["keypoints"].shape[-2]
     if joints != len(SPIN49):
-        raise UserError(f"MAED needs labels of SPIN49's 49 joints, and the batch has {joints}: set data.skeleton to SPIN49")
+        raise UserError(
+            f"MAED needs labels of SPIN49's 49 joints, and the batch has {joints}: set data.skeleton to SPIN49"
+        )
     return {**batch, **_weights(batch)}
 
 
@@ -57,7 +58,9 @@ def _one_frame(batch: dict[str, Any]) -> dict[str, Any]:
 def _weights(batch: dict[str, Any]) -> dict[str, Any]:
     """Returns the weights that a data set left out, all of them 0 on padding."""
     valid = batch["valid"]
-    found: dict[str, Any] = {"padded": batch["padded"] if "padded" in batch else not bool(valid.all())}
+    # Asking would wait for a GPU; there a mask that hides nothing costs next to nothing.
+    padded = batch["padded"] if "padded" in batch else valid.is_cuda or not bool(valid.all())
+    found: dict[str, Any] = {"padded": padded and valid.shape[1] > 1}
     real = valid.float()
     if "joints3d" in batch:
         weight = batch.get("joints3d_weight")
@@ -119,8 +122,3 @@ def half_crops_to_pixels(points: Tensor, size: torch.Size | tuple[int, int]) -> 
 def half_side(size: torch.Size | tuple[int, int]) -> float:
     """Returns half the longer side of a crop (H, W), px."""
     return (max(size) - 1) / 2
-
-
-def pose_matrices(pose: Tensor) -> Tensor:
-    """Returns rotations (..., 24, 3, 3) of axis-angle poses (..., 24, 3)."""
-    return axis_angle_to_matrix(pose.float())

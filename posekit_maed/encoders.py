@@ -14,7 +14,8 @@ from posekit.nn.hybrid import HybridResNet
 from posekit_maed.attention import NORM_EPS, TIMED_MODES, Block
 from posekit_maed.small import SmallTokens
 
-INIT_STD = 0.02
+INIT_STD = 0.02  # at the paper's width; narrower layers start larger, so that their outputs have the same size
+PAPER_WIDTH = 768
 
 
 class PatchEmbed(nn.Module):
@@ -36,6 +37,10 @@ class PatchEmbed(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Returns tokens (B, cells, C) of images (B, 3, H, W)."""
         return cast(Tensor, self.proj(self.backbone(images)).flatten(2).transpose(1, 2))
+
+    def class_token(self, learned: Tensor, tokens: Tensor) -> Tensor:
+        """Returns the class token (1, 1, C): the learned one."""
+        return learned
 
 
 BACKBONES: dict[str, type[PatchEmbed] | type[SmallTokens]] = {"hybrid": PatchEmbed, "small": SmallTokens}
@@ -113,10 +118,11 @@ class SpatialTemporalEncoder(nn.Module):
         for embedding in (self.cls_token, self.pos_embed, self.temp_embed):
             if embedding is not None:
                 nn.init.trunc_normal_(embedding, std=INIT_STD)
+        std = INIT_STD * (PAPER_WIDTH / self.out_width) ** 0.5
         for part in (self.blocks, self.pre_logits):
             for module in part.modules():
                 if isinstance(module, nn.Linear):
-                    nn.init.trunc_normal_(module.weight, std=INIT_STD)
+                    nn.init.trunc_normal_(module.weight, std=std)
                     nn.init.zeros_(module.bias)
 
     def forward(self, images: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -143,7 +149,8 @@ class SpatialTemporalEncoder(nn.Module):
     def embed(self, images: Tensor, clips: int, frames: int, valid: Tensor | None = None) -> Tensor:
         """Returns tokens (B T, N, C) of frames (B T, 3, H, W), class token first, with position embeddings."""
         tokens = self.patch_embed(images.contiguous(memory_format=torch.channels_last))
-        x = torch.cat([self.cls_token.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], 1)
+        first = self.patch_embed.class_token(self.cls_token, tokens)
+        x = torch.cat([first.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], 1)
         x = x.add_(self.pos_embed)
         if self.temp_embed is not None:
             timed = self.temp_embed[:, :frames]

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from posekit.body import BodyOutput, SMPLBody
 from posekit.errors import unknown_name
-from posekit.metrics import AccelerationError, MPJPE, PAMPJPE, PVE
+from posekit.geometry import axis_angle_to_matrix
+from posekit.metrics import MPJPE, PAMPJPE, PVE, AccelerationError
 from posekit.metrics.joint_rows import centred, weighted_mean
-from posekit.metrics.mpjpe import MM, acceleration, acceleration_error, joint_errors, mpjpe, pa_joint_errors, pa_mpjpe, pve
+from posekit.metrics.mpjpe import (
+    acceleration,
+    acceleration_error,
+    joint_errors,
+    mpjpe,
+    pa_joint_errors,
+    pa_mpjpe,
+    pve,
+)
 from posekit.metrics.rows import RowsMetric, first_of_each
 
 HIPS = (2, 3)
@@ -196,11 +205,40 @@ class BodyMetrics(torch.nn.Module):
         for metric in self.children():
             metric.reset()  # type: ignore[operator]
 
-    def update_joints(self, pred: Tensor, target: Tensor, weight: Tensor, ids: Tensor) -> None:
-        """Adds poses: (N, J, 3) metres twice, weights (N, J) and ids (N,)."""
-        self.mpjpe.update(pred, target, weight, ids)
-        self.pa_mpjpe.update(pred, target, weight, ids)
-        self.mean_pose.update(target, weight, ids)
+    def add_clips(
+        self, batch: Mapping[str, Any], body: SMPLBody, compared: EvaluatedJoints, output: BodyOutput
+    ) -> None:
+        """Adds the frames that a batch's windows answer for, as far as they are labelled.
+
+        Args:
+            batch: Clips (B, T, ...) with weights.
+            body: The body.
+            compared: The joints that are compared.
+            output: Predicted bodies of the B T frames.
+        """
+        lead = batch["valid"].shape
+        counted = batch["valid"] & batch["keys"] if "keys" in batch else batch["valid"]
+        ids = pose_ids(batch.get("row_ids"), batch["sample_id"], lead[1])
+        if "joints3d" in batch:
+            pred = compared(body, output).unflatten(0, lead)
+            target = batch["joints3d"][..., compared.target, :]
+            weight = batch["joints3d_weight"][..., compared.target] * counted[..., None]
+            self._add_joints(batch, pred, target, weight, ids)
+        if "body_pose" in batch:
+            labelled = counted & (batch["body_weight"] > 0)
+            if bool(labelled.any()):
+                true = body(axis_angle_to_matrix(batch["body_pose"][labelled].float()), batch["body_shape"][labelled])
+                self.pve.update(output.vertices[labelled.flatten()], true.vertices, ids[labelled])
+
+    def _add_joints(self, batch: Mapping[str, Any], pred: Tensor, target: Tensor, weight: Tensor, ids: Tensor) -> None:
+        poses = [value.flatten(0, 1) for value in (pred, target, weight, ids)]
+        self.mpjpe.update(*poses)
+        self.pa_mpjpe.update(*poses)
+        self.mean_pose.update(*poses[1:])
+        if pred.shape[1] > 1:
+            tracked = "track_id" in batch  # windows of one video follow each other; else each clip is its own
+            clip, frame = (batch["track_id"], batch["frame"]) if tracked else (batch["sample_id"], None)
+            self.acceleration.update(pred, target, (weight > 0).all(-1), clip, frame)
 
     def compute(self) -> dict[str, Tensor]:
         """Returns the numbers that there were data for, by name."""
@@ -220,4 +258,4 @@ def pose_ids(rows: Tensor | None, sample_ids: Tensor, frames: int) -> Tensor:
     """Returns ids (B, T) that are unique per frame: the data set's own, or those of the sample and the place."""
     if rows is not None:
         return rows
-    return sample_ids[:, None] * np.int64(1 << 20) + torch.arange(frames, device=sample_ids.device)
+    return sample_ids[:, None] * (1 << 20) + torch.arange(frames, device=sample_ids.device)

@@ -45,10 +45,7 @@ def interpolate(kept: Tensor, step: int, length: int, official: bool = False) ->
     if count == 1:
         return kept.expand(-1, length, *kept.shape[2:])
     wanted = torch.arange(length, device=kept.device, dtype=torch.float64)
-    if official:
-        place = wanted / max(length - 1, 1) * count - 1
-    else:
-        place = (wanted / step).clamp(max=count - 1)
+    place = wanted / max(length - 1, 1) * count - 1 if official else (wanted / step).clamp(max=count - 1)
     before = place.floor().clamp(0, count - 2).long()
     share = (place - before).to(kept).view(-1, *[1] * (kept.ndim - 2))
     return torch.lerp(kept[:, before], kept[:, before + 1], share)

@@ -1,7 +1,7 @@
 """The losses of MAED: 2D and 3D joints, pose, shape, size of the parameters, and acceleration.
 
-The supplement writes sums of norms over joints; the published code computes weighted means of squares. Both are here, by
-the option ``form``.
+The supplement writes sums of norms over joints; the published code computes weighted means of squares. Both are here,
+by the option ``form``.
 """
 
 from __future__ import annotations

@@ -16,12 +16,12 @@ from posekit.geometry import matrix_to_axis_angle, project_weak_perspective, rot
 from posekit.module import PoseModule, StepOutput
 from posekit.nn import LoadReport
 from posekit.skeletons import get_skeleton
-from posekit_maed.clips import as_clips, pose_matrices, targets_of
-from posekit_maed.evaluation import BodyMetrics, EvaluatedJoints, pose_ids
+from posekit_maed.clips import as_clips, targets_of
+from posekit_maed.evaluation import BodyMetrics, EvaluatedJoints
 from posekit_maed.interpolation import interpolate
 from posekit_maed.losses import BodyLoss, Predicted
 from posekit_maed.network import BodyParameters, MAEDNetwork
-from posekit_maed.prediction import prediction_rows
+from posekit_maed.prediction import key_points, prediction_rows
 from posekit_maed.weights import fit_to_network, require_encoder
 
 HYBRID_WEIGHTS = ("frames", "equal")
@@ -128,6 +128,8 @@ class MAED(PoseModule):
         if keep_every < 1:
             raise UserError(f"keep_every must be at least 1, not {keep_every}")
         self.image_size = (int(image_size[0]), int(image_size[1])) if image_size else (224, 224)
+        # Resolved, so that a checkpoint tells a source of pictures what to make of them.
+        self.hparams.update(skeleton=self.skeleton.name, image_size=list(self.image_size))
         self.clip_frames = max_frames
         self.hybrid_weights = hybrid_weights
         self.keep_every = keep_every
@@ -171,9 +173,15 @@ class MAED(PoseModule):
         """Renames the tensors of a published file, and leaves the decoder out where ``init_decoder`` says so."""
         return fit_to_network(state, self.network, self.init_decoder)
 
+    def input_shape(self) -> tuple[int, ...]:
+        """Returns the shape of one clip."""
+        return (self.clip_frames, 3, self.image_size[1], self.image_size[0])
+
     # -- inference ----------------------------------------------------------------------------------------------------
 
-    def forward(self, images: Tensor, valid: Tensor | None = None, joint_regressor: Tensor | None = None) -> BodyEstimate:
+    def forward(
+        self, images: Tensor, valid: Tensor | None = None, joint_regressor: Tensor | None = None
+    ) -> BodyEstimate:
         """Estimates bodies.
 
         Args:
@@ -207,7 +215,9 @@ class MAED(PoseModule):
     def _pose(self, parameters: BodyParameters) -> BodyOutput:
         return cast(BodyOutput, self.body(parameters.rotations.flatten(0, 1), parameters.shape.flatten(0, 1)))
 
-    def _between(self, parameters: BodyParameters, output: BodyOutput, frames: int) -> tuple[BodyParameters, BodyOutput]:
+    def _between(
+        self, parameters: BodyParameters, output: BodyOutput, frames: int
+    ) -> tuple[BodyParameters, BodyOutput]:
         """Interpolates everything linearly; the result's rotations are the interpolated 6D form's."""
         lead = parameters.shape.shape[:2]
 
@@ -255,7 +265,9 @@ class MAED(PoseModule):
         total, terms = self.loss(predicted, targets_of(batch))
         result: StepOutput[Any] = StepOutput(total, batch_size=images.shape[0], logs=terms)
         if stage != "train":
-            result.predictions = {"parameters": parameters, "output": output, "batch": batch}
+            key = torch.arange(len(images), device=images.device), batch["key"]
+            shown = key_points(points[key], batch["affine"][key], images.shape[-2:])
+            result.predictions = {"parameters": parameters, "output": output, "batch": batch, "keypoints": shown}
         return result
 
     @staticmethod
@@ -265,14 +277,6 @@ class MAED(PoseModule):
             return None
         valid = cast(Tensor, batch["valid"])
         return valid | ~valid.any(1, keepdim=True)  # a clip without any real frame counts nowhere
-
-    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Notes whether there is padding while the batch is still on the host: asking later would wait for the device."""
-        parts = [batch[name] for name in ("clips", "images") if name in batch] if isinstance(batch, dict) else []
-        for part in parts or [batch]:
-            if isinstance(part, dict) and "valid" in part:
-                part["padded"] = not bool(part["valid"].all())
-        return batch
 
     # -- prediction ---------------------------------------------------------------------------------------------------
 
@@ -285,7 +289,7 @@ class MAED(PoseModule):
     @property
     def mesh_faces(self) -> NDArray[np.int64]:
         """Triangles (F, 3) of predicted meshes."""
-        return cast(Tensor, self.body.faces).cpu().numpy()
+        return self.body.faces.cpu().numpy()
 
     # -- metrics ------------------------------------------------------------------------------------------------------
 
@@ -298,38 +302,7 @@ class MAED(PoseModule):
         found = output.predictions
         if found is None:
             return
-        part, bodies = found["batch"], found["output"]
-        lead = part["image"].shape[:2]
-        counted = part["valid"] & part["keys"] if "keys" in part else part["valid"]
-        ids = pose_ids(part.get("row_ids"), part["sample_id"], lead[1])
-        metrics = self._errors(stage)
-        if "joints3d" in part:
-            target = part["joints3d"][..., self.compared.target, :]
-            weight = part["joints3d_weight"][..., self.compared.target] * counted[..., None]
-            pred = self.compared(self.body, bodies).unflatten(0, lead)
-            metrics.update_joints(*(value.flatten(0, 1) for value in (pred, target, weight, ids)))
-            if lead[1] > 1:
-                video = "track_id" in part
-                metrics.acceleration.update(
-                    pred,
-                    target,
-                    (weight > 0).all(-1),
-                    part["track_id"] if video else part["sample_id"],
-                    part["frame"] if video else None,
-                )
-        if "body_pose" in part:
-            self._update_mesh(metrics, part, bodies, counted, ids)
-
-    def _update_mesh(
-        self, metrics: BodyMetrics, part: dict[str, Any], bodies: BodyOutput, counted: Tensor, ids: Tensor
-    ) -> None:
-        labelled = (counted & (part["body_weight"] > 0)).flatten()
-        if not bool(labelled.any()):
-            return
-        targets = targets_of(part)
-        pose, shape = targets.pose.flatten(0, 1)[labelled], targets.shape.flatten(0, 1)[labelled]
-        true = self.body(pose_matrices(pose), shape).vertices
-        metrics.pve.update(bodies.vertices[labelled], true, ids.flatten()[labelled])
+        self._errors(stage).add_clips(found["batch"], self.body, self.compared, found["output"])
 
     def compute_metrics(self, stage: str) -> dict[str, Tensor]:
         """Returns the errors in mm."""

@@ -9,7 +9,12 @@ from torch import Tensor
 
 from posekit.body import BodyOutput
 from posekit.data.batch import Pose3DPrediction
-from posekit.geometry import matrix_to_axis_angle, project_weak_perspective, uncrop_points, weak_perspective_to_translation
+from posekit.geometry import (
+    matrix_to_axis_angle,
+    project_weak_perspective,
+    uncrop_points,
+    weak_perspective_to_translation,
+)
 from posekit.geometry.projection import CROP, FOCAL
 from posekit.skeletons import SPIN49
 from posekit_maed.clips import half_crops_to_pixels, half_side
@@ -52,6 +57,18 @@ def prediction_rows(
         "focal": original_focal(affine, size),
         "center": uncrop_points(half_crops_to_pixels(torch.zeros_like(points[:, :1]), size), affine)[:, 0],
     }
+
+
+def key_points(points: Tensor, affine: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
+    """Returns key frames' joints (B, K, 3), x and y in original px and a score of 1, for pictures.
+
+    Args:
+        points: (B, K, 2) half crops from the centre.
+        affine: (B, 2, 3) original px to crop px.
+        size: (H, W) of the crops.
+    """
+    pixels = uncrop_points(half_crops_to_pixels(points, size), affine)
+    return torch.cat([pixels, torch.ones_like(pixels[..., :1])], -1)
 
 
 def original_focal(affine: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:

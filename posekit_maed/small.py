@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from posekit.nn import SmallNet
 from posekit.skeletons import COCO17
 
-_SOFTMAX_SCALE = 1.0
+SOFTMAX_SCALE = 10.0  # with which the shipped network was trained
+PLACE_GAIN = 3.0  # coordinates lie in [-1, 1]; so they weigh as much as normed features
 
 
 class SmallTokens(nn.Module):
@@ -33,18 +34,24 @@ class SmallTokens(nn.Module):
         self.count = cells[0] * cells[1] + joints
         self.proj = nn.Conv2d(self.backbone.branch_channels[-1], width, 1)
         inputs = 3 + self.backbone.feature_channels
+        self.norm = nn.LayerNorm(self.backbone.feature_channels)
         self.joint_weight = nn.Parameter(torch.randn(joints, inputs, width) / inputs**0.5)
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns tokens (B, cells + joints, C) of images (B, 3, H, W)."""
         coarse, features = self._maps(images)
         maps = self.backbone.final_layer(features)
-        mass = torch.softmax(_SOFTMAX_SCALE * maps.flatten(2).float(), -1)
-        place = torch.cat([mass @ _grid(maps), mass.amax(-1, keepdim=True)], -1)
-        seen = mass.to(features.dtype) @ features.flatten(2).transpose(1, 2)
+        mass = torch.softmax(SOFTMAX_SCALE * maps.flatten(2).float(), -1)
+        place = torch.cat([mass @ _grid(maps), mass.amax(-1, keepdim=True)], -1) * PLACE_GAIN
+        seen = self.norm(mass.to(features.dtype) @ features.flatten(2).transpose(1, 2))
         joints = torch.einsum("bki,kic->bkc", torch.cat([place.to(seen.dtype), seen], -1), self.joint_weight)
         cells = cast(Tensor, self.proj(coarse)).flatten(2).transpose(1, 2)
         return torch.cat([cells, joints], 1)
+
+    def class_token(self, learned: Tensor, tokens: Tensor) -> Tensor:
+        """Returns the class token (B, 1, C): the learned one plus the joints' tokens, so that it knows all places."""
+        joints = self.joint_weight.shape[0]
+        return learned + tokens[:, -joints:].sum(1, keepdim=True) / joints**0.5
 
     def _maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the coarsest map of the encoder and the decoder's last one."""
@@ -53,7 +60,7 @@ class SmallTokens(nn.Module):
 
 
 def _grid(maps: Tensor) -> Tensor:
-    """Returns the cells' centres (cells, 2) of maps (B, K, h, w), in half crops (of the longer side) from the centre."""
+    """Returns the cells' centres (cells, 2) of maps (B, K, h, w), in half crops from the centre."""
     height, width = maps.shape[-2:]
     x = torch.arange(width, device=maps.device) + 0.5 - width / 2
     y = torch.arange(height, device=maps.device) + 0.5 - height / 2

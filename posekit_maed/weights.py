@@ -1,4 +1,4 @@
-"""Weights of others: the published model's names, the ViT hybrid's pretraining, the small network's, the first stage's."""
+"""Weights of others: the published model's names, the ViT hybrid's, the small network's, the first stage's."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def fit_to_network(state: State, network: MAEDNetwork, decoder: bool = True) -> 
     if isinstance(embed, SmallTokens) and not any(".patch_embed." in name for name in state):
         stem = next((name.removesuffix(_SMALL) for name in state if name.endswith(_SMALL)), None)
         if stem is not None:
-            state = {f"encoder.{_VIT}{name[len(stem):]}": v for name, v in state.items() if name.startswith(stem)}
+            state = {f"encoder.{_VIT}{name[len(stem) :]}": v for name, v in state.items() if name.startswith(stem)}
     if not decoder:
         state = {name: value for name, value in state.items() if not _names(name, "decoder.")}
     if isinstance(network.encoder, SpatialTemporalEncoder):

@@ -42,6 +42,11 @@ class Draws:
         """Draws int64 in [0, high)."""
         return torch.randint(high, shape, generator=self.generator).to(self.device, non_blocking=True)
 
+    def rows(self, probability: float, count: int) -> Tensor:
+        """Chooses each of ``count`` rows; the host knows how many, so nothing waits for the device."""
+        chosen = (torch.rand(count, generator=self.generator) < probability).nonzero()[:, 0]
+        return chosen.to(self.device, non_blocking=True)
+
     def number(self, high: int) -> int:
         """Draws one integer in [0, high) for the host."""
         return int(torch.randint(high, (1,), generator=self.generator))
@@ -95,16 +100,20 @@ def jitter(images: Tensor, draws: Draws, probability: float) -> Tensor:
     The release's strengths: of the pictures chosen, each shift is applied with probability 1/2; hue by 0.3 to 0.5 of
     the circle, saturation by 0.6 to 0.8 and value by 0 to 0.125, clipped at 1.
     """
+    rows = draws.rows(probability, len(images))
+    return images.index_copy(0, rows, _shift_colors(images[rows], draws)) if len(rows) else images
+
+
+def _shift_colors(images: Tensor, draws: Draws) -> Tensor:
     count = len(images)
-    chosen = draws.chance(probability, count)
     shifts = [
-        draws.uniform(count, low=low, high=high) * (draws.chance(0.5, count) & chosen)
+        draws.uniform(count, low=low, high=high) * draws.chance(0.5, count)
         for low, high in ((0.3, 0.5), (0.6, 0.8), (0.0, 0.125))
     ]
     hue, saturation, value = _to_hsv(_to_rgb(images))
     h, s, v = (x[:, None, None].to(hue) for x in shifts)
-    changed = _from_rgb(_hsv_to_rgb((hue + h) % 1.0, (saturation + s).clamp(max=1), (value + v).clamp(max=1)))
-    return torch.where(_per_sample(chosen, images), changed.to(images.dtype), images)
+    changed = _hsv_to_rgb((hue + h) % 1.0, (saturation + s).clamp(max=1), (value + v).clamp(max=1))
+    return _from_rgb(changed).to(images.dtype)
 
 
 def scale_value(images: Tensor, draws: Draws) -> Tensor:
@@ -117,9 +126,11 @@ def scale_value(images: Tensor, draws: Draws) -> Tensor:
 
 
 def contrast_view(images: Tensor, draws: Draws) -> Tensor:
-    """Returns the positive of a contrastive pair: half the pictures (B, 3, H, W) jittered, half scaled in value."""
-    by_colour = draws.chance(0.5, len(images))
-    return torch.where(_per_sample(by_colour, images), jitter(images, draws, 1.0), scale_value(images, draws))
+    """Returns the positive of a contrastive pair: half the pictures (B, 3, H, W) shifted in colour, half in value."""
+    order = torch.randperm(len(images), generator=draws.generator).to(images.device, non_blocking=True)
+    first, second = order.chunk(2) if len(order) > 1 else (order, order[:0])
+    changed = images.index_copy(0, first, _shift_colors(images[first], draws))
+    return changed.index_copy(0, second, scale_value(images[second], draws)) if len(second) else changed
 
 
 @lru_cache(maxsize=4)

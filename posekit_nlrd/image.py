@@ -81,6 +81,17 @@ class Trunk(nn.Module):
         return self.after(self.before(images, LAYERS[0]), LAYERS[0])
 
 
+def trunk_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Renames the small network's ``stages.0`` ... to the ``layer1`` ... that they are here; other names pass."""
+
+    def renamed(name: str) -> str:
+        before, found, after = name.partition("stages.")
+        number = after.partition(".")[0]
+        return f"{before}layer{int(number) + 1}{after[len(number) :]}" if found and number.isdigit() else name
+
+    return {renamed(name): value for name, value in state.items()}
+
+
 def _tiny_stage(inputs: int, outputs: int) -> nn.Sequential:
     convolution = nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU())

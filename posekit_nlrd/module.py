@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from posekit.data.batch import Pose3DPrediction
 from posekit.errors import UserError
-from posekit.module import PoseModule, StepOutput
 from posekit.nn import load_weights
 from posekit.nn.shipped import weight_path
 from posekit.skeletons import LIMB17
-from posekit_nlrd.augment import Draws, ViewAugmentation
-from posekit_nlrd.evaluation import PoseEvaluation
-from posekit_nlrd.geometry import view_to_camera
-from posekit_nlrd.image import HEAD_CONVS, HEAD_WIDTHS
+from posekit_nlrd.augment import Draws
+from posekit_nlrd.image import HEAD_CONVS, HEAD_WIDTHS, trunk_names
+from posekit_nlrd.judge import JudgedModule
 from posekit_nlrd.networks import STAGES, Networks
-from posekit_nlrd.probe import probe_motion
 from posekit_nlrd.relation import WIDTHS
 from posekit_nlrd.relations import make_relation
 from posekit_nlrd.schedule import Place, Schedule
 from posekit_nlrd.stages import Rates, Stage, Tools, build_stages, missing_stages
-from posekit_nlrd.streams import labelled_batch, prediction_rows
+from posekit_nlrd.streams import prediction_rows
 
 PAPER_RELATIONS = ("flip_inplane", "flip_inplane_backward", "slow_backward")
 STATE_KEY = "nlrd"
-_IMAGE_STREAMS = {"source": "source", "test": "target"}  # stream -> how its numbers are named
 
 
-class NLRD(PoseModule):
+class NLRD(JudgedModule):
     """Non-Local Latent Relation Distillation (Kundu et al., NeurIPS 2021).
 
     A pose auto-encoder and a motion auto-encoder are trained on motion capture, an image network G on labelled source
@@ -46,14 +43,15 @@ class NLRD(PoseModule):
             ``motion``, ``source``, ``pose_relation``, ``motion_relations``, ``adaptation``); all six with the paper's
             settings when None.
         relations: Relations whose networks there are: of ``flip``, ``inplane``, ``flip_inplane``, ``flip_backward``,
-            ``flip_inplane_backward``, ``slow_backward``; the camera-ready paper's three when None.
+            ``inplane_backward``, ``flip_inplane_backward``, ``slow_backward``; those of the camera-ready paper
+            when None.
         theta: Degrees of in-plane rotations.
         border: What fills the corners of turned pictures: ``constant`` (black), ``replicate`` or ``reflect``.
         image_size: (W, H) of the pictures in px; None takes the data module's (in Python: 224 x 224).
         backbone: ``resnet50`` and other ResNets, ``small``, or ``tiny``.
         backbone_options: Further arguments of the backbone.
-        backbone_weights: Weights that the backbone starts from: a file (torchvision's names for ResNets), or the name
-            of shipped weights.
+        backbone_weights: Weights that the backbone starts from in training: a file (torchvision's names for ResNets),
+            or the name of shipped weights. Weights that went through the stage ``source`` are left as they are.
         head_convs: Channels of G's convolutions behind the trunk.
         head_widths: Fully connected layers behind those.
         normalization: ``imagenet``, or ``release`` for RGB / 255 - 0.4.
@@ -64,15 +62,13 @@ class NLRD(PoseModule):
         critic_relu: ReLU on the pose critic's last logit (the release's).
         contrastive_relu: ReLU after the contrastive heads (the release's).
         protocols: Evaluation protocols: ``gt17``, ``gt14``, ``predicted17``, ``predicted14``.
-        seed: Seed of augmentation.
+        seed: Seed of augmentation; that of ``seed_everything`` when None.
         init_from: See :class:`~posekit.module.PoseModule`.
 
     Raises:
         UserError: An unknown name or option, or stages in the wrong order.
     """
 
-    monitor: ClassVar[str] = "val/iteration"  # no target label may choose a model: the latest state is the best one
-    monitor_mode: ClassVar[str] = "max"
     prediction_writer: ClassVar[str] = "PosePanelWriter"
 
     def __init__(
@@ -95,15 +91,15 @@ class NLRD(PoseModule):
         critic_relu: bool = False,
         contrastive_relu: bool = False,
         protocols: list[str] | None = None,
-        seed: int = 0,
+        seed: int | None = None,
         init_from: str | None = None,
     ) -> None:
-        super().__init__(init_from=init_from)
+        super().__init__(protocols or ["gt17", "predicted17"], init_from)
         self.save_hyperparameters()
         self.automatic_optimization = False
         self.skeleton = LIMB17
         self.image_size = (int(image_size[0]), int(image_size[1])) if image_size else (224, 224)
-        self.seed = seed
+        self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
         names = PAPER_RELATIONS if relations is None else relations
         self.networks = Networks(
             {name: make_relation(name, theta, border) for name in names},
@@ -126,13 +122,7 @@ class NLRD(PoseModule):
         self.plan = Schedule([stage.options.steps or 1 for stage in self.stages])
         self.iteration = 0
         self._rates: list[Rates] = []
-        chosen = protocols or ["gt17", "predicted17"]
-        self.evaluations = nn.ModuleDict(
-            {f"{split}_{name}": PoseEvaluation(chosen) for split in ("val", "test") for name in _IMAGE_STREAMS.values()}
-        )
-        if backbone_weights is not None and init_from is None:
-            report = load_weights(self.networks.image.trunk, weight_path(backbone_weights))
-            rank_zero_info(f"backbone_weights {backbone_weights}: {report}")
+        self.backbone_weights = backbone_weights
         self.load_initial_weights()
         if init_from is not None:
             self.check_stages()
@@ -157,6 +147,11 @@ class NLRD(PoseModule):
         """The running stage."""
         return self.stages[self.place.stage]
 
+    @property
+    def running(self) -> str:
+        """Name of the running stage."""
+        return self.stage.name
+
     # -- set-up -------------------------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
@@ -178,6 +173,10 @@ class NLRD(PoseModule):
             steps = part.options.steps
             lengths.append(steps if steps is not None else data.passes_to_steps(part.stream, epochs))
         self.plan = Schedule(lengths)
+        if self.backbone_weights is not None and "source" not in self.networks.done():
+            file = weight_path(self.backbone_weights)
+            report = load_weights(self.networks.image.trunk, file, convert=trunk_names)
+            rank_zero_info(f"backbone_weights {self.backbone_weights}: {report}")
         # Whoever wraps the module (DDP) has to see every parameter that a stage will train.
         self.networks.requires_grad_(False)
         for part in self.stages:
@@ -257,63 +256,6 @@ class NLRD(PoseModule):
         for part in self.stages:
             if remembered := state.get("stages", {}).get(part.name):
                 part.load_state(remembered)
-
-    # -- evaluation ---------------------------------------------------------------------------------------------------
-
-    def evaluated_streams(self) -> tuple[str, ...]:
-        """Returns what to evaluate on: while training what the running stage can change, else whatever is trained."""
-        if self.trainer.state.fn == "fit":
-            return ("source", "test") if self.stage.name in ("source", "adaptation") else ("motion",)
-        done = self.networks.done()
-        return (*(("motion",) if "pose" in done else ()), *(("source", "test") if "source" in done else ()))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Returns poses (B, 17, 3) of pictures (B, 3, H, W): metres, camera frame, the root at 0.
-
-        The network sees no sizes: bones have canonical proportions, and the mean size of the source's bodies.
-        """
-        pose = self.networks.pose_decoder.pose(self.networks.image(images))
-        return view_to_camera(pose * self.networks.unit)
-
-    def _evaluate(self, batch: Any, stage: str) -> Any:
-        """Feeds the metrics with a batch of any stream; batches of other data modules count as the target's."""
-        if "image" in batch:
-            batch = {"test": labelled_batch(batch, self.trainer.datamodule.skeleton, "the data")}  # type: ignore[attr-defined]
-        for stream, rows in batch.items():
-            if stream == "motion":
-                self._evaluate_motion(rows, stage)
-                continue
-            found = self(rows["image"])
-            metric = cast(PoseEvaluation, self.evaluations[f"{stage}_{_IMAGE_STREAMS[stream]}"])
-            metric.update(found, view_to_camera(rows["pose"]), rows["weight"], rows["sample_id"])
-        return None
-
-    def _evaluate_motion(self, rows: dict[str, Tensor], stage: str) -> None:
-        windows = rows["joints3d"]
-        # The heading of a recording is arbitrary: each window gets one, always the same.
-        draws = Draws(self.device, 1, int(rows["sample_id"][0]))
-        windows = ViewAugmentation(tilt=0.0, flip=0.0)(windows, draws)
-        values = probe_motion(self.networks, windows, self.networks.done() | {"pose"})
-        logs = {f"{stage}/{name}": value.float() for name, value in values.items()}
-        self.log_dict(logs, on_epoch=True, on_step=False, batch_size=len(windows), sync_dist=True)
-
-    def step(self, batch: Any, stage: str) -> StepOutput[Any]:
-        """Is not used: stages have steps of their own."""
-        raise NotImplementedError("NLRD's stages have steps of their own (posekit_nlrd.stages)")
-
-    def reset_metrics(self, stage: str) -> None:
-        """Empties the metrics."""
-        for name in _IMAGE_STREAMS.values():
-            cast(PoseEvaluation, self.evaluations[f"{stage}_{name}"]).reset()
-
-    def compute_metrics(self, stage: str) -> dict[str, Tensor]:
-        """Returns the errors on source and target, by stream and protocol, and the place in the schedule."""
-        values: dict[str, Tensor] = {"iteration": torch.tensor(float(self.iteration))}
-        for name in _IMAGE_STREAMS.values():
-            metric = cast(PoseEvaluation, self.evaluations[f"{stage}_{name}"])
-            if metric.update_called:
-                values |= {f"{name}_{key}": value for key, value in metric.compute().items()}
-        return values
 
     # -- prediction ---------------------------------------------------------------------------------------------------
 

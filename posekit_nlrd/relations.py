@@ -112,6 +112,7 @@ _KINDS: dict[str, tuple[bool, bool, str]] = {
     "inplane": (False, True, "forward"),
     "flip_inplane": (True, True, "forward"),
     "flip_backward": (True, False, "backward"),
+    "inplane_backward": (False, True, "backward"),
     "flip_inplane_backward": (True, True, "backward"),
     "slow_backward": (False, False, "slow_backward"),
 }

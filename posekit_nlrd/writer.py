@@ -49,9 +49,7 @@ class PosePanelWriter(PredictionWriter3D):
         chosen = mine[np.argsort(-rows["scores"][mine], kind="stable")][:most]
         blank = np.full((len(pl_module.skeleton), 3), np.nan)
         poses = [rows["joints3d"][row] for row in chosen] or [blank]
-        panels = [
-            draw_pose3d(pose, pl_module.skeleton, _PANEL, yaw=yaw, span=SPAN) for pose in poses for yaw in YAWS
-        ]
+        panels = [draw_pose3d(pose, pl_module.skeleton, _PANEL, yaw=yaw, span=SPAN) for pose in poses for yaw in YAWS]
         return side_by_side(_boxed(image, rows["boxes"][chosen], pl_module), panels)
 
 

@@ -8,13 +8,14 @@ from typing import Any, ClassVar, cast
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
-from torch import Tensor
+from torch import Tensor, nn
 
 from posekit.data.batch import ClipBatch, CropBatch, KeypointPrediction
 from posekit.errors import UserError, unknown_name
 from posekit.heatmaps import DECODERS, MAPPINGS, GaussianCodec, flip_heatmaps
 from posekit.module import StepOutput
 from posekit.nn import LoadReport, build_backbone
+from posekit.nn.shipped import shipped_names
 from posekit.topdown import TopDownModule
 from posekit_tip.groups import coco_rows, resolve_groups, slot_indices
 from posekit_tip.network import TEMPORAL, TemporalPart, TIPNetwork
@@ -54,15 +55,16 @@ class TIP(PoseTrackScoring, TopDownModule):
         round_center: Centre targets on the nearest heatmap pixel, as the peers do.
         beta: Factor of the maps in the soft argmax that finds the ends of a line.
         residual_offset: Let interim poses leave the line.
-        residual_maps: Add the rough maps of the key frame to the final ones, so that training starts from them.
+        start_from_single: Set the temporal part's weights so that the final maps are the single-frame network's at
+            first; False starts from random ones, as the peers do.
         freeze_backbone: Keep the single-frame network as it is. False trains it too, its rough maps supervised.
         backbone_lr: Its learning rate as a share of ``lr``, where it is trained with the temporal part.
         decoder: How a map is read, see :data:`posekit.heatmaps.DECODERS`.
         mapping: Map between crop and heatmap pixels: ``udp`` (unbiased), ``half_pixel`` or ``legacy``.
         flip_test: Average the maps of the clip and of its mirror image in evaluation and prediction.
         interim: Predictions hold the interim poses and their ends too, for pictures.
-        init_head: Take the rough head from ``init_from`` too. False starts it anew: for networks that were trained by
-            another loss than squared errors (as ``starter``), whose maps have another scale.
+        init_head: Take the rough head from ``init_from`` too. False starts it anew, for networks that were trained by
+            another loss than squared errors: their maps have another scale. None does so for shipped weights.
         monitor: Number that the best checkpoint is chosen by; on PoseTrack ``val/PoseTrack/AP`` is the benchmark's.
         kwargs: Arguments of :class:`~posekit.topdown.TopDownModule` and :class:`~posekit.module.PoseModule`.
 
@@ -97,14 +99,14 @@ class TIP(PoseTrackScoring, TopDownModule):
         round_center: bool = True,
         beta: float = 25.0,
         residual_offset: bool = False,
-        residual_maps: bool = False,
+        start_from_single: bool = False,
         freeze_backbone: bool = True,
         backbone_lr: float = 0.1,
         decoder: str = "argmax_shift",
         mapping: str = "udp",
         flip_test: bool = False,
         interim: bool = False,
-        init_head: bool = True,
+        init_head: bool | None = None,
         monitor: str = "val/AP",
         **kwargs: Any,
     ) -> None:
@@ -137,7 +139,8 @@ class TIP(PoseTrackScoring, TopDownModule):
         self.decoder = decoder
         self.mapping = mapping
         self.interim = interim
-        self.init_head = init_head
+        self.start_from_single = start_from_single
+        self.init_head = self.init_from not in shipped_names() if init_head is None else init_head
         slots = slot_indices(self.skeleton, num_slots)
         num_maps = len(self.skeleton) if slots is None else cast(int, num_slots)
         single = build_backbone(backbone, num_joints=num_maps, **(backbone_options or {}))
@@ -147,7 +150,7 @@ class TIP(PoseTrackScoring, TopDownModule):
         if temporal != "single":
             part = TemporalPart(
                 single.feature_channels, self.groups, num_maps, temporal, num_interim, num_support, group_channels,
-                sigma, beta, residual_offset, residual_maps,
+                sigma, beta, residual_offset,
             )  # fmt: skip
             # Heads that no loss reaches would be unused parameters to DistributedDataParallel.
             part.motion.task_heads.requires_grad_("com" in weights)
@@ -165,6 +168,10 @@ class TIP(PoseTrackScoring, TopDownModule):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "init_from .* fits less than half")
             report = super().load_initial_weights()
+        part = self.network.temporal
+        trained = report is not None and any(name.startswith("network.temporal.") for name in report.matched)
+        if self.start_from_single and part is not None and not trained:
+            part.start_from(cast(nn.Conv2d, self.network.backbone.final_layer))
         missing = [name for name in report.missing if name.startswith("network.backbone.")] if report else []
         missing = [name for name in missing if self.init_head or "final_layer." not in name]
         if missing:

@@ -59,7 +59,6 @@ class TemporalPart(nn.Module):
         sigma: Of the drawn interim poses, heatmap px.
         beta: Factor of the maps in the soft argmax of the two ends.
         residual_offset: Let interim poses leave the line.
-        residual_maps: Add the key frame's rough maps to the final ones.
 
     Attributes:
         order: (J,) the joints of all groups, group by group.
@@ -79,7 +78,6 @@ class TemporalPart(nn.Module):
         sigma: float = 3.0,
         beta: float = BETA,
         residual_offset: bool = False,
-        residual_maps: bool = False,
     ) -> None:
         super().__init__()
         width = channels if width is None else width
@@ -88,7 +86,6 @@ class TemporalPart(nn.Module):
         self.register_buffer("order", torch.tensor(order), persistent=False)
         self.num_support = num_support
         self.beta = beta
-        self.residual_maps = residual_maps
         sees_poses = mode != "difference"
         self.synthesizer = (
             PoseSynthesizer(channels, num_interim, sigma, mode == "tip", residual_offset) if sees_poses else None
@@ -120,9 +117,26 @@ class TemporalPart(nn.Module):
         heatmaps = self.head(fused)
         if slots is not None:
             heatmaps = heatmaps.index_select(1, slots)
-        if self.residual_maps:
-            heatmaps = heatmaps + key.rough
         return TemporalOutput(heatmaps, distilled, interim, key)
+
+    @torch.no_grad()
+    def start_from(self, rough_head: nn.Conv2d) -> None:
+        """Makes the final maps those of the rough head, until something is learned.
+
+        The fusion's shortcut passes the key frame's features (not negative, behind the backbone's last ReLU), its
+        convolutions start at 0, and the final head is the rough one in the middle of its kernels.
+
+        Args:
+            rough_head: The 1x1 convolution of the single-frame network.
+        """
+        shortcut = cast(nn.Conv2d, self.fusion.skip)
+        channels = shortcut.weight.shape[0]
+        nn.init.zeros_(shortcut.weight)
+        shortcut.weight[:, :channels, 0, 0] = torch.eye(channels)
+        nn.init.zeros_(self.fusion.bn2.weight)
+        nn.init.zeros_(self.head.weight)
+        self.head.weight[:, :, 1, 1] = rough_head.weight[:, :, 0, 0]
+        cast(Tensor, self.head.bias).copy_(cast(Tensor, rough_head.bias))
 
     def _differences(self, frames: Frames, windows: Windows, key: Tensor) -> Tensor:
         """Returns F_c - F_p and F_n - F_c of every support, (M, 2 S C, h, w)."""

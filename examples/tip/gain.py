@@ -1,11 +1,12 @@
 """Does the temporal part help? Trains TIP, its rivals and the single-frame network on the same synthetic clips.
 
-    python examples/tip/gain.py --folder FOLDER [--seeds 3]
+    python examples/tip/gain.py --folder FOLDER [--seeds 0 1 2]
 
-Clips have a blurred and occluded key frame (SyntheticPeople, difficulty video_hard). Every seed first tunes the shipped
-network on key frames alone; each variant then starts from that network and keeps it frozen, so that its features are
-computed once. Results are kept in FOLDER/results.json, and what is there is not run again. One thread; times are CPU
-time, of a temporal variant without its share of the features.
+Clips have a blurred and occluded key frame (SyntheticPeople, video_hard). First the shipped network is tuned on key
+frames alone, once. Every variant starts from that network; seeds are those of this second step. Temporal variants
+keep the network frozen, so that its features are computed once; "single" goes on training it for as many steps.
+Results are kept in FOLDER/results.json, and what is there is not run again. One thread; times are CPU time of the
+second step.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from posekit_tip.sharing import key_crops, key_windows
 FIELDS = ("keypoints", "visible", "affine", "box", "box_score", "frame", "valid", "key", "image_id", "sample_id")
 COMMON = {
     "backbone": "small", "image_size": [96, 128], "group_channels": 16, "sigma": 1.0, "round_center": False,
-    "decoder": "parabola", "residual_maps": True,
+    "decoder": "parabola", "start_from_single": True,
 }  # fmt: skip
 NO_TERMS = {"gamma_info": 0.0, "gamma_s": 0.0}
 VARIANTS = {
@@ -77,6 +78,12 @@ def batches(count, size):
     return torch.arange(count).split(size)
 
 
+def pick(encoded, rows):
+    """Returns encoded clips as frames in a row."""
+    last = torch.channels_last
+    return Frames(*(e[rows].float().flatten(0, 1).contiguous(memory_format=last) for e in encoded))
+
+
 def temporal_step(module, batch, frames):
     """What ``TIP.step`` does behind the backbone."""
     windows = key_windows(batch["frame"], batch["valid"], batch["key"], module.num_support)
@@ -102,9 +109,8 @@ def train(module, clips, steps, lr, seed, encoded=None, batch_size=32):
             output = module.step(take(clips, rows), "train")
             loss, logs = output.loss, output.logs
         else:
-            last = torch.channels_last
-            frames = Frames(*(e[rows].float().flatten(0, 1).contiguous(memory_format=last) for e in encoded))
-            loss, logs = temporal_step(module, {name: value[rows] for name, value in clips.items()}, frames)
+            batch = {name: value[rows] for name, value in clips.items()}
+            loss, logs = temporal_step(module, batch, pick(encoded, rows))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -115,7 +121,7 @@ def train(module, clips, steps, lr, seed, encoded=None, batch_size=32):
 
 
 @torch.inference_mode()
-def evaluate(module, data):
+def evaluate(module, data, encoded=None):
     """Returns OKS AP and pixel errors of the key frames."""
     module.eval()
     clips = data["clips"]
@@ -123,9 +129,14 @@ def evaluate(module, data):
     metric.set_targets(data["targets"])
     errors, seen = [], []
     for rows in batches(len(clips["key"]), 50):
-        batch = take(clips, rows)
+        batch = {name: value[rows] for name, value in clips.items()}
         crops = key_crops(batch)
-        found = module.predict_step(batch, 0)
+        if encoded is None:
+            maps = module.network.encode(key_crops(take(clips, rows))["image"]).rough
+        else:
+            windows = key_windows(batch["frame"], batch["valid"], batch["key"], module.num_support)
+            maps = module.network.estimate(pick(encoded, rows), windows).heatmaps
+        found = module.predictions(crops, *module.decode(maps))
         metric.update_rows(found)
         points = torch.einsum("bij,bkj->bki", crops["affine"][..., :2], found["keypoints"][..., :2])
         distance = (points + crops["affine"][:, None, :, 2] - crops["keypoints"]).norm(dim=-1)
@@ -139,17 +150,24 @@ def evaluate(module, data):
     }  # fmt: skip
 
 
-def first_step(folder, seed, clips, data, steps):
+def first_step(folder, clips, data, steps):
     """Tunes the shipped network on key frames; returns its weights' file."""
-    path = folder / f"single_{seed}_{steps}.pth"
-    results = folder / "results.json"
+    path = folder / f"single_{steps}.pth"
     if not path.is_file():
-        torch.manual_seed(seed)
-        module = TIP(**COMMON, temporal="single", init_from="starter", init_head=False)
-        cpu = train(module, clips, steps, 2e-3, seed)
+        torch.manual_seed(0)
+        module = TIP(**COMMON, temporal="single", init_from="starter")
+        cpu = train(module, clips, steps, 2e-3, 0)
         torch.save({"state_dict": module.state_dict()}, path)
-        keep(results, f"first step/{seed}", {**evaluate(module, data), "cpu": cpu})
+        keep(folder / "results.json", "first step/0", {**evaluate(module, data), "cpu": cpu})
     return str(path)
+
+
+def encoded_clips(folder, module, clips, data, steps):
+    """Returns the frozen network's features of the training and of the test clips, computed once."""
+    path = folder / f"encoded_{steps}.pt"
+    if not path.is_file():
+        torch.save([tuple(encode(module, c)) for c in (clips, data["clips"])], path)
+    return [Frames(*e) for e in torch.load(path, weights_only=True)]
 
 
 def keep(path, name, value):
@@ -183,9 +201,10 @@ def main():
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--clips", type=int, default=3000)
     parser.add_argument("--test", type=int, default=500)
-    parser.add_argument("--first", type=int, default=300, help="steps on key frames")
-    parser.add_argument("--steps", type=int, default=400, help="steps of each variant")
-    parser.add_argument("--lr", type=float, default=3e-3)
+    parser.add_argument("--first", type=int, default=600, help="steps of 32 key frames")
+    parser.add_argument("--steps", type=int, default=200, help="steps of 32 clips of each variant")
+    parser.add_argument("--lr", type=float, default=4e-3)
+    parser.add_argument("--single_lr", type=float, default=1e-3)
     parser.add_argument("--options", type=json.loads, default={}, help="further options of TIP, as JSON")
     parser.add_argument("--tag", default="", help="put after the variant's name in the results")
     options = parser.parse_args()
@@ -194,25 +213,22 @@ def main():
     clips = make_clips(options.folder, "train", options.clips)["clips"]
     data = make_clips(options.folder, "test", options.test)
     results = options.folder / "results.json"
-    for seed in options.seeds:
-        start = first_step(options.folder, seed, clips, data, options.first)
-        encoded = None
-        for variant in options.variants:
-            name = f"{variant}{options.tag}/{seed}"
-            if results.is_file() and name in json.loads(results.read_text()):
-                continue
-            print(name, flush=True)
-            torch.manual_seed(seed)
-            module = TIP(**{**COMMON, **VARIANTS[variant], **options.options}, init_from=start)
-            frozen = module.network.frozen
-            if frozen and encoded is None:
-                kept = options.folder / f"encoded_{seed}_{options.first}.pt"
-                if not kept.is_file():
-                    torch.save(tuple(encode(module, clips)), kept)
-                encoded = Frames(*torch.load(kept, weights_only=True))
-            lr = 2e-3 if module.temporal == "single" else options.lr
-            cpu = train(module, clips, options.steps, lr, seed + 100, encoded if frozen else None)
-            keep(results, name, {**evaluate(module, data), "cpu": cpu})
+    start, encoded = first_step(options.folder, clips, data, options.first), None
+    for seed, variant in ((seed, variant) for seed in options.seeds for variant in options.variants):
+        name = f"{variant}{options.tag}/{seed}"
+        if results.is_file() and name in json.loads(results.read_text()):
+            continue
+        print(name, flush=True)
+        torch.manual_seed(seed)
+        module = TIP(**{**COMMON, **VARIANTS[variant], **options.options}, init_from=start)
+        if module.network.frozen:
+            encoded = encoded or encoded_clips(options.folder, module, clips, data, options.first)
+            cpu = train(module, clips, options.steps, options.lr, seed + 100, encoded[0])
+            found = evaluate(module, data, encoded[1])
+        else:
+            cpu = train(module, clips, options.steps, options.single_lr, seed + 100)
+            found = evaluate(module, data)
+        keep(results, name, {**found, "cpu": cpu})
     show(results)
 
 

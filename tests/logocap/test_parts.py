@@ -40,7 +40,7 @@ def test_transformed_convolution(side):
 def settled(layers):
     """Message passing whose norms are not the identity."""
     for module in layers.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm2d | AttentiveNorm):
             module.running_mean.normal_()
             module.running_var.uniform_(0.5, 1.5)
     return layers.eval()
@@ -72,6 +72,9 @@ def test_attentive_norm():
     normal = (x - x.mean((0, 2, 3), keepdim=True)) / (x.var((0, 2, 3), correction=0, keepdim=True) + 1e-5).sqrt()
     expected = normal * (weights @ norm.weight_)[..., None, None] + (weights @ norm.bias_)[..., None, None]
     torch.testing.assert_close(y, expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(norm.running_mean, 0.1 * x.mean((0, 2, 3)))
+    assert norm.num_batches_tracked == 1
+    assert isinstance(nn.SyncBatchNorm.convert_sync_batchnorm(norm), AttentiveNorm)
 
 
 def test_heads_at_each_resolution_equal_those_of_the_joined_map():

@@ -1,7 +1,6 @@
 """A model and data of stick figures."""
 
 import lightning as L
-import pytest
 
 from posekit_nlrd import NLRD, NLRDData
 from tests.nlrd.figures import StickMotion, StickPeople
@@ -40,8 +39,3 @@ CHAIN = [
     {"name": "motion_relations", "steps": 2},
     {"name": "adaptation", "steps": 5},
 ]
-
-
-@pytest.fixture
-def chain():
-    return [dict(stage) for stage in CHAIN]

@@ -1,14 +1,14 @@
 """Algorithm 1 as one run: stages in turn, freezing, resuming, and stages alone."""
 
-from contextlib import suppress
 from itertools import pairwise
 
+import pytest
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from posekit_nlrd import NLRD
-from tests.nlrd.conftest import make_data, make_model, make_trainer
+from tests.nlrd.conftest import CHAIN, make_data, make_model, make_trainer
 
 
 def groups(model):
@@ -26,24 +26,42 @@ def groups(model):
 
 
 class Watch(Callback):
-    """Remembers all weights at the start of each stage and at the end."""
+    """Remembers all weights at the start of each stage and at the end, and keeps states in the middle of epochs."""
 
-    def __init__(self):
+    KEPT = (2, 7, 13)  # within the pose stage, after the source stage, within the adaptation; epochs have 4 steps
+
+    def __init__(self, folder):
         self.seen = {}
+        self.folder = folder
 
     def on_train_batch_start(self, trainer, module, batch, batch_idx):
         self.seen.setdefault(module.stage.name, groups(module))
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        if module.iteration in self.KEPT:
+            trainer.save_checkpoint(self.folder / f"{module.iteration}.ckpt")
 
     def on_train_end(self, trainer, module):
         self.seen["end"] = groups(module)
 
 
-def test_one_run_trains_each_stage_and_freezes_the_others(chain, tmp_path):
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run of all stages: its model, trainer, and what was seen on the way."""
+    folder = tmp_path_factory.mktemp("chain")
+    watch = Watch(folder)
+    keeper = ModelCheckpoint(folder, monitor=NLRD.monitor, mode=NLRD.monitor_mode, filename="best")
     torch.manual_seed(0)
-    model, watch = make_model(chain), Watch()
-    make_trainer(tmp_path, callbacks=[watch]).fit(model, datamodule=make_data())
+    model = make_model([dict(stage) for stage in CHAIN])
+    trainer = make_trainer(folder, callbacks=[watch, keeper], enable_checkpointing=True)
+    trainer.fit(model, datamodule=make_data())
+    return model, trainer, watch
+
+
+def test_one_run_trains_each_stage_and_freezes_the_others(whole):
+    model, _, watch = whole
     names = [*watch.seen]
-    assert names == [*(stage["name"] for stage in chain), "end"]
+    assert names == [*(stage["name"] for stage in CHAIN), "end"]
     expected = {
         "pose": {"E_p", "D_p", "critic"},
         "motion": {"E_m", "D_m"},
@@ -60,44 +78,21 @@ def test_one_run_trains_each_stage_and_freezes_the_others(chain, tmp_path):
     assert 0.09 < model.networks.unit.item() < 0.13  # the figures are drawn at 0.11 m a unit
 
 
-class StopAt(Callback):
-    """Ends a run in the middle of an epoch, as a crash does, and keeps its state."""
-
-    def __init__(self, iteration, path):
-        self.iteration, self.path = iteration, path
-
-    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-        if module.iteration == self.iteration:
-            trainer.save_checkpoint(self.path)
-            raise KeyboardInterrupt
-
-
-def run(chain, tmp_path, callbacks=(), ckpt_path=None, **options):
-    torch.manual_seed(0)
-    model = make_model(chain)
-    trainer = make_trainer(tmp_path, callbacks=list(callbacks), **options)
-    trainer.fit(model, datamodule=make_data(), ckpt_path=ckpt_path, weights_only=True)
-    return model, trainer
+@pytest.mark.parametrize("iteration", [2, 13])
+def test_resuming_in_the_middle_of_an_epoch_is_exact(whole, iteration, tmp_path):
+    model, _, watch = whole
+    torch.manual_seed(1)  # whatever the process drew before must not matter
+    resumed = make_model([dict(stage) for stage in CHAIN])
+    path = watch.folder / f"{iteration}.ckpt"
+    make_trainer(tmp_path).fit(resumed, datamodule=make_data(), ckpt_path=path, weights_only=True)
+    assert resumed.iteration == model.iteration
+    state, wanted = resumed.state_dict(), model.state_dict()
+    assert all(torch.equal(state[name], wanted[name]) for name in wanted)
 
 
-def test_resuming_in_the_middle_of_any_stage_is_exact(chain, tmp_path):
-    whole, _ = run(chain, tmp_path)
-    for iteration in (2, 13):  # within the pose stage and the adaptation; epochs have 4 steps
-        path = tmp_path / f"{iteration}.ckpt"
-        with suppress(KeyboardInterrupt, SystemExit):
-            run(chain, tmp_path, [StopAt(iteration, path)])
-        torch.manual_seed(1)  # whatever the process drew before must not matter
-        resumed, _ = run(chain, tmp_path, ckpt_path=path)
-        assert resumed.iteration == whole.iteration
-        state, wanted = resumed.state_dict(), whole.state_dict()
-        assert all(torch.equal(state[name], wanted[name]) for name in wanted), iteration
-
-
-def test_stages_run_alone_from_an_earlier_runs_weights(chain, tmp_path):
-    _, trainer = run(chain[:3], tmp_path)
-    path = str(tmp_path / "source.ckpt")
-    trainer.save_checkpoint(path)
-    model = make_model(chain[3:], init_from=path)
+def test_stages_run_alone_from_an_earlier_runs_weights(whole, tmp_path):
+    path = str(whole[2].folder / "7.ckpt")
+    model = make_model([dict(stage) for stage in CHAIN[3:]], init_from=path)
     assert model.networks.done() == {"pose", "motion", "source"}
     make_trainer(tmp_path).fit(model, datamodule=make_data())
     assert model.iteration == 9
@@ -106,13 +101,21 @@ def test_stages_run_alone_from_an_earlier_runs_weights(chain, tmp_path):
     assert loaded.iteration == 7
 
 
-def test_checkpoints_hold_plain_values_and_the_latest_is_the_best(chain, tmp_path):
-    keeper = ModelCheckpoint(tmp_path, monitor=NLRD.monitor, mode=NLRD.monitor_mode, filename="best")
-    model, _ = run(chain, tmp_path, [keeper], enable_checkpointing=True)
-    content = torch.load(tmp_path / "best.ckpt", weights_only=True)
+def test_checkpoints_hold_plain_values_and_the_latest_is_the_best(whole):
+    _, trainer, watch = whole
+    content = torch.load(watch.folder / "best.ckpt", weights_only=True)
     assert content["nlrd"]["iteration"] == 16
     assert len(content["optimizer_states"]) == 3 + 1 + 1 + 1 + 2 + 5
-    assert model.trainer.callback_metrics["val/iteration"] == 16
+    assert trainer.callback_metrics["val/iteration"] == 16
+
+
+def test_distances_and_every_term_are_logged(whole):
+    values = whole[1].callback_metrics
+    assert values["train/pose_relation/flip_inplane_distance"] > 0
+    assert values["train/motion_relations/slow_backward_distance"] > 0
+    assert values["val/flip_inplane_distance"] > 0
+    for name in ("lcr", "hcr", "flip_inplane", "flip_inplane_backward", "slow_backward", "z_std", "z_saturated"):
+        assert f"train/adaptation/{name}" in values
 
 
 def test_epochs_count_passes_over_a_stages_data(tmp_path):
@@ -135,14 +138,3 @@ def test_learning_rates_follow_the_stages_own_schedule(tmp_path):
     assert first[0] == 0.1
     assert first[1] > first[2] > first[3]
     assert rates[-1][-1] == 1e-4
-
-
-def test_relation_stage_logs_how_far_relations_reach(chain, tmp_path):
-    model, trainer = run(chain, tmp_path)
-    values = trainer.callback_metrics
-    assert values["train/pose_relation/flip_inplane_distance"] > 0
-    assert values["train/motion_relations/slow_backward_distance"] > 0
-    assert values["val/flip_inplane_distance"] > 0
-    for name in ("lcr", "hcr", "flip_inplane", "flip_inplane_backward", "slow_backward", "z_std", "z_saturated"):
-        assert f"train/adaptation/{name}" in values
-    assert model.stage.name == "adaptation"

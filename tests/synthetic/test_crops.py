@@ -10,9 +10,9 @@ from posekit.data.synthetic.figure import load_figure
 from posekit.data.synthetic.look import sample_look
 from posekit.data.synthetic.person import Person, hidden_by_self, render
 from posekit.data.synthetic.pose import euler
-from posekit.data.synthetic.rasterizer import rasterize
 from posekit.data.synthetic.shading import sample_light
 from posekit.data.transforms import denormalize_image
+from posekit.geometry.rasterizer import rasterize
 from posekit.skeletons import COCO17, H36M17
 
 

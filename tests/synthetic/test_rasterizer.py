@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from posekit.body import load_builtin_body
-from posekit.data.synthetic.rasterizer import rasterize
+from posekit.geometry.rasterizer import rasterize
 
 
 def brute_force(points, depth, faces, size):

@@ -350,10 +350,24 @@ def test_the_second_step_starts_from_the_first_ones_weights(batch, tmp_path):
     module = make(init_from=str(path))
     for name, value in single.network.backbone.state_dict().items():
         assert torch.equal(module.network.backbone.state_dict()[name], value)
+
+
+@pytest.mark.parametrize("slots", [None, 17])
+def test_the_temporal_part_can_start_as_the_single_frame_network(batch, tmp_path, slots):
+    single = make(temporal="single", seed=5, num_slots=slots)
+    torch.nn.init.normal_(single.network.backbone.final_layer.weight)
+    path = tmp_path / "single.pth"
+    torch.save({"state_dict": single.state_dict()}, path)
+    module = make(init_from=str(path), start_from_single=True, num_slots=slots)
     with torch.inference_mode():
-        rough = make(init_from=str(path), residual_maps=True).eval()
-        torch.nn.init.zeros_(rough.network.temporal.head.weight)
-        torch.testing.assert_close(rough(batch["image"]), single.eval()(batch["image"]), atol=1e-4, rtol=0)
+        torch.testing.assert_close(module.eval()(batch["image"]), single.eval()(batch["image"]), atol=1e-4, rtol=1e-4)
+    _, found = gradients(module.train(), batch)
+    assert all(
+        found[f"network.temporal.{name}"].abs().max() > 0 for name in ("fusion.skip.weight", "fusion.bn2.weight")
+    )
+    torch.save({"state_dict": make(seed=9, num_slots=slots).state_dict()}, path)
+    trained = make(init_from=str(path), start_from_single=True, num_slots=slots)
+    assert torch.equal(trained.network.temporal.head.weight, make(seed=9, num_slots=slots).network.temporal.head.weight)
 
 
 def test_the_shipped_network_starts_15_and_17_joints():

@@ -1,0 +1,119 @@
+"""What NLRD is judged by: held-out motion, labelled source pictures, and labelled pictures of the target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, cast
+
+import torch
+from lightning.pytorch import Callback
+from torch import Tensor, nn
+
+from posekit.module import PoseModule, StepOutput
+from posekit_nlrd.augment import Draws, ViewAugmentation
+from posekit_nlrd.evaluation import PoseEvaluation
+from posekit_nlrd.geometry import fit_canonical, view_to_camera
+from posekit_nlrd.networks import Networks
+from posekit_nlrd.preview import PosePreview
+from posekit_nlrd.probe import probe_motion
+from posekit_nlrd.streams import labelled_batch
+
+_IMAGE_STREAMS = {"source": "source", "test": "target"}  # stream -> how its numbers are named
+
+
+class JudgedModule(PoseModule):
+    """The evaluation of NLRD; the training is in the subclass.
+
+    Args:
+        protocols: Evaluation protocols.
+        init_from: See :class:`~posekit.module.PoseModule`.
+    """
+
+    monitor: ClassVar[str] = "val/iteration"  # no target label may choose a model: the latest state is the best one
+    monitor_mode: ClassVar[str] = "max"
+    networks: Networks
+    iteration: int
+
+    def __init__(self, protocols: Sequence[str], init_from: str | None = None) -> None:
+        super().__init__(init_from=init_from)
+        self._preview: PosePreview | None = None
+        self.evaluations = nn.ModuleDict(
+            {
+                f"{split}_{name}": PoseEvaluation(protocols)
+                for split in ("val", "test")
+                for name in _IMAGE_STREAMS.values()
+            }
+        )
+
+    @property
+    def running(self) -> str:
+        """Name of the running stage."""
+        raise NotImplementedError
+
+    def evaluated_streams(self) -> tuple[str, ...]:
+        """Returns what to evaluate on: while training what the running stage can change, else whatever is trained."""
+        if self.trainer.state.fn == "fit":
+            return ("source", "test") if self.running in ("source", "adaptation") else ("motion",)
+        done = self.networks.done()
+        return (*(("motion",) if "pose" in done else ()), *(("source", "test") if "source" in done else ()))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns poses (B, 17, 3) of pictures (B, 3, H, W): metres, camera frame, the root at 0.
+
+        The network sees no sizes: bones have canonical proportions, and the mean size of the source's bodies.
+        """
+        pose = self.networks.pose_decoder.pose(self.networks.image(images))
+        return view_to_camera(pose * self.networks.unit)
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Adds the pictures of predictions in 3D."""
+        self._preview = PosePreview()
+        return [self._preview]
+
+    def _evaluate(self, batch: Any, stage: str) -> Any:
+        """Feeds the metrics with a batch of any stream; batches of other data modules count as the target's."""
+        if "image" in batch:
+            batch = {"test": labelled_batch(batch, self.trainer.datamodule.skeleton, "the data")}  # type: ignore[attr-defined]
+        for stream, rows in batch.items():
+            if stream == "motion":
+                self._evaluate_motion(rows, stage)
+                continue
+            found, target = self(rows["image"]), view_to_camera(rows["pose"])
+            metric = cast(PoseEvaluation, self.evaluations[f"{stage}_{_IMAGE_STREAMS[stream]}"])
+            metric.update(found, target, rows["weight"], rows["sample_id"])
+            self._show(_IMAGE_STREAMS[stream], rows["image"], found, target)
+        return None
+
+    def _evaluate_motion(self, rows: dict[str, Tensor], stage: str) -> None:
+        windows = rows["joints3d"]
+        # The heading of a recording is arbitrary: each window gets one, always the same.
+        draws = Draws(self.device, 1, int(rows["sample_id"][0]))
+        windows = ViewAugmentation(tilt=0.0, flip=0.0)(windows, draws)
+        poses = view_to_camera(windows[:, 0])
+        decoded = self.networks.pose_decoder.pose(self.networks.encode_pose(fit_canonical(windows[:, 0])))
+        self._show("motion", None, view_to_camera(decoded * self.networks.unit), poses)
+        values = probe_motion(self.networks, windows, self.networks.done() | {"pose"})
+        logs = {f"{stage}/{name}": value.float() for name, value in values.items()}
+        self.log_dict(logs, on_epoch=True, on_step=False, batch_size=len(windows), sync_dist=True)
+
+    def _show(self, stream: str, images: Tensor | None, pred: Tensor, target: Tensor) -> None:
+        if self._preview is not None and not self.trainer.sanity_checking and self.trainer.is_global_zero:
+            self._preview.add(stream, images, pred, target)
+
+    def step(self, batch: Any, stage: str) -> StepOutput[Any]:
+        """Is not used: stages have steps of their own."""
+        raise NotImplementedError("NLRD's stages have steps of their own (posekit_nlrd.stages)")
+
+    def reset_metrics(self, stage: str) -> None:
+        """Empties the metrics."""
+        for name in _IMAGE_STREAMS.values():
+            cast(PoseEvaluation, self.evaluations[f"{stage}_{name}"]).reset()
+
+    def compute_metrics(self, stage: str) -> dict[str, Tensor]:
+        """Returns the errors on source and target, by stream and protocol, and the place in the schedule."""
+        values: dict[str, Tensor] = {"iteration": torch.tensor(float(self.iteration))}
+        for name in _IMAGE_STREAMS.values():
+            metric = cast(PoseEvaluation, self.evaluations[f"{stage}_{name}"])
+            if metric.update_called:
+                values |= {f"{name}_{key}": value for key, value in metric.compute().items()}
+        return values

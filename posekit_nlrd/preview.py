@@ -1,0 +1,82 @@
+"""PosePreview: a picture at each validation of what the running stage makes of a few held-out samples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
+from numpy.typing import NDArray
+from torch import Tensor
+
+from posekit.callbacks.run_folder import run_folder
+from posekit.data.files import atomic_write_bytes
+from posekit.data.transforms import denormalize_image
+from posekit.skeletons import LIMB17
+from posekit.visualization import contact_sheet, draw_pose3d
+
+_SIZE = 160  # px of a tile
+_SPAN = 2.3  # metres a tile shows
+
+
+class PosePreview(Callback):
+    """Draws ``previews/val_ITERATION.png`` in the run's folder (rank 0), a row per sample: input, result, truth.
+
+    For stages on motion the input is the recorded pose and the result what the pose auto-encoder makes of it; for
+    stages on pictures it is the crop, and the result what the image network says. A failure to draw never stops a run.
+
+    Args:
+        count: Samples per stream.
+    """
+
+    def __init__(self, count: int = 4) -> None:
+        self.count = count
+        self._rows: dict[str, list[list[NDArray[np.uint8]]]] = {}
+
+    def add(self, stream: str, images: Tensor | None, pred: Tensor, target: Tensor) -> None:
+        """Keeps the first samples of a stream.
+
+        Args:
+            stream: Its name.
+            images: (B, 3, H, W) normalised, or None.
+            pred: (B, 17, 3) metres, camera frame.
+            target: (B, 17, 3) metres, camera frame.
+        """
+        rows = self._rows.setdefault(stream, [])
+        for index in range(min(self.count - len(rows), len(pred))):
+            tiles = [] if images is None else [_tile(denormalize_image(images[index].cpu()))]
+            for pose in (pred[index], target[index]):
+                tiles += [draw_pose3d(pose.float().cpu().numpy(), LIMB17, _SIZE, y, span=_SPAN) for y in (0.0, 90.0)]
+            rows.append(tiles)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the picture."""
+        self._write(trainer, pl_module, "val")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the picture."""
+        self._write(trainer, pl_module, "test")
+
+    def _write(self, trainer: Trainer, pl_module: Any, split: str) -> None:
+        kept, self._rows = self._rows, {}
+        folder = run_folder(trainer)
+        if not kept or folder is None or trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        for stream, rows in kept.items():
+            sheet = contact_sheet([tile for row in rows for tile in row], len(rows[0]))
+            path = folder / "previews" / f"{split}_{pl_module.iteration:07d}_{stream}.png"
+            try:
+                atomic_write_bytes(path, cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1].tobytes())
+            except OSError as error:
+                rank_zero_info(f"preview not written: {error}")
+
+
+def _tile(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    scale = _SIZE / max(image.shape[:2])
+    size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
+    small = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+    tile = np.full((_SIZE, _SIZE, 3), 255, dtype=np.uint8)
+    tile[: size[1], : size[0]] = small
+    return tile

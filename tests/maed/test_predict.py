@@ -1,0 +1,139 @@
+"""Prediction in 3D from pictures and videos: files, overlays, meshes, and the benchmark's counts."""
+
+import json
+import types
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from posekit.callbacks import PredictionWriter3D
+from posekit.callbacks.writer3d import about_image_center
+from posekit.cli import main
+from posekit.errors import UserError
+
+
+def test_moved_meshes_project_to_the_same_pixels():
+    rng = np.random.default_rng(0)
+    vertices = rng.normal(0, 1, (2, 5, 3)) + np.array([0, 0, 9])
+    focal, center = np.array([500.0, 700.0]), np.array([[10.0, 20.0], [90.0, 5.0]])
+    moved = about_image_center(vertices, focal, center, (48, 64))
+    before = vertices[..., :2] / vertices[..., 2:] * focal[:, None, None] + center[:, None]
+    after = moved[..., :2] / moved[..., 2:] * focal[:, None, None] + [31.5, 23.5]
+    np.testing.assert_allclose(after, before, atol=1e-9)
+    np.testing.assert_array_equal(moved[..., 2], vertices[..., 2])
+
+
+class Source:
+    """A video of black frames."""
+
+    is_video, fps = False, None
+
+    def __init__(self):
+        self.frames = {0: "v#0", 1: "v#1"}
+
+    def read_frame(self, image_id):
+        return np.zeros((40, 50, 3), np.uint8)
+
+
+def rows(count, mesh):
+    answer = {
+        "joints3d": torch.zeros(count, 49, 3),
+        "scores": torch.ones(count),
+        "frame": torch.arange(count),
+        "image_id": torch.arange(count),
+        "sample_id": torch.zeros(count, dtype=torch.int64),
+        "keypoints": torch.rand(count, 49, 3) * 30,
+    }
+    if mesh:
+        corners = torch.tensor([[-0.5, -0.5, 5.0], [0.5, -0.5, 5.0], [0.0, 0.5, 5.0]])
+        answer |= {"vertices": corners.expand(count, 3, 3).clone(), "focal": torch.full((count,), 100.0)}
+    return answer
+
+
+@pytest.fixture
+def write(tmp_path):
+    def run(batches, **options):
+        writer = PredictionWriter3D(str(tmp_path / "out"), **options)
+        trainer = types.SimpleNamespace(datamodule=Source(), global_rank=0, world_size=1)
+        module = types.SimpleNamespace(mesh_faces=np.array([[0, 2, 1]]), skeleton=None)
+        writer.on_predict_start(trainer, module)
+        for batch in batches:
+            writer.on_predict_batch_end(trainer, module, batch, None, 0)
+        writer.on_predict_end(trainer, module)
+        return tmp_path / "out"
+
+    return run
+
+
+def test_rows_overlays_and_meshes(write):
+    once = rows(2, mesh=True)
+    folder = write([once, {n: v.clone() for n, v in once.items()}], meshes="obj")  # windows overlap
+    entries = json.loads((folder / "results.json").read_text())
+    assert [entry["frame"] for entry in entries] == [0, 1]
+    with np.load(folder / "results.npz") as archive:
+        assert archive["joints3d"].shape == (2, 49, 3)
+        assert "vertices" not in archive.files
+    assert sorted(p.name for p in (folder / "meshes").iterdir()) == [
+        "person_0_frame_000000.obj",
+        "person_0_frame_000001.obj",
+    ]
+    picture = cv2.imread(str(next((folder / "overlays").glob("*.jpg"))))
+    assert picture[19, 24].max() > 60  # the triangle
+    assert picture[2, 2].max() < 20
+    assert json.loads((folder / "images.json").read_text()) == {"0": "v#0", "1": "v#1"}
+
+
+def test_nobody_found_writes_empty_files(write):
+    folder = write([])
+    assert json.loads((folder / "results.json").read_text()) == []
+
+
+def test_wrong_predictions_are_one_line(write):
+    with pytest.raises(UserError, match="PredictionWriter3D"):
+        write([{"keypoints": torch.zeros(1, 17, 3)}])
+    with pytest.raises(UserError, match="predicts no mesh"):
+        write([rows(1, mesh=False)], meshes="glb")
+    with pytest.raises(UserError, match="glb"):
+        PredictionWriter3D(meshes="ply")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    import lightning
+
+    from posekit_maed import MAED
+    from tests.maed.conftest import SMALL
+
+    torch.manual_seed(0)
+    module = MAED(**{**SMALL, "max_frames": 3})
+    trainer = lightning.Trainer(logger=False, accelerator="cpu", enable_checkpointing=False)
+    trainer.strategy.connect(module)
+    path = tmp_path_factory.mktemp("maed") / "a.ckpt"
+    trainer.save_checkpoint(path, weights_only=True)
+    return path
+
+
+def test_predict_command_on_a_video_and_a_picture(checkpoint, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    frames = [cv2.resize(rng.integers(0, 255, (6, 8, 3), dtype=np.uint8), (80, 60)) for _ in range(4)]
+    video = cv2.VideoWriter("v.mp4", cv2.VideoWriter.fourcc(*"mp4v"), 10, (80, 60))
+    for frame in frames:
+        video.write(frame)
+    video.release()
+    quiet = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
+    main(
+        ["predict", "--ckpt_path", str(checkpoint), "--input", "v.mp4", "--output", "video", "--meshes", "glb", *quiet]
+    )
+    with np.load("video/results.npz") as archive:
+        assert archive["frame"].tolist() == [0, 1, 2, 3]
+        assert archive["body_pose"].shape == (4, 24, 3)
+        assert archive["body_camera"].shape == (4, 3)
+    assert (tmp_path / "video/overlay.mp4").stat().st_size > 0
+    assert (tmp_path / "video/meshes/person_0.glb").read_bytes()[:4] == b"glTF"
+    cv2.imwrite("p.jpg", frames[0])
+    main(["predict", "--ckpt_path", str(checkpoint), "--input", "p.jpg", "--output", "picture", *quiet])
+    assert len(json.loads((tmp_path / "picture/results.json").read_text())) == 1
+    assert list((tmp_path / "picture/overlays").glob("*.jpg"))
