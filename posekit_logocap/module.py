@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NotRequired, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from typing_extensions import NotRequired
 
 from posekit.data.batch import CropBatch, SceneBatch
 from posekit.errors import UserError
@@ -27,7 +28,7 @@ from posekit_logocap.weights import convert_official
 from posekit_logocap.winograd import FastMessagePassing
 
 if TYPE_CHECKING:
-    from typing import Self
+    from typing_extensions import Self
 
 
 PEOPLE_IDS = 1024

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, TypedDict, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from typing_extensions import TypedDict
 
 from posekit.body import BodyOutput, load_body
 from posekit.data.batch import Pose3DPrediction
@@ -55,6 +56,7 @@ class MAED(PoseModule):
         max_frames: Longest clip.
         backbone: ``hybrid`` (the paper's) or ``small``.
         backbone_options: Its arguments.
+        freeze_backbone: Leave the backbone, also its batch norms, as ``init_from`` gave it.
         hidden_dim: Channels of the decoder.
         dropout: Of the decoder.
         body: Body file in SMPL format, or a folder of such; None takes the built-in body.
@@ -98,6 +100,7 @@ class MAED(PoseModule):
         max_frames: int = 16,
         backbone: str = "hybrid",
         backbone_options: dict[str, Any] | None = None,
+        freeze_backbone: bool = False,
         hidden_dim: int = 1024,
         dropout: float = 0.5,
         body: str | None = None,
@@ -154,7 +157,21 @@ class MAED(PoseModule):
         joints = len(self.compared.predicted)
         self.errors = nn.ModuleDict({stage + "_errors": BodyMetrics(joints, across_clips) for stage in ("val", "test")})
         self.init_decoder = init_decoder
+        self.freeze_backbone = freeze_backbone
+        if freeze_backbone:
+            self._backbone().requires_grad_(False)
         self.load_initial_weights()
+
+    def _backbone(self) -> nn.Module:
+        encoder = self.network.encoder
+        return cast(nn.Module, encoder.patch_embed.backbone) if hasattr(encoder, "patch_embed") else encoder
+
+    def train(self, mode: bool = True) -> MAED:
+        """Sets the mode; a frozen backbone stays in evaluation."""
+        super().train(mode)
+        if getattr(self, "freeze_backbone", False):
+            self._backbone().eval()
+        return self
 
     # -- weights ------------------------------------------------------------------------------------------------------
 

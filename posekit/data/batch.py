@@ -13,9 +13,8 @@ A field's leading axis B is the batch; a single sample of a data set has the sam
 
 from __future__ import annotations
 
-from typing import NotRequired, TypedDict
-
 from torch import Tensor
+from typing_extensions import NotRequired, TypedDict
 
 
 class CropBatch(TypedDict):

@@ -26,19 +26,23 @@ STEPS = [
 ]  # fmt: skip
 
 
-def fit(folder, *words, config="quickstart", kill_at=None):
+def fit(folder, *words, config="quickstart", flags=FLAGS, kill_at=None):
     folder.mkdir(exist_ok=True)
-    kill = (
-        [] if kill_at is None else ["--trainer.callbacks+=tests.cli.toys.KillAt", f"--trainer.callbacks.step={kill_at}"]
-    )
-    command = [sys.executable, "-m", "posekit", "fit", "--config", config, *FLAGS, *STEPS, *kill, *words]
-    root = Path(__file__).parents[2]
-    done = subprocess.run(
-        command, cwd=folder, env=os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+    kill = []
+    if kill_at is not None:
+        kill = ["--trainer.callbacks+=tests.cli.toys.KillAt", f"--trainer.callbacks.step={kill_at}"]
+    done = posekit(folder, "fit", "--config", config, *flags, *STEPS, *kill, *words)
     assert done.returncode == (0 if kill_at is None else -9), done.stderr[-2000:]
     return sorted(folder.rglob("step.ckpt"), key=lambda p: p.stat().st_mtime)[-1]
+
+
+def posekit(folder, *words):
+    """Runs the command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "posekit", *words],
+        cwd=folder, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, timeout=500,
+    )  # fmt: skip
 
 
 def same(a, b):

@@ -62,11 +62,11 @@ class ToyData(PoseDataModule):
 
 
 class KillAt(Callback):
-    """Kills its own process, as a cluster does, at the start of a step (1 is the first)."""
+    """Kills its own process, as a cluster does, at the start of a training batch (1 is the first)."""
 
     def __init__(self, step: int = 1):
         self.step = step
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        if trainer.global_step == self.step - 1:
+        if trainer.fit_loop.epoch_loop.total_batch_idx == self.step - 1:
             os.kill(os.getpid(), signal.SIGKILL)

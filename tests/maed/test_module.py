@@ -267,3 +267,14 @@ def test_clips_of_padding_and_of_people_who_left(make, clips):
     module.eval()
     with torch.no_grad():
         assert len(module.predict_step(batch, 0)["scores"]) == 2
+
+
+def test_a_frozen_backbone_stays_as_it_was(make, clips):
+    module = make(init_from="starter", freeze_backbone=True).train()
+    before = {n: v.clone() for n, v in module.network.encoder.patch_embed.backbone.state_dict().items()}
+    optimizer = torch.optim.SGD(module.parameter_groups(), lr=0.1)
+    module.step(clips(), "train").loss.backward()
+    optimizer.step()
+    after = module.network.encoder.patch_embed.backbone.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert all(p.grad is not None for p in module.parameters() if p.requires_grad)
