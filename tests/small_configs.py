@@ -25,7 +25,7 @@ def shrink(config, roots):
     model = config["model"]["init_args"]
     for key in ("body", "mean_params", "backbone_weights"):
         model.pop(key, None)
-    if str(model.get("init_from", "")).startswith("runs/"):
+    if "/" in str(model.get("init_from", "")):  # a file that the user brings
         model["init_from"] = None
     model.update({"stages": [_small_stage(s) for s in model["stages"]]} if "stages" in model else {})
     config["data"] = _small_data(config["data"], roots)
@@ -137,7 +137,10 @@ class Roots:
         return root
 
     def posetrack(self, root, version):
-        make = make_2017 if version == "2017" else make_2018
+        if version == "2017":
+            make_2017(root, "train", ("000003_a_relpath_5sec", "000004_b_relpath_5sec"))
+            make_2017(root, "val")
+            return root
         for split in ("train", "val"):
-            make(root, split)
+            make_2018(root, split)
         return root

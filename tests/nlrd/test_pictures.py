@@ -1,0 +1,69 @@
+"""Predictions of pictures and videos, written and drawn; previews of a run."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from lightning.pytorch.loggers import CSVLogger
+
+from posekit.data import ImageSource
+from posekit_nlrd import PosePanelWriter
+from tests.nlrd.conftest import make_data, make_model, make_trainer
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "photo.png"
+    cv2.imwrite(str(path), np.full((60, 80, 3), 90, np.uint8))
+    return path
+
+
+def predict(source, out, tmp_path, **options):
+    trainer = make_trainer(tmp_path, callbacks=[PosePanelWriter(str(out))])
+    data = ImageSource(str(source), image_size=(48, 48), **options)
+    trainer.predict(make_model(["pose"]), datamodule=data, return_predictions=False)
+    return json.loads((out / "results.json").read_text())
+
+
+def test_a_picture_is_drawn_beside_its_pose_from_two_sides(photo, tmp_path):
+    rows = predict(photo, tmp_path / "out", tmp_path)
+    assert np.array(rows[0]["joints3d"]).shape == (17, 3)
+    drawn = cv2.imread(str(tmp_path / "out/overlays/photo.jpg"))
+    assert drawn.shape == (60, 80 + 2 * (60 + 4), 3)
+    panel = drawn[:, 84:144]
+    assert (panel.max(-1).astype(int) - panel.min(-1) > 60).sum() > 20  # coloured bones on a pale ground
+
+
+def test_several_people_have_panels_each(photo, tmp_path):
+    boxes = tmp_path / "boxes.json"
+    people = [{"bbox": [5, 5, 30, 50], "file_name": "photo.png", "score": s} for s in (0.9, 0.5)]
+    boxes.write_text(json.dumps(people))
+    rows = predict(photo, tmp_path / "out", tmp_path, boxes=str(boxes))
+    assert [row["scores"] for row in rows] == [0.9, 0.5]
+    drawn = cv2.imread(str(tmp_path / "out/overlays/photo.jpg"))
+    assert drawn.shape == (60, 80 + 4 * (60 + 4), 3)
+
+
+def test_a_video_becomes_a_video_of_one_size(tmp_path):
+    path = tmp_path / "film.mp4"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10, (80, 60))
+    for level in (30, 120, 200):
+        writer.write(np.full((60, 80, 3), level, np.uint8))
+    writer.release()
+    rows = predict(path, tmp_path / "out", tmp_path)
+    assert sorted(row["frame"] for row in rows) == [0, 1, 2]
+    film = cv2.VideoCapture(str(tmp_path / "out/overlay.mp4"))
+    assert film.get(cv2.CAP_PROP_FRAME_WIDTH) == 80 + 2 * 64
+    assert film.get(cv2.CAP_PROP_FRAME_COUNT) == 3
+
+
+def test_validations_leave_pictures(tmp_path):
+    stages = [{"name": "pose", "steps": 1, "poses": 4}, {"name": "source", "steps": 1}]
+    trainer = make_trainer(tmp_path, logger=CSVLogger(tmp_path, name="", version="run"))
+    trainer.fit(make_model(stages), datamodule=make_data(epoch_steps=1))
+    names = sorted(path.name for path in (tmp_path / "run/previews").glob("*.png"))
+    assert names == ["val_0000001_motion.png", "val_0000002_source.png", "val_0000002_target.png"]
+    rows, columns = cv2.imread(str(tmp_path / "run/previews/val_0000002_target.png")).shape[:2]
+    assert rows > 4 * 150
+    assert columns > 5 * 150
