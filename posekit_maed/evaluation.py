@@ -55,8 +55,6 @@ EVAL_JOINTS = {
 }
 """Joint sets of evaluation by name."""
 
-_LEGS_SWAPPED = (0, 4, 5, 6, 1, 2, 3, *range(7, 17))
-
 
 def get_eval_joints(name: str) -> JointSet:
     """Looks a joint set of evaluation up.
@@ -72,9 +70,6 @@ def get_eval_joints(name: str) -> JointSet:
 class EvaluatedJoints:
     """Takes the compared joints off a body.
 
-    SPIN's ``J_regressor_h36m.npy`` lists the left leg first, Human3.6M itself the right one; which a body's regressor
-    does is told by the side its hips are on at rest.
-
     Args:
         body: The body.
         name: A name of :data:`EVAL_JOINTS`.
@@ -86,20 +81,14 @@ class EvaluatedJoints:
     def __init__(self, body: SMPLBody, name: str) -> None:
         self.set = get_eval_joints(name)
         self.predicted = list(self.set.predicted)
-        if self.set.source == "H36M17" and _left_leg_first(body):
-            self.predicted = [_LEGS_SWAPPED[row] for row in self.predicted]
         self.target = list(self.set.target)
+        device = body.faces.device
+        rest = body(torch.eye(3, device=device).expand(1, 24, 3, 3), torch.zeros(1, body.num_betas, device=device))
+        self(body, rest)  # now, not at the first evaluation, is the time to say that a regressor is missing
 
     def __call__(self, body: SMPLBody, output: BodyOutput) -> Tensor:
         """Returns (N, J, 3) metres."""
         return body.joints(output, self.set.source)[:, self.predicted]
-
-
-def _left_leg_first(body: SMPLBody) -> bool:
-    device = body.faces.device
-    rest = body(torch.eye(3, device=device).expand(1, 24, 3, 3), torch.zeros(1, body.num_betas, device=device))
-    hips = body.joints(rest, "H36M17")[0, [1, 4], 0]
-    return bool(hips[0] > hips[1])  # the left side is x > 0 at rest
 
 
 def summarize(

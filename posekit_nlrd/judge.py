@@ -47,7 +47,7 @@ class JudgedModule(PoseModule):
 
     @property
     def running(self) -> str:
-        """Name of the running stage."""
+        """Name of the stage of the last step."""
         raise NotImplementedError
 
     def evaluated_streams(self) -> tuple[str, ...]:

@@ -149,8 +149,8 @@ class NLRD(JudgedModule):
 
     @property
     def running(self) -> str:
-        """Name of the running stage."""
-        return self.stage.name
+        """Name of the stage of the last step: a validation right after a stage's end is about that stage."""
+        return self.stages[self.plan.place(max(self.iteration - 1, 0)).stage].name
 
     # -- set-up -------------------------------------------------------------------------------------------------------
 

@@ -73,7 +73,7 @@ class TIP(PoseTrackScoring, TopDownModule):
     """
 
     predicts: ClassVar[str] = "clips"
-    clip_frames: ClassVar[int] = 34
+    clip_frames: ClassVar[int] = 42
     clip_halo: int = 1
 
     def __init__(

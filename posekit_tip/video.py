@@ -14,17 +14,19 @@ from posekit_tip.network import Frames, TIPNetwork
 from posekit_tip.sharing import Windows, windows_at
 from posekit_tip.synthesizer import Interim, Located, locate
 
-PART = 8  # frames, or windows, at a time: a video's clip need not fit into memory at once
+# At a time: a video's clip need not fit into memory at once, and on CPUs fewer maps stay in the cache.
+FRAMES = 8
+WINDOWS = 4
 
 
-def encode_once(network: TIPNetwork, images: Tensor, part: int = PART) -> Frames:
+def encode_once(network: TIPNetwork, images: Tensor, part: int = FRAMES) -> Frames:
     """Encodes frames (N, 3, H, W), some at a time."""
     parts = [network.encode(images[i : i + part]) for i in range(0, len(images), part)]
     return Frames(torch.cat([p.features for p in parts]), torch.cat([p.rough for p in parts]))
 
 
 def estimate_windows(
-    network: TIPNetwork, frames: Frames, windows: Windows, part: int = PART
+    network: TIPNetwork, frames: Frames, windows: Windows, part: int = WINDOWS
 ) -> tuple[Tensor, Tensor | None, Located | None]:
     """Estimates windows over encoded frames, some at a time.
 

@@ -30,6 +30,7 @@ COMMON = {
     "backbone": "small", "image_size": [96, 128], "group_channels": 16, "sigma": 1.0, "round_center": False,
     "decoder": "parabola", "start_from_single": True,
 }  # fmt: skip
+ALONE = "tip, key frame alone"  # the same network and steps without neighbours: what more layers give without time
 NO_TERMS = {"gamma_info": 0.0, "gamma_s": 0.0}
 VARIANTS = {
     "single": {"temporal": "single"},
@@ -37,6 +38,7 @@ VARIANTS = {
     "tip, L_loc alone": NO_TERMS,
     "interpolation": {"temporal": "interpolation"},
     "difference": {"temporal": "difference"},
+    ALONE: {},
 }
 
 
@@ -72,6 +74,13 @@ def encode(module, clips):
     return Frames(
         *(torch.cat([p.half() for p in column]).unflatten(0, (-1, length)) for column in zip(*parts, strict=True))
     )
+
+
+def without_neighbours(clips):
+    """Marks all frames but the key frames as missing: each key frame is its own neighbour."""
+    alone = torch.zeros_like(clips["valid"])
+    alone[torch.arange(len(alone)), clips["key"]] = True
+    return {**clips, "valid": alone}
 
 
 def batches(count, size):
@@ -223,8 +232,9 @@ def main():
         module = TIP(**{**COMMON, **VARIANTS[variant], **options.options}, init_from=start)
         if module.network.frozen:
             encoded = encoded or encoded_clips(options.folder, module, clips, data, options.first)
-            cpu = train(module, clips, options.steps, options.lr, seed + 100, encoded[0])
-            found = evaluate(module, data, encoded[1])
+            seen, judged = (without_neighbours(c) if variant == ALONE else c for c in (clips, data["clips"]))
+            cpu = train(module, seen, options.steps, options.lr, seed + 100, encoded[0])
+            found = evaluate(module, {**data, "clips": judged}, encoded[1])
         else:
             cpu = train(module, clips, options.steps, options.single_lr, seed + 100)
             found = evaluate(module, data)

@@ -56,9 +56,19 @@ def load_body(
         arrays,
         name,
         extra=None if extra is None else read_regressor(extra, 9, count),
-        h36m=None if h36m is None else read_regressor(h36m, 17, count),
+        h36m=None if h36m is None else _right_leg_first(read_regressor(h36m, 17, count), arrays),
         mean=_mean(mean, arrays),
     )
+
+
+def _right_leg_first(regressor: Float, arrays: BodyArrays) -> Float:
+    """Returns the rows of a 17-joint regressor in H36M17's order.
+
+    SPIN's ``J_regressor_h36m.npy`` lists the left leg first, Human3.6M itself the right one; which a file does is told
+    by the side its hips are on at rest (left is x > 0).
+    """
+    hips = regressor[[1, 4]] @ arrays.v_template[:, 0]
+    return regressor[[0, 4, 5, 6, 1, 2, 3, *range(7, 17)]] if hips[0] > hips[1] else regressor
 
 
 def body_arrays(

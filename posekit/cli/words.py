@@ -59,9 +59,7 @@ def _checked_config(name: str) -> str:
     return path
 
 
-def predict_words(
-    words: list[str], source_class: str = "ImageSource", writer: str = "PredictionWriter"
-) -> list[str]:
+def predict_words(words: list[str], source_class: str = "ImageSource", writer: str = "PredictionWriter") -> list[str]:
     """Rewrites ``--input``, ``--boxes``, ``--output`` and ``--meshes`` to options of a source and of a writer.
 
     Args:
