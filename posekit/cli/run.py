@@ -44,6 +44,7 @@ _NOISE = (
     ".*Checkpoint directory .* exists and is not empty.*",
     ".*recommended to use `self.log.*sync_dist=True.*",
     ".*callbacks used to create the checkpoint need to be provided.*",
+    ".*in eval mode at the start of training.*",
     "(?s).*deprecated in v4.*",
     "(?s).*JSONARGPARSE_DEPRECATION.*",
 )
