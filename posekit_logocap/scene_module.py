@@ -48,7 +48,7 @@ class SceneModule(PoseModule):
         """
         people: Any = batch["keypoints"]
         if not isinstance(people, list):
-            raise UserError(f"{type(self).__name__} needs whole pictures: set data.view to scenes, not crops")
+            raise UserError(f"{type(self).__name__} needs whole pictures: set data.view to scenes")
 
     def reset_metrics(self, stage: str) -> None:
         """Empties the metrics and hands them the ground truth of all pictures."""

@@ -156,7 +156,7 @@ def _batches(datamodule: PoseDataModule, split: str, count: int | None) -> Itera
         if number == count:
             return
         if isinstance(batch["keypoints"], Tensor):
-            raise UserError("the upper bound needs whole pictures: set data.view to scenes, not crops")
+            raise UserError("the upper bound needs whole pictures: set data.view to scenes")
         yield batch
 
 

@@ -45,6 +45,7 @@ _NOISE = (
     ".*recommended to use `self.log.*sync_dist=True.*",
     ".*callbacks used to create the checkpoint need to be provided.*",
     ".*in eval mode at the start of training.*",
+    ".*dirpath has changed from.*",
     "(?s).*deprecated in v4.*",
     "(?s).*JSONARGPARSE_DEPRECATION.*",
 )

@@ -6,6 +6,7 @@ import argparse
 import re
 import shlex
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -31,6 +32,8 @@ def run(argv: list[str]) -> None:
     Raises:
         UserError: An unknown table, option, row or results folder.
     """
+    # What a cluster sends has to end the running cell too, which is a process of its own.
+    signal.signal(signal.SIGTERM, _stop)
     parser = _parser()
     options, rest = parser.parse_known_args(argv)
     extra, real = _extra(rest)
@@ -48,6 +51,10 @@ def run(argv: list[str]) -> None:
         failures += _table(spec, options, extra, deadline, command, console)
     if failures:
         sys.exit(1)
+
+
+def _stop(*_: Any) -> None:
+    sys.exit(143)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -115,6 +122,8 @@ def seeds_of(text: str | None, spec: TableSpec) -> list[int]:
         if numbers[0] < 1:
             raise UserError(f"--seeds must be at least 1, not {numbers[0]}")
         return list(range(numbers[0]))
+    if min(numbers) < 0 or len(set(numbers)) < len(numbers):
+        raise UserError(f"--seeds must be different numbers from 0 on, not {text!r}")
     return numbers
 
 

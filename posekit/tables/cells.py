@@ -76,12 +76,14 @@ def make_run(spec: TableSpec, job: Job, row: Row, column: Column | None, seed: i
         extra: Options of the command line, for the trainer's jobs.
     """
     parts = [row.overrides, column.overrides if column else {}]
+    same = [other for other in spec.rows if other.name == row.name]
+    name = f"{row.group}: {row.name}" if row.group and len(same) > 1 else row.name
     before = None
     if job.after is not None:
         earlier = spec.jobs[job.after]
         shared = parts if job.after_overrides else [_only(part, spec, earlier) for part in parts]
-        before = _run(spec, earlier, shared, seed, extra, f"{row.name} ({earlier.name})", None)
-    return _run(spec, job, parts, seed, extra, row.name + (f" / {column.name}" if column else ""), before)
+        before = _run(spec, earlier, shared, seed, extra, f"{name} ({earlier.name})", None)
+    return _run(spec, job, parts, seed, extra, name + (f" / {column.name}" if column else ""), before)
 
 
 def _only(part: Mapping[str, Any], spec: TableSpec, job: Job) -> Overrides:

@@ -96,6 +96,7 @@ def _refusal(run: Run, outcome: Outcome) -> str | None:
 
 def _run_one(store: Store, run: Run, keeps_checkpoint: bool) -> str | None:
     """Runs a job in a process of its own; returns the reason of a failure."""
+    store.claim()
     work = store.folder / "work" / run.key
     shutil.rmtree(work, ignore_errors=True)  # of a run that was killed
     work.mkdir(parents=True)

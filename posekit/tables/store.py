@@ -62,10 +62,14 @@ class Store:
             return None
         return content if isinstance(content, dict) and isinstance(content.get("metrics"), dict) else None
 
-    def write(self, run: Run, result: dict[str, Any]) -> None:
-        """Keeps a result with its config, seed, versions and machine."""
+    def claim(self) -> None:
+        """Marks the folder as this version's, before anything else is put there: a run may be stopped or fail."""
         if not self.mark.exists():
             atomic_write_text(self.mark, json.dumps({"posekit": __version__, "format": FORMAT}) + "\n")
+
+    def write(self, run: Run, result: dict[str, Any]) -> None:
+        """Keeps a result with its config, seed, versions and machine."""
+        self.claim()
         entry = {
             "used_by": run.used_by,
             "job": run.job.name,

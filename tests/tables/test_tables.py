@@ -218,9 +218,37 @@ def test_words_and_times():
 def test_seeds(tmp_path):
     spec = load_table(write(tmp_path, GRID))
     assert [seeds_of(t, spec) for t in (None, "3", "4,7")] == [[0], [0, 1, 2], [4, 7]]
-    for text in ("0", "x"):
+    for text in ("0", "x", "1,1", "-1,2"):
         with pytest.raises(UserError, match="--seeds must be"):
             seeds_of(text, spec)
+
+
+def test_a_folder_whose_first_run_failed_or_was_stopped_is_taken_up_again(tmp_path, monkeypatch):
+    class Stopped:
+        pid = 2**22 + 1
+
+        def __init__(self, *words, **options):
+            self.waits = 0
+
+        def wait(self):
+            self.waits += 1
+            if self.waits == 1:
+                raise KeyboardInterrupt
+            return -15
+
+    spec = load_table(write(tmp_path, GRID))
+    monkeypatch.setattr("posekit.tables.runner.subprocess.Popen", Stopped)
+    monkeypatch.setattr("posekit.tables.runner.os.killpg", lambda pid, number: None)
+    with pytest.raises(KeyboardInterrupt):
+        run_missing(Store(tmp_path / "s"), table_runs(spec, [0], {}))
+    assert any((tmp_path / "s/logs").iterdir())
+    assert Store(tmp_path / "s").read(table_runs(spec, [0], {})[0]) is None
+
+
+def test_runs_of_rows_of_one_name_tell_their_groups(tmp_path):
+    rows = [{"name": "a", "group": g, "overrides": {"model.weight_decay": i}} for i, g in enumerate("xy")]
+    spec = load_table(write(tmp_path, change(GRID, rows=[*rows, {"name": "b", "group": "x"}])))
+    assert {run.used_by.partition(" /")[0] for run in table_runs(spec, [0], {})} == {"x: a", "y: a", "b"}
 
 
 def test_history_joins_the_rows_of_a_step(tmp_path):
