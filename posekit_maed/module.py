@@ -191,8 +191,8 @@ class MAED(PoseModule):
         return fit_to_network(state, self.network, self.init_decoder)
 
     def input_shape(self) -> tuple[int, ...]:
-        """Returns the shape of one clip."""
-        return (self.clip_frames, 3, self.image_size[1], self.image_size[0])
+        """Returns the shape of what the network sees of one clip: without the frames that are interpolated."""
+        return (-(-self.clip_frames // self.keep_every), 3, self.image_size[1], self.image_size[0])
 
     # -- inference ----------------------------------------------------------------------------------------------------
 

@@ -278,3 +278,9 @@ def test_a_frozen_backbone_stays_as_it_was(make, clips):
     after = module.network.encoder.patch_embed.backbone.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
     assert all(p.grad is not None for p in module.parameters() if p.requires_grad)
+
+
+def test_the_shape_that_operations_are_counted_on_leaves_interpolated_frames_out(make):
+    assert make(max_frames=4).input_shape()[0] == 4
+    assert make(max_frames=4, keep_every=2).input_shape()[0] == 2
+    assert make(max_frames=3, keep_every=2).input_shape()[0] == 2
