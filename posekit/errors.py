@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 
 class UserError(ValueError):
@@ -26,3 +27,34 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
     near = difflib.get_close_matches(name, choices, n=2, cutoff=0.5)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     return UserError(f"unknown {kind} {name!r}; known: {', '.join(choices)}.{hint}")
+
+
+def listed(items: Sequence[str], shown: int = 3) -> str:
+    """Returns the first items in one line, and how many more there are."""
+    return "; ".join(items[:shown]) + (f"; and {len(items) - shown} more" if len(items) > shown else "")
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """Returns a number with its noun: ``1 person``, ``2 people``.
+
+    Args:
+        count: How many.
+        noun: Of one.
+        plural: Of several, where it is not the noun with an s.
+    """
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+@contextmanager
+def named(owner: str) -> Iterator[None]:
+    """Puts the name of the class that a user chose before what its parts refuse.
+
+    Raises:
+        UserError: In place of one without the name.
+    """
+    try:
+        yield
+    except UserError as error:
+        if str(error).startswith(owner):
+            raise
+        raise type(error)(f"{owner}: {error}") from None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
-import pickle
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
@@ -16,12 +16,13 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
+from posekit.checkpoints import CHECKPOINT_KEY, read_checkpoint
 from posekit.errors import UserError, unknown_name
 from posekit.nn.shipped import weight_path
 from posekit.nn.weights import LoadReport, load_weights
 from posekit.optim import OPTIMIZERS, SCHEDULES, build_optimizer, build_schedule
 
-CHECKPOINT_KEY = "posekit"
+__all__ = ["CHECKPOINT_KEY", "PoseModule", "StepOutput", "read_checkpoint"]
 
 Prediction = TypeVar("Prediction")
 
@@ -59,10 +60,14 @@ class PoseModule(LightningModule):
         lr_peak: Share of the run at which ``onecycle`` reaches ``lr``.
         init_from: Weights to start from: a checkpoint or weight file (own, or the method's official one), or the name
             of weights that posekit ships (``starter``, a small network).
+        init_skip: Parts of the model, by name (``network.final_layer``), that ``init_from`` leaves as they are.
     """
 
     monitor: ClassVar[str] = "val/loss"
     monitor_mode: ClassVar[str] = "min"
+    views: tuple[str, ...] = ()
+    """Views of data that the method learns from and is evaluated on: ``crops``, ``clips``, ``scenes``, ``motion``,
+    ``mixture``. Empty takes anything."""
 
     def __init__(
         self,
@@ -74,10 +79,11 @@ class PoseModule(LightningModule):
         lr_warmup_steps: int = 0,
         lr_peak: float = 0.2,
         init_from: str | None = None,
+        init_skip: list[str] | None = None,
     ) -> None:
         super().__init__()
         if lr <= 0:
-            raise UserError(f"lr must be positive, not {lr}")
+            raise UserError(f"{type(self).__name__}: lr must be positive, not {lr}")
         for kind, name, known in (("optimizer", optimizer, OPTIMIZERS), ("schedule", schedule, SCHEDULES)):
             if name not in known:
                 raise unknown_name(kind, name, known)
@@ -89,6 +95,7 @@ class PoseModule(LightningModule):
         self.lr_warmup_steps = lr_warmup_steps
         self.lr_peak = lr_peak
         self.init_from = init_from
+        self.init_skip = init_skip or []
 
     # -- what a method implements -------------------------------------------------------------------------------------
 
@@ -100,9 +107,37 @@ class PoseModule(LightningModule):
         """Returns the shape of one sample that ``forward`` takes, without the batch: what operations are counted on."""
         raise NotImplementedError(f"{type(self).__name__} does not say what its input is")
 
+    def check_data(self, datamodule: Any) -> None:
+        """Refuses a data module whose batches are of another kind than the method takes, before anything is built.
+
+        Raises:
+            UserError: They are.
+        """
+        view = getattr(datamodule, "view", None)
+        if not self.views or view is None or view in self.views:
+            return
+        ours, theirs = type(self).__name__, type(datamodule).__name__
+        known = inspect.signature(type(datamodule).__init__).parameters
+        choices = [name for name in self.views if name != "mixture"]
+        way = f": set data.view to {' or '.join(choices)}" if "view" in known else ""
+        raise UserError(f"{ours} needs {' or '.join(self.views)}, but {theirs} gives {view}{way}")
+
+    def setup(self, stage: str) -> None:
+        """Checks the data before anything is printed or computed; sources to predict on are of their own kinds."""
+        if stage != "predict":
+            self.check_data(getattr(self.trainer, "datamodule", None))
+
     def convert_weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Renames the tensors of an official weight file to this module's names; own names pass unchanged."""
         return state
+
+    def training_phases(self) -> dict[str, Callable[[], None]]:
+        """Returns what a training step can be, by name, each with what makes the next step one of that kind.
+
+        ``posekit bench`` times all of them. It calls the function when a fit begins, after ``setup``. Most methods have
+        one kind of step, which needs no name.
+        """
+        return {"": lambda: None}
 
     # -- weights ------------------------------------------------------------------------------------------------------
 
@@ -114,7 +149,7 @@ class PoseModule(LightningModule):
         """
         if self.init_from is None:
             return None
-        report = load_weights(self, weight_path(self.init_from), convert=self.convert_weights)
+        report = load_weights(self, weight_path(self.init_from), convert=self.convert_weights, skip=self.init_skip)
         rank_zero_info(f"init_from {self.init_from}: {report}")
         if len(report.matched) < 0.5 * (len(report.matched) + len(report.missing)):
             rank_zero_warn(f"init_from {self.init_from} fits less than half of the network: most of it starts anew")
@@ -127,7 +162,7 @@ class PoseModule(LightningModule):
         Raises:
             UserError: The file is missing, truncated, or a checkpoint of another class.
         """
-        read_checkpoint(checkpoint_path, expected=cls)
+        read_checkpoint(checkpoint_path, expected=None if cls is PoseModule else cls)
         kwargs.setdefault("weights_only", True)
         kwargs.setdefault("map_location", "cpu")
         kwargs.setdefault("init_from", None)  # the checkpoint has all weights; the file they started from may be gone
@@ -136,6 +171,19 @@ class PoseModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Records which class the weights belong to."""
         checkpoint[CHECKPOINT_KEY] = {"class_path": f"{type(self).__module__}.{type(self).__qualname__}"}
+
+    @property
+    def _ddp_params_and_buffers_to_ignore(self) -> list[str]:
+        """What DistributedDataParallel need not send from process to process at every step: constants.
+
+        Buffers outside of checkpoints follow from the arguments and never change: joint orders, window geometry, the
+        arrays of a body, which are megabytes.
+        """
+        return [
+            f"{prefix}.{name}" if prefix else name
+            for prefix, module in self.named_modules()
+            for name in module._non_persistent_buffers_set
+        ]
 
     # -- optimisation -------------------------------------------------------------------------------------------------
 
@@ -238,43 +286,3 @@ class PoseModule(LightningModule):
     def on_test_epoch_end(self) -> None:
         """Logs ``test/...``."""
         self._log_metrics("test")
-
-
-def read_checkpoint(path: str | Path, expected: type[PoseModule] | None = None) -> dict[str, Any]:
-    """Reads a Lightning checkpoint of posekit with weights only, and checks its class.
-
-    Raises:
-        UserError: The file is missing, truncated, no checkpoint of posekit, or of another class than expected.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"checkpoint {path} does not exist")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise UserError(f"{path} is no checkpoint, or holds pickled objects, which posekit refuses to load") from None
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0][:80]
-        raise UserError(
-            f"checkpoint {path} cannot be read: truncated, or not a checkpoint ({reason}){_others(path)}"
-        ) from None
-    needed = ("state_dict", "hyper_parameters", CHECKPOINT_KEY)
-    if not isinstance(checkpoint, dict) or any(key not in checkpoint for key in needed):
-        raise UserError(f"{path} is no checkpoint of posekit; foreign weights load with --model.init_from")
-    stored = checkpoint[CHECKPOINT_KEY]["class_path"]
-    if expected is not None and expected is not PoseModule:
-        known = {f"{c.__module__}.{c.__qualname__}" for c in _with_subclasses(expected)}
-        if stored not in known:
-            raise UserError(f"checkpoint {path} is of class {stored}, not {expected.__name__}")
-    return checkpoint
-
-
-def _others(path: Path) -> str:
-    """Names the other checkpoints beside one that is broken, the newest first."""
-    others = [p for p in path.parent.glob("*.ckpt") if p != path and p.stat().st_size > 0]
-    names = [p.name for p in sorted(others, key=lambda p: p.stat().st_mtime, reverse=True)]
-    return f"; in the same folder: {', '.join(names)}" if names else ""
-
-
-def _with_subclasses(cls: type[PoseModule]) -> list[type[PoseModule]]:
-    return [cls, *(deeper for sub in cls.__subclasses__() for deeper in _with_subclasses(sub))]

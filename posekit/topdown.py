@@ -36,6 +36,7 @@ class TopDownModule(PoseModule):
     """
 
     flip_index: Tensor
+    views: tuple[str, ...] = ("crops",)
     monitor: ClassVar[str] = "val/AP"
     monitor_mode: ClassVar[str] = "max"
 
@@ -112,10 +113,11 @@ class TopDownModule(PoseModule):
         """Refuses batches that are no crops of single people of the right size.
 
         Raises:
-            UserError: The batch holds whole scenes, or crops of another size than ``image_size``.
+            UserError: The batch holds whole scenes or clips, or crops of another size than ``image_size``.
         """
-        if not isinstance(batch["keypoints"], Tensor):
-            raise UserError(f"{type(self).__name__} needs crops of single people: set data.view to crops, not scenes")
+        if not isinstance(batch["keypoints"], Tensor) or batch["image"].ndim != 4:
+            found = "clips" if isinstance(batch["keypoints"], Tensor) else "scenes"
+            raise UserError(f"{type(self).__name__} needs crops of single people, not {found}: set data.view to crops")
         self.check_size(batch["image"])
 
     def predictions(self, batch: CropBatch, points: Tensor, scores: Tensor) -> KeypointPrediction:

@@ -87,7 +87,7 @@ class HeatmapMatchingLoss(HeatmapLoss):
         return make_supply(maps.flatten(2), self.suppliers, self.softmax_scale).mass.view_as(maps)
 
     def count_empty(self, heatmaps: Tensor, weight: Tensor) -> Tensor:
-        """Counts the joints with weight above 0 whose relu supply is empty; worth logging under ``relu``."""
+        """Counts the joints with weight above 0 whose relu supply is empty; logged as ``empty_maps``."""
         return (empty_supply(heatmaps.float().flatten(2)) & (weight > 0)).sum()
 
     def solve(self, mass: Tensor, points: Tensor, size: tuple[int, int]) -> transport.Plan:

@@ -13,7 +13,7 @@ from posekit.heatmaps import DECODERS, MAPPINGS, decode_heatmaps, from_heatmap, 
 from posekit.module import StepOutput
 from posekit.nn import build_backbone
 from posekit.topdown import TopDownModule
-from posekit_hdm.losses import build_loss, normalize_maps
+from posekit_hdm.losses import HeatmapMatchingLoss, build_loss, normalize_maps
 
 # How each loss's maps are read unless ``decoder`` says otherwise.
 DEFAULT_DECODERS = {
@@ -116,6 +116,9 @@ class HDM(TopDownModule):
         output: StepOutput[KeypointPrediction] = StepOutput(
             criterion(heatmaps, points, weight), batch_size=images.shape[0]
         )
+        if isinstance(criterion, HeatmapMatchingLoss) and criterion.suppliers == "relu":
+            # Empty maps teach little; a share that grows says that the run is failing.
+            output.logs["empty_maps"] = criterion.count_empty(heatmaps, weight) / weight.sum().clamp(min=1)
         if stage != "train":
             output.predictions = self.predictions(batch, *self.infer(images, heatmaps))
         return output

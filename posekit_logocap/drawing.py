@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from posekit.skeletons import Skeleton
 from posekit.visualization import draw_people
-from posekit.visualization.draw import enlarge, side_color
+from posekit.visualization.draw import enlarge, fixed_point, side_color
 
 Picture = NDArray[np.uint8]
 Rows = Mapping[str, NDArray[np.floating]]
@@ -41,7 +41,7 @@ def overlay(image: Picture, rows: Rows, skeleton: Skeleton, threshold: float) ->
     thickness = max(1, round(max(canvas.shape[:2]) / 500))
     for person in initial:
         for a, b in skeleton.edges:
-            ends = _fixed(person[a]), _fixed(person[b])
+            ends = fixed_point(person[a][:2]), fixed_point(person[b][:2])
             cv2.line(canvas, *ends, (30, 30, 30), thickness + 1, cv2.LINE_AA, _SHIFT)
             cv2.line(canvas, *ends, INITIAL, thickness, cv2.LINE_AA, _SHIFT)
     keypoints[..., 2] = 1
@@ -126,14 +126,9 @@ def joint_tile(
     blended = cv2.addWeighted(cv2.cvtColor(heat, cv2.COLOR_BGR2RGB)[:rows, :columns], 0.6, area, 0.4, 0)
     tile[start : start + side, start : start + side] = blended
     places = np.array([initial[:2], refined[:2]]) @ affine[:, :2].T + affine[:, 2]
-    cv2.circle(tile, _fixed(places[0]), 5 << _SHIFT, (255, 255, 255), 1, cv2.LINE_AA, _SHIFT)
-    cv2.circle(tile, _fixed(places[1]), 4 << _SHIFT, (255, 255, 255), -1, cv2.LINE_AA, _SHIFT)
-    cv2.circle(tile, _fixed(places[1]), 3 << _SHIFT, color, -1, cv2.LINE_AA, _SHIFT)
+    cv2.circle(tile, fixed_point(places[0]), 5 << _SHIFT, (255, 255, 255), 1, cv2.LINE_AA, _SHIFT)
+    cv2.circle(tile, fixed_point(places[1]), 4 << _SHIFT, (255, 255, 255), -1, cv2.LINE_AA, _SHIFT)
+    cv2.circle(tile, fixed_point(places[1]), 3 << _SHIFT, color, -1, cv2.LINE_AA, _SHIFT)
     caption = np.full((_LABEL, _TILE, 3), 255, dtype=np.uint8)
     cv2.putText(caption, name.replace("_", " "), (3, 12), cv2.FONT_HERSHEY_SIMPLEX, 0.36, (40, 40, 40), 1, cv2.LINE_AA)
     return np.concatenate([caption, tile]).astype(np.uint8)
-
-
-def _fixed(point: NDArray[np.floating]) -> tuple[int, int]:
-    x, y = np.round(np.clip(point[:2], -1e4, 1e4) * (1 << _SHIFT)).astype(int)
-    return int(x), int(y)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -84,6 +84,9 @@ class LogoCap(SceneModule):
         UserError: An unknown name, or a value out of its range.
     """
 
+    least_score: ClassVar[float] = 0.05
+    """Of a person: candidates below it are kept for evaluation, but neither counted nor drawn. A score is the product
+    of two heatmap values, as of a centre of 0.25 and joints of 0.2."""
     flip_index: Tensor
     sigmas: Tensor
 
@@ -155,6 +158,10 @@ class LogoCap(SceneModule):
         return convert_official(state)
 
     # -- network ------------------------------------------------------------------------------------------------------
+
+    def input_shape(self) -> tuple[int, ...]:
+        """Returns the shape of one picture."""
+        return (3, self.image_size[1], self.image_size[0])
 
     def forward(self, images: Tensor) -> DenseMaps:
         """Returns heatmaps, offsets and features at stride 4 of normalised pictures (B, 3, H, W)."""

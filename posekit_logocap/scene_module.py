@@ -31,6 +31,7 @@ class SceneModule(PoseModule):
         kwargs: Arguments of :class:`~posekit.module.PoseModule`.
     """
 
+    views: tuple[str, ...] = ("scenes",)
     monitor: ClassVar[str] = "val/AP"
     monitor_mode: ClassVar[str] = "max"
 

@@ -80,6 +80,7 @@ class MAED(PoseModule):
         UserError: An unknown name, a value out of range, or files of the body that do not fit.
     """
 
+    views: tuple[str, ...] = ("clips", "crops", "mixture")
     monitor: ClassVar[str] = "val/PA-MPJPE"
     monitor_mode: ClassVar[str] = "min"
     predicts: ClassVar[str] = "clips"

@@ -126,6 +126,7 @@ class TIP(PoseTrackScoring, TopDownModule):
         gammas = {"info": gamma_info, "com": gamma_com, "var": gamma_var, "red": gamma_red, "s": gamma_s}
         self.monitor = monitor  # type: ignore[misc]  # one data set's number is not another's
         self.temporal = temporal
+        self.views = ("crops", "clips") if temporal == "single" else ("clips",)
         weights = active_weights(temporal, gammas)
         if "s" in weights and num_interim % 2 == 0:
             raise UserError(

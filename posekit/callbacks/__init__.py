@@ -1,6 +1,8 @@
-"""Callbacks: throughput and memory, pictures of predictions, result tables, writers of predictions and checkpoints."""
+"""Callbacks: throughput and memory, Ctrl-C, pictures of predictions, result tables, writers of what a run leaves."""
 
 from posekit.callbacks.checkpoint_io import AtomicCheckpointIO
+from posekit.callbacks.interrupt import CleanInterrupt, LastCheckpoint
+from posekit.callbacks.memory import OutOfMemoryAdvice
 from posekit.callbacks.posetrack import PoseTrackWriter
 from posekit.callbacks.preview import PredictionPreview
 from posekit.callbacks.result_table import ResultTable
@@ -10,6 +12,9 @@ from posekit.callbacks.writer3d import PredictionWriter3D
 
 __all__ = [
     "AtomicCheckpointIO",
+    "CleanInterrupt",
+    "LastCheckpoint",
+    "OutOfMemoryAdvice",
     "PoseTrackWriter",
     "PredictionPreview",
     "PredictionWriter",

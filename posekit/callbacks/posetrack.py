@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 
 from posekit.data.posetrack_results import write_posetrack_results
-from posekit.errors import UserError
+from posekit.errors import UserError, counted
 
 _FIELDS = ("keypoints", "scores", "image_id", "sample_id", "track_id")
 
@@ -75,4 +75,4 @@ class PoseTrackWriter(Callback):
             files = trainer.datamodule.posetrack_annotations("predict")  # type: ignore[attr-defined]
             people = [batch for part in parts for batch in part]
             written = write_posetrack_results(people, files, self.output, self.form, self.dcpose_compat_dummy)
-            Console().print(f"{len(written)} PoseTrack sequences: {self.output}", soft_wrap=True)
+            Console().print(f"{counted(len(written), 'PoseTrack sequence')}: {self.output}", soft_wrap=True)

@@ -10,6 +10,9 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
+
+from posekit.data.batch_parts import count_samples
 
 
 class ThroughputMonitor(Callback):
@@ -19,7 +22,7 @@ class ThroughputMonitor(Callback):
     NVML can be read, ``perf/gpu_utilization`` in percent; on a CPU ``perf/process_gb`` (resident memory of this
     process). ``perf/data_wait`` is all time between two steps: the loader, the copy to the device, other callbacks. The
     clock is read on the host and the device is never waited for, so a step is not slowed down: over
-    ``every`` steps the host cannot run ahead of the device by more than a few.
+    ``every`` steps the host cannot run ahead of the device by more than a few. At the end of training a line sums up.
 
     Args:
         every: Training steps between rows.
@@ -31,6 +34,7 @@ class ThroughputMonitor(Callback):
         self._waited = 0.0
         self._began = 0.0
         self._last_end: float | None = None
+        self._total = {"samples": 0.0, "waited": 0.0, "elapsed": 0.0, "peak_gb": 0.0}
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock."""
@@ -46,18 +50,38 @@ class ThroughputMonitor(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Counts the samples, and logs every few steps."""
-        self._samples += _batch_size(batch)
+        self._samples += count_samples(batch)
         self._last_end = time.perf_counter()
         if (batch_idx + 1) % self.every == 0 or trainer.is_last_batch:
             # Straight to the loggers: log_dict would drop rows that fall between the trainer's own logging steps.
+            values = self._values(trainer, pl_module)
             for logger in trainer.loggers:
-                logger.log_metrics(self._values(trainer, pl_module), step=trainer.global_step)
+                logger.log_metrics(values, step=trainer.global_step)
+            self._sum_up(values)
             self._restart()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restarts the clock, so that validation does not count as waiting."""
         self._restart()
         self._last_end = time.perf_counter()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Says how fast the training was, and what it waited for."""
+        total = self._total
+        if total["elapsed"] > 0:
+            where = "GPU" if pl_module.device.type == "cuda" else "process"
+            rank_zero_info(
+                f"{total['samples'] * trainer.world_size / total['elapsed']:.4g} samples/s, "
+                f"{100 * total['waited'] / total['elapsed']:.0f}% of the time waiting for data, "
+                f"{where} memory {total['peak_gb']:.3g} GB at most"
+            )
+
+    def _sum_up(self, values: dict[str, float]) -> None:
+        self._total["samples"] += self._samples
+        self._total["waited"] += self._waited
+        self._total["elapsed"] += time.perf_counter() - self._began
+        memory = values.get("perf/gpu_peak_gb", values.get("perf/process_gb", 0.0))
+        self._total["peak_gb"] = max(self._total["peak_gb"], memory)
 
     def _restart(self) -> None:
         self._samples, self._waited, self._began = 0, 0.0, time.perf_counter()
@@ -70,11 +94,6 @@ class ThroughputMonitor(Callback):
         }
         device = pl_module.device
         return values | (gpu_values(device) if device.type == "cuda" else {"perf/process_gb": process_memory() / 1e9})
-
-
-def _batch_size(batch: Any) -> int:
-    images = batch["image"] if isinstance(batch, dict) and "image" in batch else None
-    return int(images.shape[0]) if images is not None else 1
 
 
 def gpu_values(device: torch.device) -> dict[str, float]:

@@ -16,7 +16,7 @@ from rich.console import Console
 from torch import Tensor
 
 from posekit.data.files import atomic_write_bytes, atomic_write_text
-from posekit.errors import UserError
+from posekit.errors import UserError, counted
 from posekit.visualization import TrackPainter, draw_people, interim_figure
 
 
@@ -52,12 +52,21 @@ class PredictionWriter(Callback):
         output: Folder; made if it is not there.
         overlays: Draw pictures or a video.
         threshold: Least joint score drawn.
+        score_threshold: Least score of a person who is counted and drawn; the file has everybody, as evaluation needs
+            it. None takes the method's ``least_score``, where it gives candidates rather than people.
     """
 
-    def __init__(self, output: str = "predictions", overlays: bool = True, threshold: float = 0.2) -> None:
+    def __init__(
+        self,
+        output: str = "predictions",
+        overlays: bool = True,
+        threshold: float = 0.2,
+        score_threshold: float | None = None,
+    ) -> None:
         self.output = Path(output)
         self.overlays = overlays
         self.threshold = threshold
+        self.score_threshold = score_threshold
         self._rows: list[dict[str, NDArray[np.floating]]] = []
         self._looked_at: set[int] = set()
 
@@ -103,21 +112,33 @@ class PredictionWriter(Callback):
         results = self.output / f"results{rank}.json"
         atomic_write_text(results, json.dumps(coco_results(rows)) + "\n")
         console = Console()
-        console.print(f"{len(rows['scores'])} people: {results}", soft_wrap=True)
+        shown = self._people(rows, pl_module, console, results)
         frames = getattr(datamodule, "frames", None)
         if frames is not None:
             names = {str(image_id): str(name) for image_id, name in frames.items()}
             atomic_write_text(self.output / f"images{rank}.json", json.dumps(names, indent=1) + "\n")
         one_file = getattr(datamodule, "is_video", False) and trainer.world_size > 1
         if self.overlays and hasattr(datamodule, "read_frame") and not one_file:
-            painter = TrackPainter(rows, list(datamodule.frames)) if "track_id" in rows else None
+            painter = TrackPainter(shown, list(datamodule.frames)) if "track_id" in rows else None
             written = self._draw(
-                datamodule, "overlay", rows, lambda i: self._overlay(datamodule, i, rows, pl_module, painter)
+                datamodule, "overlay", rows, lambda i: self._overlay(datamodule, i, shown, pl_module, painter)
             )
             console.print(f"overlays: {written}", soft_wrap=True)
             if "interim" in rows:
-                written = self._draw(datamodule, "interim", rows, lambda i: self._interim(datamodule, i, rows))
+                written = self._draw(datamodule, "interim", rows, lambda i: self._interim(datamodule, i, shown))
                 console.print(f"interim poses: {written}", soft_wrap=True)
+
+    def _people(
+        self, rows: dict[str, NDArray[np.floating]], method: Any, console: Console, results: Path
+    ) -> dict[str, NDArray[np.floating]]:
+        """Counts the people and returns their rows: those of a sufficient score."""
+        given = self.score_threshold
+        least = float(getattr(method, "least_score", 0.0)) if given is None else given
+        sure = rows["scores"] >= least
+        weak = int((~sure).sum())
+        more = f"; further {counted(weak, 'candidate')} of a score below {least:g} in the file" if weak else ""
+        console.print(f"{counted(int(sure.sum()), 'person', 'people')}: {results}{more}", soft_wrap=True)
+        return {name: value[sure] for name, value in rows.items()}
 
     def _merged(self) -> dict[str, NDArray[np.floating]]:
         if not self._rows:

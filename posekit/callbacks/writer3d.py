@@ -15,7 +15,7 @@ from rich.console import Console
 from posekit.body import write_glb, write_obj
 from posekit.callbacks.writer import PredictionWriter
 from posekit.data.files import atomic_write_bytes, atomic_write_text
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, counted, unknown_name
 from posekit.visualization import draw_mesh, draw_people
 
 Rows = dict[str, NDArray[Any]]
@@ -86,7 +86,8 @@ class PredictionWriter3D(PredictionWriter):
         rank = f"_{trainer.global_rank}" if trainer.world_size > 1 else ""
         console = Console()
         self._write_rows(rows, rank)
-        console.print(f"{len(rows['scores'])} poses: {self.output / f'results{rank}.json'} and .npz", soft_wrap=True)
+        count = counted(len(rows["scores"]), "pose")
+        console.print(f"{count}: {self.output / f'results{rank}.json'} and .npz", soft_wrap=True)
         frames = getattr(datamodule, "frames", None)
         if isinstance(frames, dict):
             names = {str(image_id): str(name) for image_id, name in frames.items()}

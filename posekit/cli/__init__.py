@@ -90,7 +90,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs a command; exits with 0 after a good run, 2 after a user's mistake (one line on stderr).
+    """Runs a command; exits with 0 after a good run, 2 after a user's mistake (one line on stderr), 130 on Ctrl-C.
 
     Args:
         argv: Words after the program's name; None takes the command line's.
@@ -109,8 +109,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     except UserError as error:
         sys.exit(_refuse(str(error)))
     except KeyboardInterrupt:
-        print("posekit: stopped", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(_stopped())
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):  # the trainer's way to end
+            sys.exit(_stopped())
+        raise
+
+
+def _stopped() -> int:
+    print("posekit: stopped", file=sys.stderr)
+    return 130
 
 
 def _refuse(message: str) -> int:

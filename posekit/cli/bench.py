@@ -5,152 +5,119 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import statistics
-import time
-from collections.abc import Callable
-from itertools import islice
+import shutil
+import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import seed_everything
 from rich.console import Console
 from rich.table import Table
 
-from posekit.callbacks.throughput import process_memory
-from posekit.cli.run import build_from_config
+from posekit._version import __version__
+from posekit.bench import BenchOptions, Row, bench_config
+from posekit.cli.build import build_from_config
+from posekit.cli.quiet import one_line_errors, quieten
 from posekit.data.files import atomic_write_text
 from posekit.errors import UserError, unknown_name
-from posekit.nn.counting import count_macs, count_parameters
 from posekit.plugins import BENCHMARKS, plugins
 
-Row = dict[str, Any]
+_COLUMNS = {
+    "what": "what", "phase": "stage", "batch": "batch", "mode": "mode", "ms": "ms", "p10_ms": "p10", "p90_ms": "p90",
+    "cpu_ms": "CPU ms", "samples_per_s": "samples/s", "peak_mb": "peak MB", "value": "value", "note": "note",
+}  # fmt: skip
 
 
 def run(argv: list[str]) -> None:
     """Runs the command.
 
     Raises:
-        UserError: An unknown benchmark, or a mistake in the config.
+        UserError: An unknown benchmark, or a mistake in the config or the options.
     """
     names = plugins(BENCHMARKS)
-    parser = argparse.ArgumentParser(
-        usage=f"posekit bench {{{','.join(names)}}} [options] | posekit bench --config FILE [options] [overrides]",
-        description="Times a named benchmark, or the loader, network and step of a config. Figures are medians of "
-        "repeated runs after a warm-up; CPU figures are the process's CPU time.",
-    )
-    parser.add_argument("--config", help="config with a model and data")
-    parser.add_argument("--batches", type=int, default=20, help="timed batches (default 20)")
-    parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
-    parser.add_argument("--json", help="also write the rows to this file")
     # The name comes first or not at all: the value of an override is no name.
     name, words = (argv[0], argv[1:]) if argv and not argv[0].startswith("-") else (None, argv)
-    options, rest = parser.parse_known_args(words)
+    options, rest = _parser(list(names)).parse_known_args(words)
     if name is not None:
         if name not in names:
             raise unknown_name("benchmark", name, names)
-        rows: list[Row] = [{"what": key, "value": value} for key, value in names[name].load()().items()]
+        rows: Iterable[Row] = ({"what": key, "value": value} for key, value in names[name].load()().items())
+        around = _surroundings(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     elif options.config is not None:
-        rows = bench_config(["--config", options.config, *rest], options.batches, options.device)
+        bench = BenchOptions(
+            options.batches, options.device, options.precision, _sizes(options.batch_sizes),
+            options.modes.split(","), options.backend,
+        )  # fmt: skip
+        around = _surroundings(bench.torch_device) | {"config": options.config, "precision": options.precision}
+        quieten()
+        warnings.filterwarnings("ignore", ".*(lr_scheduler.step|GPU available but not used|no `val_dataloader`).*")
+        module, datamodule = build_from_config(["--config", options.config, *rest])
+        rows = bench_config(module, datamodule, bench)
     else:
         raise UserError(f"posekit bench needs a name ({', '.join(names)}) or --config FILE")
-    _show(rows, options.json)
+    with one_line_errors():
+        _show(rows, around, options.json)
 
 
-def bench_config(words: list[str], batches: int, device_name: str) -> list[Row]:
-    """Times the loader, inference and a training step of a config, and counts its operations."""
-    seed_everything(0, verbose=False)
-    module, datamodule = build_from_config(words)
-    device = (
-        torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        if device_name == "auto"
-        else torch.device(device_name)
+def _parser(names: list[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        usage=f"posekit bench {{{','.join(names)}}} [options] | posekit bench --config FILE [options] [overrides]",
+        description="Times a named benchmark, or the loader, the forward pass, prediction and the training step of a "
+        "config. Figures are medians of repeated runs after a warm-up, with their 10th and 90th percentile; beside the "
+        "clock stands the process's CPU time, which holds on a busy machine. On CUDA the device's own events are read.",
+        allow_abbrev=False,
     )
-    datamodule.setup("fit")
-    rows = _loader_rows(datamodule, batches)
-    batch = next(iter(datamodule.train_dataloader()))
-    batch = module.transfer_batch_to_device(batch, device, 0)
-    module.to(device)
-    images = batch["image"]
-    shape = tuple(images.shape[1:])
-    rows.append({"what": "parameters", "value": count_parameters(module)})
-    rows.append({"what": f"multiply-adds of {shape[-1]}x{shape[-2]}", "value": count_macs(module, (1, *shape))})
-    rows += _network_rows(module, images, device, batches)
-    rows += _step_rows(module, batch, device, batches)
-    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else process_memory()
-    rows.append({"what": "GPU peak memory, MB" if device.type == "cuda" else "process memory, MB", "value": peak / 1e6})
-    return rows
+    parser.add_argument("--config", help="config with a model and data")
+    parser.add_argument("--batches", type=int, default=20, help="timed batches of each kind (default 20)")
+    parser.add_argument("--batch_sizes", metavar="N,N", help="samples of a batch (default 1 and the config's)")
+    parser.add_argument("--modes", default="eager", help="eager, compiled (torch.compile), or both with a comma")
+    parser.add_argument("--precision", default="32-true", help="of the trainer: 32-true (default), bf16-mixed, …")
+    parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
+    parser.add_argument("--backend", default="inductor", help="of torch.compile (default inductor)")
+    parser.add_argument("--json", metavar="FILE", help="also write the rows to a file, one JSON object a line")
+    return parser
 
 
-def _loader_rows(datamodule: Any, batches: int) -> list[Row]:
-    loader = datamodule.train_dataloader()
-    iterator = iter(loader)
-    next(iterator)  # workers start, caches fill
-    began, cpu, count = time.perf_counter(), time.process_time(), 0
-    for batch in islice(iterator, batches):
-        count += batch["image"].shape[0]
-    wall, cpu = time.perf_counter() - began, time.process_time() - cpu
-    if count == 0:
-        return [{"what": "loader", "value": "one batch only: nothing to time"}]
-    rows = [{"what": f"loader, samples/s ({loader.num_workers} workers)", "value": count / wall}]
-    if loader.num_workers == 0:
-        rows.append({"what": "loader, samples/s of CPU time", "value": count / max(cpu, 1e-9)})
-    return rows
+def _sizes(text: str | None) -> list[int] | None:
+    try:
+        return None if text is None else [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"--batch_sizes must be numbers with commas between, not {text!r}") from None
 
 
-def _network_rows(module: Any, images: torch.Tensor, device: torch.device, repeats: int) -> list[Row]:
-    module.eval()
-    rows = []
-    for size in sorted({1, images.shape[0]}):
-        with torch.inference_mode():
-            times = _times(lambda size=size: module(images[:size]), device, repeats)  # type: ignore[misc]
-        rows.append(_row(f"forward, batch {size}, ms", times))
-    return rows
+def _surroundings(device: torch.device) -> Row:
+    return {
+        "what": "surroundings",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "posekit": __version__,
+    }
 
 
-def _step_rows(module: Any, batch: Any, device: torch.device, repeats: int) -> list[Row]:
-    module.train()
-    optimizer = torch.optim.Adam([p for p in module.parameters() if p.requires_grad], lr=1e-6)
-
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        module.step(batch, "train").loss.backward()
-        optimizer.step()
-
-    times = _times(step, device, repeats)
-    size = batch["image"].shape[0]
-    row = _row(f"training step, batch {size}, ms", times)
-    return [row, {"what": "training, samples/s", "value": 1000 * size / row["value"]}]
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor() or platform.machine()
 
 
-def _times(call: Callable[[], Any], device: torch.device, repeats: int) -> list[float]:
-    """Returns milliseconds of each call; a CUDA device is waited for."""
-    times = []
-    for index in range(repeats + 3):
-        began = time.perf_counter()
-        call()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        if index >= 3:
-            times.append(1000 * (time.perf_counter() - began))
-    return times
-
-
-def _row(what: str, times: list[float]) -> Row:
-    ordered = sorted(times)
-    low, high = ordered[len(ordered) // 10], ordered[-1 - len(ordered) // 10]
-    return {"what": what, "value": statistics.median(times), "p10": low, "p90": high}
-
-
-def _show(rows: list[Row], path: str | None) -> None:
-    table = Table(title=f"torch {torch.__version__}, {_device_name()}, {torch.get_num_threads()} threads")
-    for column in ("what", "value", "p10", "p90"):
-        table.add_column(column, justify="left" if column == "what" else "right")
+def _show(rows: Iterable[Row], around: Row, path: str | None) -> None:
+    done: list[Row] = []
     for row in rows:
-        table.add_row(row["what"], *(_text(row.get(key)) for key in ("value", "p10", "p90")))
-    Console().print(table)
-    if path:
-        atomic_write_text(Path(path), json.dumps(rows, indent=2) + "\n")
+        done.append(row)
+        if path:  # what is done stays, should the next step fail
+            atomic_write_text(Path(path), "".join(json.dumps(r) + "\n" for r in (around, *done)))
+    title = f"{around['device']}, {around['threads']} threads, torch {around['torch']}"
+    table = Table(title=title)
+    columns = {key: text for key, text in _COLUMNS.items() if any(key in row for row in done)}
+    for key, text in columns.items():
+        table.add_column(text, justify="left" if key in ("what", "phase", "mode", "note") else "right")
+    for row in done:
+        table.add_row(*(_text(row.get(key)) for key in columns))
+    # Narrower than this the figures would be cut off rather than wrapped.
+    Console(width=max(shutil.get_terminal_size().columns, 120)).print(table)
 
 
 def _text(value: Any) -> str:
@@ -159,9 +126,3 @@ def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _device_name() -> str:
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    return platform.processor() or platform.machine()

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any
 
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.plugins.io import CheckpointIO
 
-from posekit.callbacks import AtomicCheckpointIO, PredictionPreview, PredictionWriter, ResultTable, ThroughputMonitor
-from posekit.cli.messages import explain
+from posekit.callbacks import (
+    AtomicCheckpointIO,
+    CleanInterrupt,
+    LastCheckpoint,
+    OutOfMemoryAdvice,
+    PredictionPreview,
+    PredictionWriter,
+    ResultTable,
+    ThroughputMonitor,
+)
+from posekit.checkpoints import CHECKPOINT_KEY, read_checkpoint
+from posekit.cli.build import PoseParser, build_from_config, build_model, link_values
+from posekit.cli.quiet import one_line_errors, quieten
 from posekit.cli.words import (
     checkpoint_words,
     model_name,
@@ -27,49 +34,13 @@ from posekit.cli.words import (
     resolve_configs,
     starter_words,
 )
-from posekit.data.datamodule import LINKED, PoseDataModule
+from posekit.data.datamodule import PoseDataModule
 from posekit.errors import UserError
-from posekit.module import CHECKPOINT_KEY, PoseModule, read_checkpoint
+from posekit.module import PoseModule
 from posekit.plugins import import_class, load_plugins
 from posekit.tables.reference import paper_numbers
 
-_NOISE = (
-    ".*does not have many workers.*",
-    ".*is smaller than the logging interval.*",
-    ".*srun. command is available.*",
-    ".*Discarding init_args.*",
-    ".*due to class_path change.*",
-    ".*LeafSpec.*",
-    ".*You are using `torch.load` with `weights_only=False`.*",
-    ".*Checkpoint directory .* exists and is not empty.*",
-    ".*recommended to use `self.log.*sync_dist=True.*",
-    ".*callbacks used to create the checkpoint need to be provided.*",
-    ".*in eval mode at the start of training.*",
-    ".*dirpath has changed from.*",
-    "(?s).*deprecated in v4.*",
-    "(?s).*JSONARGPARSE_DEPRECATION.*",
-)
-_CHATTER = (
-    "Tip:",
-    "TPU available",
-    "GPU available: False",
-    "Seed set to",
-    "Loading `train_dataloader`",
-    "Restoring states from",
-    "Loaded model weights",
-)
-
-
-class _Parser(LightningArgumentParser):
-    """Refuses bad input with one line instead of a page of usage."""
-
-    def error(self, message: str, ex: Exception | None = None) -> Any:
-        """Raises the one line.
-
-        Raises:
-            UserError: Always.
-        """
-        raise UserError(explain(message, self)) from None
+__all__ = ["PoseCLI", "build_from_config", "build_model", "run_trainer"]
 
 
 class PoseCLI(LightningCLI):
@@ -103,12 +74,16 @@ class PoseCLI(LightningCLI):
         if self.command == "predict" and untrained:
             raise UserError("the config's network has no weights: give --ckpt_path FILE or --model.init_from FILE")
         if self.ckpt_given is not None:
+            if config.model.get("init_args"):
+                config.model.init_args["init_from"] = None  # the checkpoint has all weights
             stored, wanted = self.ckpt_given[CHECKPOINT_KEY]["class_path"], config.model.class_path
             if stored.rpartition(".")[2] != wanted.rpartition(".")[2]:
                 raise UserError(f"the checkpoint is of class {stored}, the config's model is {wanted}")
 
     def after_instantiate_classes(self) -> None:
         """Reads and checks the data before anything is written, so that a refused run leaves nothing behind."""
+        if self.command != "predict":
+            self.model.check_data(self.datamodule)
         if hasattr(self.datamodule, "adapt_to"):
             self.datamodule.adapt_to(self.model)
         if self.trainer.world_size == 1:  # with several processes each does so at its own start
@@ -125,7 +100,8 @@ class PoseCLI(LightningCLI):
         given = config.get("callbacks") or []
         given = given if isinstance(given, list) else [given]
         missing = [c for c in self._default_callbacks(config) if not any(_takes_the_place(g, c) for g in given)]
-        kwargs["callbacks"] = [*given, *missing]
+        # A step begins with the first callback's hook and is whole to the end of it.
+        kwargs["callbacks"] = sorted([*given, *missing], key=lambda c: not isinstance(c, CleanInterrupt))
         kwargs["plugins"] = _with_atomic_writer(config.get("plugins"))
         if not self._keeps_log():
             self.save_config_callback = None
@@ -141,9 +117,11 @@ class PoseCLI(LightningCLI):
 
     def _default_callbacks(self, config: dict[str, Any]) -> list[Callback]:
         if self.command == "predict":
-            return [PredictionWriter("predictions")]
+            return [PredictionWriter("predictions"), OutOfMemoryAdvice()]
         reference = paper_numbers(self.run_name) or ("", {})
-        callbacks: list[Callback] = [ThroughputMonitor(), PredictionPreview(), ResultTable(*reference)]
+        callbacks: list[Callback] = [
+            ThroughputMonitor(), PredictionPreview(), ResultTable(*reference), OutOfMemoryAdvice()
+        ]  # fmt: skip
         keeps_state = self.command == "fit" and self._keeps_log() and config.get("enable_checkpointing") is not False
         return callbacks + (self._checkpoints() if keeps_state else [])
 
@@ -155,17 +133,10 @@ class PoseCLI(LightningCLI):
         best = ModelCheckpoint(
             monitor=self.model.monitor, mode=self.model.monitor_mode, filename="best", enable_version_counter=False
         )
-        last = ModelCheckpoint(
-            filename="last",
-            every_n_epochs=1,
-            save_on_train_epoch_end=True,
-            save_on_exception=True,
-            enable_version_counter=False,
-        )
         recent = ModelCheckpoint(
             filename="recent", train_time_interval=RECENT_EVERY, save_top_k=1, enable_version_counter=False
         )
-        return [best, last, recent]
+        return [CleanInterrupt(), best, LastCheckpoint(), recent]
 
 
 def _takes_the_place(given: Callback, default: Callback) -> bool:
@@ -195,35 +166,6 @@ def default_loggers(name: str, root: str | None = None) -> list[Logger]:
     return loggers
 
 
-def link_values(config: Any) -> None:
-    """Makes data module and method agree on the linked values: a side that says nothing takes the other's.
-
-    Raises:
-        UserError: Both sides say something and differ.
-    """
-    model, data = config.model.get("init_args"), config.data.get("init_args")
-    if model is None or data is None:
-        return
-    offered = import_class(config.data.class_path).linked_values(data.as_dict())
-    for key in LINKED:
-        if key not in model or key not in offered:
-            continue
-        ours, theirs = model[key], offered[key]
-        if ours is None:
-            model[key] = _plain(theirs)
-        elif data.get(key, theirs) is None:
-            data[key] = ours  # the data's own value is a default, which gives way
-        elif _plain(ours) != _plain(theirs):
-            raise UserError(
-                f"model.{key}={_plain(ours)} but data.{key}={_plain(theirs)}: the two are linked; "
-                f"set data.{key} alone, the model takes it from there"
-            )
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, list | tuple) else value
-
-
 def _class_named(model: str | None, classes: dict[str, Any]) -> Any:
     """Returns a model's class by its short name or path; None where there is none (the parser will say so)."""
     try:
@@ -247,7 +189,7 @@ def run_trainer(command: str, argv: Sequence[str]) -> None:
     Raises:
         UserError: A mistake in the config, the data or the checkpoint.
     """
-    _quieten()
+    quieten()
     classes = load_plugins()
     words, name = resolve_configs(argv)
     front, checkpoint = checkpoint_words(words)
@@ -277,105 +219,8 @@ def run_trainer(command: str, argv: Sequence[str]) -> None:
             load_from_checkpoint_support=False,
             seed_everything_default=0,
             save_config_kwargs={"overwrite": True},
-            parser_class=_Parser,
+            parser_class=PoseParser,
             parser_kwargs={"prog": "posekit"},
             args=[command, *front, *words],
             **({"save_config_callback": None} if command == "predict" else {}),
         )
-
-
-@contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Turns what parser, framework and files say of a user's mistake into one line.
-
-    Raises:
-        UserError: In their place.
-    """
-    try:
-        yield
-    except ValueError as error:
-        raise _users_own(error) from None
-    except RuntimeError as error:
-        if "loading state_dict" in str(error):
-            lines = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
-            raise UserError(f"the checkpoint does not fit the config's network: {lines[0][:200]}") from None
-        raise
-    except MisconfigurationException as error:
-        raise UserError(" ".join(str(error).split())[:300]) from None
-    except OSError as error:
-        if error.filename is None:
-            raise
-        raise UserError(f"{error.filename}: {error.strerror}") from None
-
-
-def _users_own(error: BaseException) -> BaseException:
-    """Returns the UserError behind an error of the parser, which wraps what a constructor raises; else the error."""
-    link: BaseException | None = error
-    while link is not None:
-        if isinstance(link, UserError):
-            return link
-        link = link.__cause__ or link.__context__
-    return error
-
-
-def build_from_config(words: Sequence[str]) -> tuple[PoseModule, PoseDataModule]:
-    """Builds a config's method and data module, without a trainer.
-
-    Args:
-        words: Command line words, e.g. ``["--config", "x.yaml", "--data.batch_size", "8"]``.
-
-    Raises:
-        UserError: A mistake in the config.
-    """
-    with one_line_errors():
-        parser, config = _parse_objects(words)
-        objects = parser.instantiate_classes(config)
-    return objects.model, objects.data
-
-
-def build_model(words: Sequence[str]) -> PoseModule:
-    """Builds a config's method alone: its data need not be there.
-
-    Args:
-        words: Command line words, e.g. ``["--config", "x.yaml"]``.
-
-    Raises:
-        UserError: A mistake in the config.
-    """
-    with one_line_errors():
-        parser, config = _parse_objects(words)
-        config.pop("data")
-        model = parser.instantiate_classes(config).model
-    return cast(PoseModule, model)
-
-
-def _parse_objects(words: Sequence[str]) -> tuple[_Parser, Any]:
-    """Parses a config's model and data."""
-    load_plugins()
-    resolved, _ = resolve_configs(words)
-    parser = _Parser(prog="posekit")
-    parser.add_argument("-c", "--config", action="config")
-    parser.add_argument("--seed_everything", type=int | bool, default=0)
-    parser.add_lightning_class_args(Trainer, "trainer")
-    parser.add_lightning_class_args(PoseModule, "model", subclass_mode=True)
-    parser.add_lightning_class_args(PoseDataModule, "data", subclass_mode=True)
-    for key in ("ckpt_path", "weights_only", "verbose"):  # keys that a run's own config.yaml has besides
-        parser.add_argument("--" + key, default=None)
-    config = parser.parse_args(resolved)
-    link_values(config)
-    for key in ("trainer", "ckpt_path", "weights_only", "verbose"):
-        config.pop(key)
-    return parser, config
-
-
-def _quieten() -> None:
-    """Hides remarks of the framework that tell a user of posekit nothing."""
-    for pattern in _NOISE:
-        warnings.filterwarnings("ignore", pattern)
-
-    def is_news(record: logging.LogRecord) -> bool:
-        return not any(text in record.getMessage() for text in _CHATTER)
-
-    names = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero")
-    for name in (*names, "lightning.fabric.utilities.seed"):
-        logging.getLogger(name).addFilter(is_news)

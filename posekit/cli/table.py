@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,43 +19,93 @@ from rich.console import Console
 from posekit.data.files import atomic_write_bytes, atomic_write_text
 from posekit.errors import UserError
 from posekit.tables import TableSpec, load_table, shipped_tables
-from posekit.tables.cells import Run, table_runs
+from posekit.tables.cells import matching
+from posekit.tables.options import check_options
+from posekit.tables.plan import Planner
 from posekit.tables.plot import can_plot, plot
 from posekit.tables.render import as_json, markdown, show
 from posekit.tables.results import gather
-from posekit.tables.runner import Outcome, estimate, estimate_run, run_missing
-from posekit.tables.store import Store, surroundings
+from posekit.tables.runner import Outcome, estimates, run_missing
+from posekit.tables.store import Store, origin
 
 
 def run(argv: list[str]) -> None:
-    """Runs the command; exits with 1 when a cell failed.
+    """Runs the command; exits with 1 when a cell or, with ``--all``, a table failed.
 
     Raises:
         UserError: An unknown table, option, row or results folder.
     """
     # What a cluster sends has to end the running cell too, which is a process of its own.
-    signal.signal(signal.SIGTERM, _stop)
-    parser = _parser()
-    options, rest = parser.parse_known_args(argv)
-    extra, real = _extra(rest)
-    known = list(shipped_tables())
-    if options.all == (options.name is not None):
-        raise UserError(f"posekit table needs one name, or --all; tables: {', '.join(known)}")
-    names = known if options.all else [options.name]
-    specs = [load_table(name, real) for name in names]
-    # Narrower than this a table's numbers would be cut off rather than wrapped.
-    console = Console(width=max(shutil.get_terminal_size().columns, 110))
-    deadline = None if options.budget is None else time.monotonic() + 60 * minutes(options.budget)
-    command = "posekit table " + shlex.join(argv)
-    failures = 0
-    for spec in sorted(specs, key=lambda s: _cost(s, options, extra)) if options.all else specs:
-        failures += _table(spec, options, extra, deadline, command, console)
+    previous = signal.signal(signal.SIGTERM, _stop)
+    try:
+        failures = _tables(argv)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
     if failures:
         sys.exit(1)
 
 
 def _stop(*_: Any) -> None:
     sys.exit(143)
+
+
+def _tables(argv: list[str]) -> int:
+    """Runs the tables asked for; returns the number of failures."""
+    options, rest = _parser().parse_known_args(argv)
+    extra = _extra(rest)
+    known = list(shipped_tables())
+    if options.all == (options.name is not None):
+        raise UserError(f"posekit table needs one name, or --all; tables: {', '.join(known)}")
+    specs = [load_table(name, "data.root" in extra) for name in (known if options.all else [options.name])]
+    if options.all and options.only:
+        specs = _with_rows(specs, options.only)
+    # Narrower than this a table's numbers would be cut off rather than wrapped.
+    console = Console(width=max(shutil.get_terminal_size().columns, 110))
+    deadline = None if options.budget is None else time.monotonic() + 60 * minutes(options.budget)
+    command = "posekit table " + shlex.join(argv)
+    if len(specs) == 1:
+        return _table(_task(specs[0], options, extra), deadline, command, console)
+    failures = 0
+    for task in sorted((_task(spec, options, extra) for spec in specs), key=_Task.minutes):
+        try:
+            failures += _table(task, deadline, command, console)
+        except UserError as error:
+            console.print(f"{task.planner.spec.name}: {error}", style="red", soft_wrap=True, markup=False)
+            failures += 1
+    return failures
+
+
+def _with_rows(specs: Sequence[TableSpec], patterns: Sequence[str]) -> list[TableSpec]:
+    """Returns the tables that have a row asked for.
+
+    Raises:
+        UserError: A pattern matches no row of any table.
+    """
+    found = {spec.name: matching(spec, patterns) for spec in specs}
+    for pattern in patterns:
+        if not any(pattern in matched for matched in found.values()):
+            raise UserError(f"--only {pattern} matches no row of any table")
+    return [spec for spec in specs if found[spec.name]]
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A table to be run, with its results and the options of the command line."""
+
+    planner: Planner
+    store: Store
+    dry_run: bool
+
+    def minutes(self) -> float:
+        """Estimates what is missing."""
+        return sum(estimates(self.store, self.planner.plan()).values())
+
+
+def _task(spec: TableSpec, options: argparse.Namespace, extra: dict[str, Any]) -> _Task:
+    name = f"{spec.name}-real" if spec.real else spec.name
+    store = Store(Path(options.output) / name, options.any_version)
+    only = matching(spec, options.only) if options.all else options.only
+    return _Task(Planner(spec, seeds_of(options.seeds, spec), extra, only, store.read), store, options.dry_run)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -75,8 +126,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _extra(words: Sequence[str]) -> tuple[dict[str, Any], bool]:
-    """Returns the further options by key, and whether they ask for real data."""
+def _extra(words: Sequence[str]) -> dict[str, Any]:
+    """Returns the further options by key."""
     extra: dict[str, Any] = {}
     rest = list(words)
     while rest:
@@ -91,7 +142,10 @@ def _extra(words: Sequence[str]) -> tuple[dict[str, Any], bool]:
                 raise UserError(f"{word} needs a value")
             value = rest.pop(0)
         extra[key] = value
-    return extra, "data.root" in extra
+    root = extra.get("data.root")
+    if root is not None and not Path(root).expanduser().is_dir():
+        raise UserError(f"--data.root {root}: there is no such folder")
+    return extra
 
 
 def minutes(text: str) -> float:
@@ -127,73 +181,45 @@ def seeds_of(text: str | None, spec: TableSpec) -> list[int]:
     return numbers
 
 
-def _store(spec: TableSpec, options: argparse.Namespace) -> Store:
-    name = f"{spec.name}-real" if spec.real else spec.name
-    return Store(Path(options.output) / name, options.any_version)
-
-
-def _runs(spec: TableSpec, options: argparse.Namespace, extra: dict[str, Any]) -> list[Run]:
-    return table_runs(spec, seeds_of(options.seeds, spec), extra, options.only)
-
-
-def _cost(spec: TableSpec, options: argparse.Namespace, extra: dict[str, Any]) -> float:
-    return estimate(_store(spec, options), _runs(spec, options, extra))
-
-
-def _table(
-    spec: TableSpec,
-    options: argparse.Namespace,
-    extra: dict[str, Any],
-    deadline: float | None,
-    command: str,
-    console: Console,
-) -> int:
+def _table(task: _Task, deadline: float | None, command: str, console: Console) -> int:
     """Runs and shows one table; returns the number of failed runs."""
-    store, runs = _store(spec, options), _runs(spec, options, extra)
-    if options.dry_run:
-        _show_plan(spec, store, runs, console)
+    planner, store = task.planner, task.store
+    if task.dry_run:
+        _show_plan(planner, store, console)
         return 0
-    outcome = run_missing(store, runs, deadline, console)
-    _write(spec, store, options, extra, outcome, command, console)
+    check_options(planner)
+    with store.locked():
+        outcome = run_missing(store, planner, deadline, console)
+        _write(planner, store, outcome, command, console)
     if outcome.skipped:
-        console.print(f"{len(outcome.skipped)} runs left out: no time for them in the budget", soft_wrap=True)
+        takes = estimates(store, planner.plan(outcome.failed))
+        left = sum(takes[key] for key in outcome.skipped if key in takes)
+        text = f"{planner.spec.name}: {len(outcome.skipped)} runs left out, no time for them in the budget"
+        text += f" (about {left:.0f} minutes): the same command goes on with them"
+        console.print(text, soft_wrap=True, markup=False)
     if outcome.failed:
-        console.print(f"{len(outcome.failed)} of {len(runs)} runs failed; their logs are in {store.folder / 'logs'}")
+        console.print(f"{len(outcome.failed)} runs failed; their logs are in {store.folder / 'logs'}", soft_wrap=True)
     return len(outcome.failed)
 
 
-def _show_plan(spec: TableSpec, store: Store, runs: list[Run], console: Console) -> None:
-    console.print(f"{spec.name}: {spec.title}", soft_wrap=True)
+def _show_plan(planner: Planner, store: Store, console: Console) -> None:
+    plan = planner.plan()
+    runs, takes = [*plan.runs, *plan.later], estimates(store, plan)
+    console.print(f"{planner.spec.name}: {planner.spec.title}", soft_wrap=True)
     for run in runs:
-        state = "done" if store.read(run) is not None else f"{estimate_run(store, runs, run):.1f} min"
+        state = f"{takes[run.key]:.1f} min" if run.key in takes else "done"
         seed = "" if run.seed is None else f", seed {run.seed}"
-        console.print(
-            f"  {state:>9}  {run.job.command} {run.job.config}: {run.used_by}{seed}", soft_wrap=True, markup=False
-        )
-    console.print(f"  about {estimate(store, runs):.0f} minutes on two CPU cores for {len(runs)} runs", soft_wrap=True)
+        text = f"  {state:>9}  {run.job.command} {run.job.config}: {run.used_by}{seed}"
+        console.print(text, soft_wrap=True, markup=False)
+    console.print(f"  about {sum(takes.values()):.0f} minutes on two CPU cores for {len(runs)} runs", soft_wrap=True)
 
 
-def _write(
-    spec: TableSpec,
-    store: Store,
-    options: argparse.Namespace,
-    extra: dict[str, Any],
-    outcome: Outcome,
-    command: str,
-    console: Console,
-) -> None:
-    seeds = seeds_of(options.seeds, spec)
-    results = gather(spec, store, seeds, extra, set(outcome.failed), options.only)
+def _write(planner: Planner, store: Store, outcome: Outcome, command: str, console: Console) -> None:
+    results = gather(planner, outcome.failed)
     show(results, console)
-    around = surroundings()
-    machine, versions = around["machine"], around["versions"]
-    about = {"command": command, "date": time.strftime("%Y-%m-%d"), "seeds": seeds, **around}
-    lines = [
-        f"made by `{command}` on {about['date']}, seeds {', '.join(map(str, seeds))}",
-        f"{machine['device']}, {machine['cores']} cores, {machine['system']}; "
-        + ", ".join(f"{name} {version}" for name, version in versions.items()),
-    ]
-    atomic_write_text(store.folder / "table.md", markdown(results, lines))
+    kept = [result for result in map(store.read, planner.plan(outcome.failed).runs) if result is not None]
+    about = {"command": command, "date": time.strftime("%Y-%m-%d"), "seeds": planner.seeds, **origin(kept)}
+    atomic_write_text(store.folder / "table.md", markdown(results, about))
     atomic_write_text(store.folder / "table.json", as_json(results, about))
     written = ["table.md", "table.json"]
     picture = plot(results) if can_plot() else None

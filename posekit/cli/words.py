@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
+from posekit.checkpoints import CHECKPOINT_KEY, read_checkpoint
 from posekit.cli.configs import find_config
 from posekit.errors import UserError
-from posekit.module import CHECKPOINT_KEY, read_checkpoint
 from posekit.nn.shipped import shipped_weights
 
 
@@ -77,15 +77,15 @@ def predict_words(words: list[str], source_class: str = "ImageSource", writer: s
         raise UserError("--meshes is for methods that predict bodies, as MAED")
     if known.input is None and known.boxes is not None:
         raise UserError("--boxes goes with --input")
+    added = []
     if known.input is not None:
         if not Path(known.input).exists():
             raise UserError(f"--input {known.input} does not exist")
-        source = [f"--data={source_class}", f"--data.source={known.input}"]
-        source += [f"--data.boxes={known.boxes}"] if known.boxes else []
-        rest = _after_configs(rest, source)
-    written = [f"--trainer.callbacks+={writer}", f"--trainer.callbacks.output={known.output}"]
-    written += [f"--trainer.callbacks.meshes={known.meshes}"] if known.meshes else []
-    return [*rest, *written]
+        added += [f"--data={source_class}", f"--data.source={known.input}"]
+        added += [f"--data.boxes={known.boxes}"] if known.boxes else []
+    added += [f"--trainer.callbacks+={writer}", f"--trainer.callbacks.output={known.output}"]
+    added += [f"--trainer.callbacks.meshes={known.meshes}"] if known.meshes else []
+    return _after_configs(rest, added)
 
 
 def _after_configs(words: list[str], added: list[str]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -16,13 +15,11 @@ from posekit.data.coco_file import CocoPeople, OnFault
 from posekit.data.crops import CropDataset, CropTable, FileReader
 from posekit.data.datamodule import PoseDataModule, Split
 from posekit.data.detections import read_detections
-from posekit.data.images import check_image_files, read_image
+from posekit.data.images import check_image_files, read_image, report_broken
 from posekit.data.joint_maps import map_people
 from posekit.data.transforms import PersonAugmentation
 from posekit.errors import UserError, unknown_name
 from posekit.skeletons import get_skeleton
-
-log = logging.getLogger(__name__)
 
 
 class SplitFiles(NamedTuple):
@@ -73,6 +70,7 @@ class AnnotatedPeople(PoseDataModule):
         pin_memory: Page-locked batches, for CUDA.
     """
 
+    view: str = "crops"
     LAYOUT: ClassVar[dict[str, tuple[str, str]]] = {}
     HOME: ClassVar[str] = ""
 
@@ -263,15 +261,7 @@ class AnnotatedPeople(PoseDataModule):
         else:
             reasons = {files[row]: "does not exist" for row in rows if not files[row].is_file()}
         broken = np.array([path in reasons for path in files], dtype=bool)
-        if not reasons:
-            return broken
-        shown = "; ".join(f"{path} {reason}" for path, reason in list(reasons.items())[:3])
-        rest = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
-        text = f"{len(reasons)} of {len(rows)} images of split {split} are absent or broken: {shown}{rest}"
-        if self.on_broken_image == "error" or broken[rows].all():
-            hint = "" if broken[rows].all() else ". on_broken_image=skip leaves them out."
-            raise UserError(f"{type(self).__name__}: {text}{hint}")
-        log.warning("%s: skipped %s", type(self).__name__, text)
+        report_broken(type(self).__name__, reasons, len(rows), self.on_broken_image, f" of split {split}")
         return broken
 
     # -- evaluation ---------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from posekit.errors import UserError
+from posekit.errors import UserError, counted, listed
 from posekit.skeletons import Skeleton
 
 log = logging.getLogger(__name__)
@@ -127,14 +127,10 @@ def report_faults(path: Path, faults: list[str], kind: str, on_fault: OnFault, s
     """
     if not faults:
         return
-    rest = f"; and {len(faults) - shown} more" if len(faults) > shown else ""
-    listed = "; ".join(faults[:shown]) + rest
-    plural = "s" if len(faults) > 1 else ""
+    text = f"{counted(len(faults), 'faulty ' + kind)}: {listed(faults, shown)}"
     if on_fault == "error":
-        raise UserError(
-            f"{path}: {len(faults)} faulty {kind}{plural}: {listed}. on_bad_annotation=skip leaves them out."
-        )
-    log.warning("%s: skipped %d faulty %s%s: %s", path, len(faults), kind, plural, listed)
+        raise UserError(f"{path}: {text}. --data.on_bad_annotation=skip leaves them out.")
+    log.warning("%s: left out %s", path, text)
 
 
 def _sections(path: Path, content: Any, names: tuple[str, ...]) -> list[list[Any]]:
@@ -177,8 +173,9 @@ def _read_images(path: Path, images: list[Any]) -> dict[str, Any]:
         size = [image.get("width"), image.get("height")]
         sizes.append(size if all(isinstance(s, int) and s > 0 for s in size) else [0, 0])
     if faults:
-        rest = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
-        raise UserError(f"{path}: {len(faults)} faulty image entries: {'; '.join(faults[:3])}{rest}")
+        raise UserError(
+            f"{path}: {len(faults)} faulty image entr{'y' if len(faults) == 1 else 'ies'}: {listed(faults)}"
+        )
     return {
         "image_ids": np.array(ids, dtype=np.int64),
         "file_names": names,

@@ -59,9 +59,9 @@ class PoseDataModule(LightningDataModule):
         counts = {"batch_size": batch_size, "val_batch_size": val_batch_size or 1}
         for name, value in counts.items():
             if value < 1:
-                raise UserError(f"{name} must be at least 1, not {value}")
+                raise UserError(f"{type(self).__name__}: {name} must be at least 1, not {value}")
         if num_workers < 0:
-            raise UserError(f"num_workers must be 0 or more, not {num_workers}")
+            raise UserError(f"{type(self).__name__}: num_workers must be 0 or more, not {num_workers}")
         self.skeleton = skeleton
         self.batch_size = batch_size
         self.num_workers = num_workers

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,9 +11,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from posekit.errors import UserError
+from posekit.errors import UserError, listed
+
+log = logging.getLogger(__name__)
+
+# What OpenCV prints of a broken file is said by the errors below.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+_OTHERS = (b"BM", b"II*\0", b"MM\0*", b"GIF8", b"RIFF")
 _JPEG_END, _JPEG_SCAN = b"\xff\xd9", 0xDA
 
 
@@ -45,8 +52,9 @@ def _decode(path: Path, content: bytes, apply_exif: bool) -> NDArray[np.uint8]:
     except cv2.error as error:  # e.g. more pixels than OpenCV's limit
         raise UserError(f"image {path}: cannot be decoded ({str(error.err).strip()})") from None
     if pixels is None:
-        known = content.startswith((_JPEG, _PNG))
-        raise UserError(f"image {path}: {'its data are broken' if known else 'is no picture that OpenCV can read'}")
+        known = content.startswith((_JPEG, _PNG, *_OTHERS))
+        reason = "cannot be decoded: its data are broken, cut short or of a kind unknown to OpenCV"
+        raise UserError(f"image {path}: {reason if known else 'is no picture that OpenCV can read'}")
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
@@ -60,6 +68,31 @@ def check_image_files(paths: Iterable[Path]) -> dict[Path, str]:
     with ThreadPoolExecutor(8) as pool:  # most of the time is spent waiting for the disk
         files = list(paths)
         return {path: reason for path, reason in zip(files, pool.map(_check_file, files), strict=True) if reason}
+
+
+def report_broken(owner: str, broken: Mapping[Path, str], total: int, on_broken_image: str, where: str = "") -> None:
+    """Refuses pictures that cannot be read, or warns that they are left out: counted, and the first ones named.
+
+    Args:
+        owner: Class of the data module.
+        broken: Reasons by path.
+        total: Pictures that were looked at.
+        on_broken_image: ``"error"`` or ``"skip"``.
+        where: Which pictures they are, e.g. ``" of split train"``.
+
+    Raises:
+        UserError: There are broken pictures and they are not to be skipped, or nothing else is left.
+    """
+    if not broken:
+        return
+    first = listed([f"{path} {reason}" for path, reason in broken.items()])
+    if total == 1:
+        raise UserError(f"{owner}: image {first}")
+    count = f"{len(broken)} of {total} images{where}"
+    if on_broken_image == "error" or len(broken) == total:
+        hint = "" if len(broken) == total else ". --data.on_broken_image=skip leaves them out."
+        raise UserError(f"{owner}: {count} are absent or broken: {first}{hint}")
+    log.warning("%s: left out %s, which are absent or broken: %s", owner, count, first)
 
 
 def _check_file(path: Path) -> str | None:

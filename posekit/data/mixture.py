@@ -72,6 +72,8 @@ class Mixture(PoseDataModule):
         pin_memory: Page-locked batches, for CUDA.
     """
 
+    view: str = "mixture"
+
     def __init__(
         self,
         clips: dict[str, MixturePart] | None = None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,10 @@ from posekit.data.coco_file import OnFault, box_fault, escapes_folder, numbers, 
 from posekit.data.crops import CropDataset, CropTable, FileReader
 from posekit.data.datamodule import PoseDataModule, Split
 from posekit.data.detections import Boxes, make_boxes
+from posekit.data.images import report_broken
 from posekit.data.video import VideoReader
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, counted, listed, named, unknown_name
 from posekit.skeletons import get_skeleton
-
-log = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
@@ -51,6 +49,8 @@ class ImageSource(PoseDataModule):
         is_video: Whether the source is a video.
         fps: Frames per second of a video, if its file says.
     """
+
+    view: str = "crops"
 
     def __init__(
         self,
@@ -93,6 +93,10 @@ class ImageSource(PoseDataModule):
         """
         if split != "predict":
             raise UserError(f"ImageSource has no labels, so there is nothing to {split} on; it is for predict")
+        with named("ImageSource"):
+            return self._make()
+
+    def _make(self) -> CropDataset:
         read, names = self._open_source()
         content = read_json(self.boxes, "boxes file") if self.boxes else None
         ids = self._image_ids(names, content)
@@ -128,7 +132,7 @@ class ImageSource(PoseDataModule):
                 raise UserError(f"folder {source} holds no image (of {', '.join(IMAGE_SUFFIXES)})")
             return FileReader(files, apply_exif=self.apply_exif), [path.name for path in files]
         if not source.exists():
-            raise UserError(f"source {source} does not exist")
+            raise UserError(f"source {source} does not exist (option data.source)")
         if not source.stat().st_size:
             raise UserError(f"source {source} is empty (0 bytes)")
         if source.suffix.lower() in IMAGE_SUFFIXES or cv2.haveImageReader(str(source)):
@@ -161,15 +165,8 @@ class ImageSource(PoseDataModule):
         if not broken:
             return rows
         assert isinstance(read, FileReader)
-        shown = "; ".join(f"{read.files[row]} {reason}" for row, reason in list(broken.items())[:3])
-        text = shown + (f"; and {len(broken) - 3} more" if len(broken) > 3 else "")
-        if len(rows) == 1:
-            raise UserError(f"image {text}")
-        text = f"{len(broken)} of {len(rows)} images are broken: {text}"
-        if self.on_broken_image == "error" or len(broken) == len(rows):
-            hint = "" if len(broken) == len(rows) else ". on_broken_image=skip leaves them out."
-            raise UserError(f"ImageSource: {text}{hint}")
-        log.warning("ImageSource: skipped %s", text)
+        reasons = {read.files[row]: reason for row, reason in broken.items()}
+        report_broken("ImageSource", reasons, len(rows), self.on_broken_image)
         return rows[~np.isin(rows, list(broken))]
 
     # -- boxes --------------------------------------------------------------------------------------------------------
@@ -244,5 +241,4 @@ def _box_entry_fault(entry: Any) -> str | None:
 
 
 def _raise_faults(path: Path, faults: list[str]) -> None:
-    rest = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
-    raise UserError(f"boxes file {path}: {len(faults)} faulty boxes: {'; '.join(faults[:3])}{rest}")
+    raise UserError(f"boxes file {path}: {counted(len(faults), 'faulty box', 'faulty boxes')}: {listed(faults)}")

@@ -16,6 +16,15 @@ from posekit.errors import UserError
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 
+def open_capture(path: Path) -> cv2.VideoCapture:
+    """Opens a video without remarks of OpenCV; whether that worked, ``isOpened`` tells."""
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    # Of OpenCV's readers FFmpeg's alone: another one takes "img_01.jpg" for a numbered sequence.
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    cv2.utils.logging.setLogLevel(level)
+    return capture
+
+
 class VideoReader:
     """Gives the frames of a video: RGB bytes (H, W, 3) by frame number.
 
@@ -43,10 +52,7 @@ class VideoReader:
         self._last: tuple[int, NDArray[np.uint8]] | None = None
 
     def _open(self) -> cv2.VideoCapture:
-        # Of OpenCV's readers FFmpeg's alone: another one takes "img_01.jpg" for a numbered sequence.
-        level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
-        capture = cv2.VideoCapture(str(self.path), cv2.CAP_FFMPEG)
-        cv2.utils.logging.setLogLevel(level)
+        capture = open_capture(self.path)
         if not capture.isOpened():
             raise UserError(f"{self.path} is neither a picture nor a video that OpenCV can read")
         return capture

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posekit.data.coco_file import box_fault, numbers, read_json
-from posekit.errors import UserError
+from posekit.errors import UserError, counted, listed
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
@@ -78,8 +78,7 @@ def read_video_boxes(
             track = entry.get("track", entry.get("track_id"))
             rows.append((*row, None if track is None else str(track), entry["bbox"], float(entry.get("score", 1.0))))
     if faults:
-        rest = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
-        raise UserError(f"boxes file {path}: {len(faults)} faulty boxes: {'; '.join(faults[:3])}{rest}")
+        raise UserError(f"boxes file {path}: {counted(len(faults), 'faulty box', 'faulty boxes')}: {listed(faults)}")
     if not rows:
         raise UserError(f"boxes file {path} has no box of score {threshold:g} or more")
     return _tracks(path, sorted(rows, key=lambda row: row[:2]))

@@ -24,7 +24,7 @@ from posekit.data.video_boxes import (
     square_boxes,
 )
 from posekit.data.video_source import Video, Videos, open_videos
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, named, unknown_name
 from posekit.skeletons import get_skeleton
 
 log = logging.getLogger(__name__)
@@ -83,6 +83,8 @@ class VideoClips(PoseDataModule):
         is_video: Whether the source is one video.
         fps: Frames per second of one video, if its file says.
     """
+
+    view: str = "clips"
 
     def __init__(
         self,
@@ -174,6 +176,10 @@ class VideoClips(PoseDataModule):
         """
         if split not in ("predict", "train"):
             raise UserError(f"VideoClips has no labels, so there is nothing to {split} on; it is for predict and train")
+        with named("VideoClips"):
+            return self._make(split)
+
+    def _make(self, split: Split) -> ClipDataset:
         opened = self._open()
         people = self._people(opened.videos, split)
         window = self._train_window() if split == "train" else self._predict_window(opened, people)

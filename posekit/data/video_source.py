@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from posekit.data.coco_file import OnFault
 from posekit.data.crops import FileReader
-from posekit.data.images import check_image_files
+from posekit.data.images import check_image_files, report_broken
 from posekit.data.source import IMAGE_SUFFIXES
 from posekit.data.video import VideoReader
-from posekit.errors import UserError
+from posekit.errors import UserError, listed
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def open_videos(source: Path, on_broken_image: OnFault = "error", apply_exif: bo
         UserError: There is nothing in it that can be read, or something is broken.
     """
     if not source.exists():
-        raise UserError(f"source {source} does not exist")
+        raise UserError(f"source {source} does not exist (option data.source)")
     if not source.is_dir():
         return _open_file(source, apply_exif)
     pictures = _pictures(source)
@@ -119,8 +119,7 @@ def _open_all(source: Path, on_broken_image: OnFault, apply_exif: bool) -> list[
                 raise
             faults.append(str(error))
     if faults:
-        rest = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
-        log.warning("skipped %d videos: %s%s", len(faults), "; ".join(faults[:3]), rest)
+        log.warning("VideoClips: left out %d of %d entries: %s", len(faults), len(entries), listed(faults))
     if not videos:
         why = f"; {faults[0]}" if faults else ""
         raise UserError(f"folder {source} holds no video, no picture and no folder of pictures that can be read{why}")
@@ -149,17 +148,7 @@ def _frames(name: str, files: list[Path], apply_exif: bool) -> Video:
 def _whole(files: list[Path], on_broken_image: OnFault) -> list[Path]:
     """Returns the files that are no broken pictures, as far as head and tail tell."""
     broken = check_image_files(files)
-    if not broken:
-        return files
-    shown = "; ".join(f"{path} {reason}" for path, reason in list(broken.items())[:3])
-    text = shown + (f"; and {len(broken) - 3} more" if len(broken) > 3 else "")
-    if len(files) == 1:
-        raise UserError(f"image {text}")
-    text = f"{len(broken)} of {len(files)} images are broken: {text}"
-    if on_broken_image == "error" or len(broken) == len(files):
-        hint = "" if len(broken) == len(files) else ". on_broken_image=skip leaves them out."
-        raise UserError(f"{text}{hint}")
-    log.warning("skipped %s", text)
+    report_broken("VideoClips", broken, len(files), on_broken_image)
     return [path for path in files if path not in broken]
 
 

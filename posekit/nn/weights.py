@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from posekit.errors import UserError
+from posekit.errors import UserError, unknown_name
 
 State = dict[str, Tensor]
 
@@ -85,6 +85,7 @@ def load_weights(
     *,
     convert: Callable[[State], State] | None = None,
     prefixes: Sequence[str] = PREFIXES,
+    skip: Sequence[str] = (),
 ) -> LoadReport:
     """Loads what fits by name and shape from a weight file into a module, and reports it.
 
@@ -99,9 +100,10 @@ def load_weights(
         convert: Applied to the file's state dict (DataParallel and compile prefixes already taken off) before names are
             compared, e.g. a method's ``convert_official``.
         prefixes: The known prefixes, each with its dot.
+        skip: Parts of the module, by name, that keep the weights they have, e.g. ``network.final_layer``.
 
     Raises:
-        UserError: The file cannot be read, or nothing in it fits.
+        UserError: The file cannot be read, nothing in it fits, or ``skip`` names no part.
     """
     if isinstance(source, Mapping):
         label, state = "state dict", _tensors(source)
@@ -109,7 +111,7 @@ def load_weights(
         label, state = str(source), read_state_dict(source)
     if convert is not None:
         state = convert(_strip_common(state, _COMPILED_OR_PARALLEL))
-    own = module.state_dict()
+    own = _without(module.state_dict(), skip)
     fit = _best_fit(own, state, tuple(prefixes))
     report = _report(own, state, fit, label)
     if all(_is_counter(name) for name in report.matched):
@@ -117,6 +119,16 @@ def load_weights(
     # strict=False: what is left out is in the report.
     module.load_state_dict({name: state[fit.sources[name]] for name in report.matched}, strict=False)
     return report
+
+
+def _without(own: State, skip: Sequence[str]) -> State:
+    for part in skip:
+        kept = {name: tensor for name, tensor in own.items() if name != part and not name.startswith(part + ".")}
+        if len(kept) == len(own):
+            parts = {".".join(name.split(".")[:depth]) for name in own for depth in (1, 2)}
+            raise unknown_name("part of the model", part, parts)
+        own = kept
+    return own
 
 
 def read_state_dict(path: str | PathLike[str]) -> State:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ class Run:
     before: Run | None
     used_by: str = field(compare=False)
 
-    @property
+    @cached_property
     def key(self) -> str:
         """File name of the result: changes with the options, the config's text, and the run before."""
         text = "" if self.job.command == "bench" else _config_text(self.job.config)
@@ -41,14 +42,15 @@ class Run:
         digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
         return f"{self.job.name}-{digest}" + ("" if self.seed is None else f"-s{self.seed}")
 
-    @property
-    def minutes(self) -> float:
-        """Estimated minutes on two CPU cores, without the run before."""
-        return self.job.minutes
+
+@lru_cache
+def _config_path(config: str) -> Path:
+    return Path(find_config(config))
 
 
 def _config_text(config: str) -> str:
-    path = Path(find_config(config))
+    """Reads a config anew each time, since it may be edited while a table runs."""
+    path = _config_path(config)
     return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
@@ -64,7 +66,10 @@ def options_for(job: Job, spec: TableSpec, *parts: Mapping[str, Any]) -> Overrid
     return merged
 
 
-def make_run(spec: TableSpec, job: Job, row: Row, column: Column | None, seed: int, extra: Overrides) -> Run:
+def make_run(
+    spec: TableSpec, job: Job, row: Row, column: Column | None, seed: int, extra: Overrides,
+    tuned: Overrides | None = None, note: str = "",
+) -> Run:  # fmt: skip
     """Builds the run of a cell.
 
     Args:
@@ -74,10 +79,13 @@ def make_run(spec: TableSpec, job: Job, row: Row, column: Column | None, seed: i
         column: The cell's column; None for the run behind a curve.
         seed: Ignored by jobs that have none.
         extra: Options of the command line, for the trainer's jobs.
+        tuned: The row's tuned options, one of its ``tune``.
+        note: For messages, after the row's name.
     """
-    parts = [row.overrides, column.overrides if column else {}]
+    parts = [row.overrides, column.overrides if column else {}, tuned or {}]
     same = [other for other in spec.rows if other.name == row.name]
     name = f"{row.group}: {row.name}" if row.group and len(same) > 1 else row.name
+    name += f" ({note})" if note else ""
     before = None
     if job.after is not None:
         earlier = spec.jobs[job.after]
@@ -105,41 +113,14 @@ def _run(
     return Run(job, options, seed if job.seeded else None, before, used)
 
 
-def table_runs(spec: TableSpec, seeds: Sequence[int], extra: Overrides, only: Sequence[str] = ()) -> list[Run]:
-    """Lists the runs of a table, each once, earlier runs before those that need them.
-
-    Args:
-        spec: The table.
-        seeds: Seeds of the trainer's jobs.
-        extra: Options of the command line.
-        only: Patterns of row names (``*`` and ``?``); all rows when empty.
-
-    Raises:
-        UserError: A pattern matches no row.
-    """
-    check_patterns(spec, only)
-    runs: dict[str, Run] = {}
-    for seed in seeds:
-        for run in _wanted(spec, seed, extra, only):
-            for needed in (run.before, run) if run.before is not None else (run,):
-                if needed is not None:
-                    runs.setdefault(needed.key, needed)
-    return list(runs.values())
-
-
-def _wanted(spec: TableSpec, seed: int, extra: Overrides, only: Sequence[str]) -> Iterator[Run]:
-    for row in spec.rows:
-        if row.external or not selected(row, only):
-            continue
-        for column in spec.columns:
-            yield make_run(spec, spec.jobs[column.job], row, column, seed, extra)
-        if spec.curve is not None:
-            yield make_run(spec, spec.jobs[spec.curve.job], row, None, seed, extra)
-
-
 def selected(row: Row, only: Sequence[str]) -> bool:
     """Tells whether a row is asked for."""
     return not only or any(fnmatch(row.name, p) or fnmatch(f"{row.group}/{row.name}", p) for p in only)
+
+
+def matching(spec: TableSpec, patterns: Sequence[str]) -> list[str]:
+    """Returns the patterns that match a row of this library."""
+    return [p for p in patterns if any(selected(row, [p]) for row in spec.rows if not row.external)]
 
 
 def check_patterns(spec: TableSpec, only: Sequence[str]) -> None:
@@ -148,8 +129,8 @@ def check_patterns(spec: TableSpec, only: Sequence[str]) -> None:
     Raises:
         UserError: A pattern matches no row of this library.
     """
-    own = [row for row in spec.rows if not row.external]
+    matched = matching(spec, only)
     for pattern in only:
-        if not any(selected(row, [pattern]) for row in own):
-            names = ", ".join(row.name for row in own)
+        if pattern not in matched:
+            names = ", ".join(dict.fromkeys(row.name for row in spec.rows if not row.external))
             raise UserError(f"--only {pattern} matches no row of {spec.name}; rows: {names}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from posekit.errors import UserError
-from posekit.tables.spec import load_table, shipped_tables
+from posekit.tables.reader import load_table, shipped_tables
 
 
 def paper_numbers(config: str) -> tuple[str, dict[str, float]] | None:

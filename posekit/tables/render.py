@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from posekit.tables.plan import Choice, Trial, describe
 from posekit.tables.results import Cell, Results, spearman
-from posekit.tables.spec import Column, Row
+from posekit.tables.spec import Column, Row, TableSpec
 
 PAPER = "paper"
 MAX_PAIRS = 8
@@ -71,6 +72,28 @@ def order_lines(results: Results) -> list[str]:
     return lines + curve_lines(results)
 
 
+def tuned_lines(results: Results) -> list[str]:
+    """Says of each tuned row which options were tried, and which are shown."""
+    select = results.spec.select
+    lines = []
+    for index, choices in results.choices.items():
+        for columns, choice in choices:
+            name = _row_name(results.rows[index]) + (f" / {', '.join(columns)}" if len(choices) > 1 else "")
+            tried = "; ".join(f"{describe(t.options)}: {_trial_text(t)}" for t in choice.trials)
+            chosen = f"{describe(choice.best.options)} chosen" if choice.best else "nothing chosen"
+            seed = choice.trials[0].run.seed
+            where = "" if seed is None else f" at seed {seed}"
+            assert select is not None
+            lines.append(f"{name}: {chosen}, by {select.metric}{where} ({select.better} is better; {tried})")
+    return lines
+
+
+def _trial_text(trial: Trial) -> str:
+    if trial.state == "done":
+        return "no number" if trial.value is None else f"{trial.value:.4g}"
+    return "failed" if trial.state == "failed" else "not run"
+
+
 def curve_lines(results: Results) -> list[str]:
     """Says of each curve how the two quantities go together over the epochs."""
     curve = results.spec.curve
@@ -122,15 +145,15 @@ def _footer(results: Results) -> list[str]:
     spec = results.spec
     data = "real data" if spec.real else "the embedded data"
     lines = [f"Ours on {data}; numbers in brackets or under '{PAPER}' are the paper's: {spec.source}."]
-    return [*lines, *([spec.note] if spec.note else []), *order_lines(results)]
+    return [*lines, *([spec.note] if spec.note else []), *tuned_lines(results), *order_lines(results)]
 
 
-def markdown(results: Results, about: Sequence[str]) -> str:
+def markdown(results: Results, about: Mapping[str, Any]) -> str:
     """Returns the table as Markdown.
 
     Args:
         results: The table.
-        about: Lines on how it was made (command, machine, date).
+        about: How it was made: command, date and seeds, and the origin of its runs.
     """
     head = ["", *headings(results)]
     lines = [f"# {results.spec.name}: {results.spec.title}", ""]
@@ -138,11 +161,22 @@ def markdown(results: Results, about: Sequence[str]) -> str:
     lines += ["| " + " | ".join(line) + " |" for line in body(results)]
     for text in _footer(results):
         lines += ["", text]
-    lines += ["", *(f"- {line}" for line in about)]
+    lines += ["", *(f"- {line}" for line in _about_lines(about))]
     return "\n".join(lines) + "\n"
 
 
-def as_json(results: Results, about: dict[str, Any]) -> str:
+def _about_lines(about: Mapping[str, Any]) -> list[str]:
+    """Says how a table was made; its runs may be older than it, and from other machines."""
+    lines = [f"made by `{about['command']}` on {about['date']}, seeds {', '.join(map(str, about['seeds']))}"]
+    if about["finished"]:
+        first, last = (end.replace("T", " ") for end in about["finished"])
+        lines.append(f"its runs took {about['minutes']} minutes together; finished {first} to {last}")
+    lines += [f"{m['device']}, {m['cores']} cores, {m['system']}" for m in about["machines"]]
+    lines += [", ".join(f"{name} {version}" for name, version in v.items()) for v in about["versions"]]
+    return lines
+
+
+def as_json(results: Results, about: Mapping[str, Any]) -> str:
     """Returns every number as JSON: ours by seed, the paper's apart."""
     spec = results.spec
     rows = []
@@ -153,13 +187,26 @@ def as_json(results: Results, about: dict[str, Any]) -> str:
             ours = {"mean": cell.mean, "spread": cell.spread, "values": list(cell.values), "failed": cell.failed}
             cells[column.name] = {"paper": cell.paper} if row.external else {"ours": ours, "paper": cell.paper}
         curves = {"curves": results.curves[index]} if index in results.curves else {}
-        rows.append({"name": row.name, "group": row.group, "external": row.external, "cells": cells, **curves})
+        tuned = (
+            {"tuned": [_tuned(*choice, spec) for choice in results.choices[index]]} if index in results.choices else {}
+        )
+        entry = {"name": row.name, "group": row.group, "external": row.external, "cells": cells}
+        rows.append(entry | curves | tuned)
     order = [
         {"name": o.name, "rank_correlation": o.correlation, "cells": o.count, "reversed_pairs": o.reversed_pairs}
         for o in results.orders
     ]
     content = {
         "table": spec.name, "title": spec.title, "source_of_paper_numbers": spec.source, "note": spec.note,
-        "data": "real" if spec.real else "embedded", "rows": rows, "order": order, "about": about,
+        "data": "real" if spec.real else "embedded", "rows": rows, "order": order, "about": dict(about),
     }  # fmt: skip
     return json.dumps(content, indent=1) + "\n"
+
+
+def _tuned(columns: Sequence[str], choice: Choice, spec: TableSpec) -> dict[str, Any]:
+    assert spec.select is not None
+    tried = [{"options": t.options, "state": t.state, "value": t.value} for t in choice.trials]
+    return {
+        "columns": columns, "metric": spec.select.metric, "better": spec.select.better,
+        "seed": choice.trials[0].run.seed, "chosen": choice.best.options if choice.best else None, "tried": tried,
+    }  # fmt: skip

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
-from posekit.tables.cells import Run, make_run, selected
-from posekit.tables.spec import Column, Overrides, Row, TableSpec
-from posekit.tables.store import Store
+from posekit.tables.plan import Choice, Planner, number
+from posekit.tables.spec import Column, Curve, Row, TableSpec
 
 
 @dataclass(frozen=True)
@@ -58,77 +56,68 @@ class Order:
 
 @dataclass
 class Results:
-    """A table's cells by row and column, curves by row, and the runs behind them."""
+    """A table's cells by row and column; by row its curves, one per seed, and its choices with their columns."""
 
     spec: TableSpec
     rows: list[Row]
     cells: dict[tuple[int, str], Cell]
     curves: dict[int, list[list[tuple[float, float]]]] = field(default_factory=dict)
+    choices: dict[int, list[tuple[tuple[str, ...], Choice]]] = field(default_factory=dict)
     orders: list[Order] = field(default_factory=list)
 
 
-def gather(
-    spec: TableSpec,
-    store: Store,
-    seeds: Sequence[int],
-    extra: Overrides,
-    failed: set[str],
-    only: Sequence[str] = (),
-) -> Results:
+def gather(planner: Planner, failed: Collection[str] = ()) -> Results:
     """Collects what is finished.
 
     Args:
-        spec: The table.
-        store: Its results.
-        seeds: Seeds asked for.
-        extra: Options of the command line.
+        planner: The table with its seeds and options, reading its results.
         failed: Keys of failed runs.
-        only: Patterns of row names.
     """
-    rows = [row for row in spec.rows if row.external or selected(row, only)]
-    results = Results(spec, rows, {})
-    for index, row in enumerate(rows):
-        for column in spec.columns:
-            results.cells[index, column.name] = _cell(spec, store, row, column, seeds, extra, failed)
-        if spec.curve is not None and not row.external:
-            results.curves[index] = _curves(spec, store, row, seeds, extra)
+    results = Results(planner.spec, planner.rows, {})
+    for index, row in enumerate(planner.rows):
+        for column in planner.spec.columns:
+            results.cells[index, column.name] = _cell(planner, row, column, failed)
+        if row.external:
+            continue
+        if planner.spec.curve is not None:
+            results.curves[index] = _curves(planner, row, planner.spec.curve, failed)
+        if len(row.tune) > 1:
+            results.choices[index] = _choices(planner, row, failed)
     results.orders = orders(results)
     return results
 
 
-def _cell(
-    spec: TableSpec, store: Store, row: Row, column: Column, seeds: Sequence[int], extra: Overrides, failed: set[str]
-) -> Cell:
+def _cell(planner: Planner, row: Row, column: Column, failed: Collection[str]) -> Cell:
     paper = row.paper.get(column.name)
     if row.external:
         return Cell((), paper)
-    runs: dict[str, Run] = {}
-    for seed in seeds:
-        run = make_run(spec, spec.jobs[column.job], row, column, seed, extra)
-        runs[run.key] = run
-    found = [store.read(run) for run in runs.values()]
-    values = [r["metrics"].get(column.metric) for r in found if r is not None]
-    # COCO's tool says -1 where no person is in range (no large people in small pictures): that is no number.
-    numbers = tuple(column.scale * v for v in values if v is not None and math.isfinite(v) and v != -1)
-    return Cell(numbers, paper, failed=any(key in failed for key in runs))
+    runs = planner.cell(row, column, planner.spec.jobs[column.job], failed)
+    found = [number(result["metrics"], column.metric) for result in map(planner.read, runs) if result is not None]
+    choice = planner.choice(row, column, failed)
+    lost = not runs and choice is not None and all(trial.state == "failed" for trial in choice.trials)
+    values = tuple(column.scale * value for value in found if value is not None)
+    return Cell(values, paper, failed=lost or any(run.key in failed for run in runs))
 
 
-def _curves(
-    spec: TableSpec, store: Store, row: Row, seeds: Sequence[int], extra: Overrides
-) -> list[list[tuple[float, float]]]:
-    assert spec.curve is not None
+def _curves(planner: Planner, row: Row, curve: Curve, failed: Collection[str]) -> list[list[tuple[float, float]]]:
     lines = []
-    for seed in seeds:
-        found = store.read(make_run(spec, spec.jobs[spec.curve.job], row, None, seed, extra))
-        points = [(e[spec.curve.x], e[spec.curve.y]) for e in (found or {}).get("history", []) if _has(e, spec)]
+    for run in planner.cell(row, None, planner.spec.jobs[curve.job], failed):
+        history = (planner.read(run) or {}).get("history", [])
+        points = [(e[curve.x], e[curve.y]) for e in history if curve.x in e and curve.y in e]
         if points:
             lines.append(points)
     return lines
 
 
-def _has(entry: dict[str, float], spec: TableSpec) -> bool:
-    assert spec.curve is not None
-    return spec.curve.x in entry and spec.curve.y in entry
+def _choices(planner: Planner, row: Row, failed: Collection[str]) -> list[tuple[tuple[str, ...], Choice]]:
+    """Returns a tuned row's choices, each with the columns that share it."""
+    shared: dict[tuple[str, ...], tuple[list[str], Choice]] = {}
+    for column in planner.spec.columns:
+        choice = planner.choice(row, column, failed)
+        if choice is not None:
+            keys = tuple(trial.run.key for trial in choice.trials)
+            shared.setdefault(keys, ([], choice))[0].append(column.name)
+    return [(tuple(columns), choice) for columns, choice in shared.values()]
 
 
 def spearman(a: Sequence[float], b: Sequence[float]) -> float | None:
@@ -146,13 +135,19 @@ def _ranks(values: Sequence[float]) -> list[float]:
     return [ordered.index(v) + (ordered.count(v) - 1) / 2 for v in values]
 
 
+def is_grid(spec: TableSpec) -> bool:
+    """Tells whether the columns are settings of one metric and unit, so that cells compare across them."""
+    columns = [c for c in spec.columns if c.better is not None]
+    return len({(c.job, c.metric, c.scale) for c in columns}) == 1 and len(columns) > 1
+
+
 def orders(results: Results) -> list[Order]:
     """Compares our order of cells with the paper's.
 
     Columns of one metric and unit (a grid of settings) are compared as a whole, other columns one by one.
     """
     columns = [c for c in results.spec.columns if c.better is not None]
-    if len({(c.job, c.metric, c.scale) for c in columns}) == 1 and len(columns) > 1:
+    if is_grid(results.spec):
         entries = [(i, c) for i in range(len(results.rows)) for c in columns]
         return [o for o in [_order(results, "all cells", entries)] if o.count > 1]
     every = [_order(results, c.name, [(i, c) for i in range(len(results.rows))]) for c in columns]

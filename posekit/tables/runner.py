@@ -10,9 +10,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from rich.console import Console
@@ -20,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from posekit.data.files import atomic_write_text
 from posekit.tables.cells import Run
+from posekit.tables.plan import Plan, Planner
 from posekit.tables.store import Store
 
 
@@ -36,62 +38,83 @@ class Outcome:
     skipped: list[str]
 
 
-def estimate(store: Store, runs: Sequence[Run]) -> float:
-    """Returns the estimated minutes of the runs that are missing.
+def estimates(store: Store, plan: Plan) -> dict[str, float]:
+    """Returns the estimated minutes of the runs that are missing, by key.
 
     Finished runs of the same job tell how long one takes on this machine; else the table file's figure stands.
     """
-    return sum(estimate_run(store, runs, run) for run in runs if store.read(run) is None)
-
-
-def estimate_run(store: Store, runs: Sequence[Run], run: Run) -> float:
-    """Returns the estimated minutes of one run."""
-    done = [store.read(other) for other in runs if other.job.name == run.job.name]
-    seconds = [float(r["seconds"]) for r in done if r is not None and "seconds" in r]
-    return sum(seconds) / len(seconds) / 60 if seconds else run.minutes
+    runs = {run.key: run for run in (*plan.runs, *plan.later)}
+    results = {key: store.read(run) for key, run in runs.items()}
+    taken: dict[str, list[float]] = {}
+    for key, result in results.items():
+        if result is not None and "seconds" in result:
+            taken.setdefault(runs[key].job.name, []).append(float(result["seconds"]) / 60)
+    missing = [run for key, run in runs.items() if results[key] is None]
+    return {run.key: fmean(taken.get(run.job.name, [run.job.minutes])) for run in missing}
 
 
 def run_missing(
-    store: Store, runs: Sequence[Run], deadline: float | None = None, console: Console | None = None
+    store: Store, planner: Planner, deadline: float | None = None, console: Console | None = None
 ) -> Outcome:
     """Runs what has no result yet.
 
     Args:
         store: Results.
-        runs: In an order in which earlier runs come first.
+        planner: Says what is needed, anew after each run, since a tuned row's other seeds wait for its choice.
         deadline: ``time.monotonic()`` at which no further run starts that would not end before; None runs all.
         console: For progress.
     """
     console = console or Console()
     outcome = Outcome({}, [])
-    missing = [run for run in runs if store.read(run) is None]
-    needed = {run.before.key for run in runs if run.before is not None}
+    tried: set[str] = set()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("", total=len(missing))
-        for run in missing:
-            progress.update(task, description=f"{run.used_by}" + ("" if run.seed is None else f", seed {run.seed}"))
-            reason = _refusal(run, outcome)
-            if reason is None and deadline is not None:
-                ends = time.monotonic() + 60 * estimate_run(store, runs, run)
-                if ends > deadline:
-                    outcome.skipped.append(run.key)
-                    progress.advance(task)
-                    continue
-            reason = reason or _run_one(store, run, keeps_checkpoint=run.key in needed)
+        task = progress.add_task("", total=None)
+        while True:
+            plan = planner.plan(outcome.failed)
+            runs = [*plan.runs, *plan.later]
+            missing = [run for run in _missing(store, plan.runs) if run.key not in tried]
+            if not missing:
+                return outcome
+            run = missing[0]
+            tried.add(run.key)
+            text = run.used_by + ("" if run.seed is None else f", seed {run.seed}")
+            progress.update(task, description=text, total=len(tried) + len(missing) - 1 + len(plan.later))
+            reason = _refusal(store, run, outcome)
+            if reason is None and _is_late(run, estimates(store, plan), deadline, outcome):
+                outcome.skipped.append(run.key)
+                progress.advance(task)
+                continue
+            needed = any(other.before == run for other in runs)
+            reason = reason or _run_one(store, run, keeps_checkpoint=needed)
             if reason is not None:
                 outcome.failed[run.key] = reason
                 progress.console.print(f"failed: {run.used_by}: {reason}", style="red", soft_wrap=True, markup=False)
             progress.advance(task)
-    return outcome
 
 
-def _refusal(run: Run, outcome: Outcome) -> str | None:
-    if run.before is None:
+def _missing(store: Store, runs: Sequence[Run]) -> list[Run]:
+    """Returns the runs without a result, and those whose checkpoint such a run starts from and is not there."""
+    unfinished = [run for run in runs if store.read(run) is None]
+    lost = [run.before for run in unfinished if run.before is not None and not store.checkpoint(run.before).is_file()]
+    return [run for run in runs if run in unfinished or run in lost]
+
+
+def _refusal(store: Store, run: Run, outcome: Outcome) -> str | None:
+    if run.before is None or run.before.key in outcome.skipped:
         return None
     if run.before.key in outcome.failed:
         return f"the run before it failed ({run.before.job.name})"
-    return f"the run before it was left out ({run.before.job.name})" if run.before.key in outcome.skipped else None
+    kept = store.checkpoint(run.before).is_file()
+    return None if kept else f"the run before it left no checkpoint ({run.before.job.name})"
+
+
+def _is_late(run: Run, takes: Mapping[str, float], deadline: float | None, outcome: Outcome) -> bool:
+    """Tells whether a run has to be left out: it would end after the deadline, or starts from one left out."""
+    if run.before is not None and run.before.key in outcome.skipped:
+        return True
+    # A finished run whose checkpoint is lost has no estimate of its own left: the table file's figure stands.
+    return deadline is not None and time.monotonic() + 60 * takes.get(run.key, run.job.minutes) > deadline
 
 
 def _run_one(store: Store, run: Run, keeps_checkpoint: bool) -> str | None:
@@ -110,8 +133,12 @@ def _run_one(store: Store, run: Run, keeps_checkpoint: bool) -> str | None:
     files = [str((work / name).absolute()) for name in ("job.json", "result.json")]
     words = [sys.executable, "-m", "posekit.tables.worker", *files]
     cwd = work if run.job.data_folder else None
-    with log.open("w", encoding="utf-8") as file:
-        child = subprocess.Popen(words, stdout=file, stderr=subprocess.STDOUT, start_new_session=True, cwd=cwd)
+    # The worker ends when its standard input does: that also happens where this process is killed outright.
+    ours, lifeline = os.pipe()
+    with log.open("w", encoding="utf-8") as file, os.fdopen(ours), os.fdopen(lifeline):
+        child = subprocess.Popen(
+            words, stdin=ours, stdout=file, stderr=subprocess.STDOUT, start_new_session=True, cwd=cwd
+        )
         try:
             code = child.wait()
         except BaseException:
@@ -125,10 +152,10 @@ def _run_one(store: Store, run: Run, keeps_checkpoint: bool) -> str | None:
         shutil.rmtree(work, ignore_errors=True)
         return f"{_last_line(log)} (exit code {code}, log {log})"
     result = json.loads(result_path.read_text(encoding="utf-8"))
-    if keeps_checkpoint:
-        _keep_checkpoint(store, run, result)
-    else:
-        result.pop("checkpoint", None)
+    checkpoint = result.pop("checkpoint", None)
+    if keeps_checkpoint and checkpoint is not None:
+        store.checkpoint(run).parent.mkdir(parents=True, exist_ok=True)
+        Path(checkpoint).replace(store.checkpoint(run))
     store.write(run, result)
     shutil.rmtree(work, ignore_errors=True)
     log.unlink(missing_ok=True)
@@ -139,20 +166,8 @@ def _filled(store: Store, run: Run) -> dict[str, Any]:
     """Puts the checkpoint of the run before in place of ``{checkpoint}``."""
     if run.before is None:
         return dict(run.overrides)
-    before = store.read(run.before) or {}
-    path = str(Path(str(before.get("checkpoint"))).absolute())
+    path = str(store.checkpoint(run.before).absolute())
     return {k: v.replace("{checkpoint}", path) if isinstance(v, str) else v for k, v in run.overrides.items()}
-
-
-def _keep_checkpoint(store: Store, run: Run, result: dict[str, Any]) -> None:
-    """Moves the run's checkpoint beside its result; the rest of the run's files is not kept."""
-    source = result.get("checkpoint")
-    if source is None or not Path(source).is_file():
-        return
-    target = store.folder / "checkpoints" / f"{run.key}.ckpt"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    Path(source).replace(target)
-    result["checkpoint"] = str(target)
 
 
 def _last_line(log: Path) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
 import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from posekit._version import __version__
 from posekit.data.files import atomic_write_text
@@ -67,6 +70,30 @@ class Store:
         if not self.mark.exists():
             atomic_write_text(self.mark, json.dumps({"posekit": __version__, "format": FORMAT}) + "\n")
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from running cells into this folder.
+
+        The lock is the operating system's on an open file, so that it ends with its holder, however that ends; the
+        file itself tells others whose it is.
+
+        Raises:
+            UserError: Another process holds it.
+        """
+        self.claim()
+        path = self.folder / "lock"
+        with _locked_file(path) as file:
+            file.write(json.dumps({"pid": os.getpid(), "host": platform.node()}))
+            file.flush()
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+
+    def checkpoint(self, run: Run) -> Path:
+        """Returns where the checkpoint of a run is kept that others start from."""
+        return self.folder / "checkpoints" / f"{run.key}.ckpt"
+
     def write(self, run: Run, result: dict[str, Any]) -> None:
         """Keeps a result with its config, seed, versions and machine."""
         self.claim()
@@ -84,6 +111,42 @@ class Store:
         atomic_write_text(self.path(run), json.dumps(entry, indent=1, default=str) + "\n")
 
 
+def _locked_file(path: Path) -> TextIO:
+    """Opens and locks a file.
+
+    Raises:
+        UserError: It is locked.
+    """
+    while True:
+        file = path.open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = _holder(file.read())
+            file.close()
+            raise UserError(f"{path.parent} is in use by {holder}: wait, or give another --output") from None
+        if _is_at(file, path):
+            file.truncate(0)
+            return file
+        file.close()  # its last holder has removed it in between
+
+
+def _is_at(file: TextIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _holder(text: str) -> str:
+    try:
+        holder = json.loads(text)
+        return f"process {holder['pid']} on {holder['host']}"
+    except (ValueError, KeyError, TypeError):
+        return "another process"
+
+
 def surroundings() -> dict[str, Any]:
     """Returns versions and machine, to be kept beside a result."""
     import torch
@@ -95,6 +158,21 @@ def surroundings() -> dict[str, Any]:
         "versions": {"posekit": __version__, "torch": torch.__version__, "python": platform.python_version()},
         "machine": {"device": device, "cores": cores, "system": platform.system()},
     }
+
+
+def origin(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Says where finished runs come from: machines and versions without repetition, first and last end, and time."""
+    ends = sorted(result["finished"] for result in results)
+    return {
+        "machines": _distinct(result.get("machine") for result in results),
+        "versions": _distinct(result.get("versions") for result in results),
+        "finished": [ends[0], ends[-1]] if ends else [],
+        "minutes": round(sum(result.get("seconds", 0.0) for result in results) / 60, 1),
+    }
+
+
+def _distinct(values: Iterable[dict[str, Any] | None]) -> list[dict[str, Any]]:
+    return list({json.dumps(value, sort_keys=True): value for value in values if value is not None}.values())
 
 
 def _cpu_name() -> str | None:

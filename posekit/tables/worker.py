@@ -9,7 +9,10 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,7 +81,7 @@ def history(path: Path) -> list[dict[str, float]]:
 
 
 def _count(job: dict[str, Any]) -> dict[str, float]:
-    from posekit.cli.run import build_model
+    from posekit.cli.build import build_model
     from posekit.nn.counting import count_macs, count_operations, count_parameters
 
     model = build_model(["--config", job["config"], *words_of(job["overrides"])])
@@ -118,5 +121,17 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+def _end_with_parent() -> None:
+    """Ends this process and its children once standard input does, so that nothing goes on behind a killed parent."""
+
+    def wait() -> None:
+        while os.read(0, 1):
+            pass
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 if __name__ == "__main__":
+    _end_with_parent()
     sys.exit(main(sys.argv[1:]))

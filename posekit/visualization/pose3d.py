@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from posekit.errors import unknown_name
 from posekit.skeletons import Skeleton
-from posekit.visualization.draw import side_color
+from posekit.visualization.draw import fixed_point, side_color
 
 Float = NDArray[np.float64]
 Up = Literal["-y", "y", "z"]
@@ -125,11 +125,6 @@ def _turn(yaw: float) -> Float:
     return tilt @ around
 
 
-def _fixed(point: Float) -> tuple[int, int]:
-    x, y = np.round(np.clip(point, -1e4, 1e4) * (1 << _SHIFT)).astype(int)
-    return int(x), int(y)
-
-
 def _draw_floor(canvas: NDArray[np.uint8], view: _View, ground: float) -> None:
     reach = np.ceil(0.75 * view.span / _CELL) * _CELL
     ticks = np.arange(-reach, reach + _CELL / 2, _CELL)
@@ -140,7 +135,7 @@ def _draw_floor(canvas: NDArray[np.uint8], view: _View, ground: float) -> None:
             [(x0 - reach, ground, z0 + tick), (x0 + reach, ground, z0 + tick)],
         ):
             (a, b), _ = view(np.array(ends))
-            cv2.line(canvas, _fixed(a), _fixed(b), _GRID, 1, cv2.LINE_AA, _SHIFT)
+            cv2.line(canvas, fixed_point(a), fixed_point(b), _GRID, 1, cv2.LINE_AA, _SHIFT)
 
 
 def _draw_shadow(
@@ -151,7 +146,7 @@ def _draw_shadow(
     pixels, _ = view(flat)
     for a, b in skeleton.edges:
         if shown[a] and shown[b]:
-            cv2.line(canvas, _fixed(pixels[a]), _fixed(pixels[b]), _SHADOW, _width(view), cv2.LINE_AA, _SHIFT)
+            cv2.line(canvas, fixed_point(pixels[a]), fixed_point(pixels[b]), _SHADOW, _width(view), cv2.LINE_AA, _SHIFT)
 
 
 def _width(view: _View) -> int:
@@ -171,10 +166,10 @@ def _draw_bones(
         width = max(1, round(_width(view) * 1.5 * middle / distance))
         color = side_color(skeleton, *joints)
         if len(joints) == 2:
-            ends = _fixed(pixels[joints[0]]), _fixed(pixels[joints[1]])
+            ends = fixed_point(pixels[joints[0]]), fixed_point(pixels[joints[1]])
             cv2.line(canvas, *ends, _INK, width + 2, cv2.LINE_AA, _SHIFT)
             cv2.line(canvas, *ends, color, width, cv2.LINE_AA, _SHIFT)
         else:
-            center, radius = _fixed(pixels[joints[0]]), int((width * 0.5 + 1.5) * (1 << _SHIFT))
+            center, radius = fixed_point(pixels[joints[0]]), int((width * 0.5 + 1.5) * (1 << _SHIFT))
             cv2.circle(canvas, center, radius, (255, 255, 255), -1, cv2.LINE_AA, _SHIFT)
             cv2.circle(canvas, center, radius, color, 1, cv2.LINE_AA, _SHIFT)

@@ -105,3 +105,36 @@ def test_a_run_without_checkpoints_still_keeps_its_log(config):  # noqa: F811
     run = config.parent / "runs/toy/version_0"
     assert (run / "metrics.csv").is_file()
     assert not (run / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "view", "text"),
+    [
+        ("quickstart", "scenes", "HDM needs crops, but SyntheticPeople gives scenes: set data.view to crops"),
+        ("quickstart", "clips", "HDM needs crops, but SyntheticPeople gives clips: set data.view to crops"),
+        ("logocap/synthetic_small", "crops", "LogoCap needs scenes, but SyntheticPeople gives crops"),
+        ("tip/tiny_synthetic", "crops", "TIP needs clips, but SyntheticPeople gives crops"),
+        ("maed/synthetic_small", "motion", "MAED needs clips or crops or mixture, but SyntheticPeople gives motion"),
+    ],
+)
+def test_a_wrong_view_is_found_before_anything_is_made(config, view, text, tmp_path, monkeypatch, capsys):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        main(["fit", f"--config={config}", f"--data.view={view}", "--trainer.accelerator=cpu"])
+    said = capsys.readouterr()
+    assert text in said.err
+    assert "Modules in train mode" not in said.out + said.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_wrong_view_is_found_without_the_command_line():
+    from lightning.pytorch import Trainer
+
+    from posekit.data import SyntheticPeople
+    from posekit.errors import UserError
+    from posekit_hdm import HDM
+
+    data = SyntheticPeople(view="scenes", image_size=(64, 64), train_size=2, val_size=2)
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    with pytest.raises(UserError, match="HDM needs crops, but SyntheticPeople gives scenes"):
+        trainer.fit(HDM(backbone="small", image_size=[64, 64]), datamodule=data)

@@ -60,6 +60,21 @@ def test_validate_with_a_checkpoint_alone_and_with_the_saved_config(config):
         assert json.loads(found.read_text())["val/loss"] == pytest.approx(trained, rel=1e-5)
 
 
+def test_weights_to_start_from_are_not_read_where_a_checkpoint_has_them(config, capsys, caplog):
+    main(["fit", "--config", str(config)])
+    run = config.parent / "runs" / "toy" / "version_0" / "checkpoints"
+    torch.save(torch.load(run / "best.ckpt", weights_only=True)["state_dict"], config.parent / "start.pt")
+    start = "--model.init_from=start.pt"
+    with caplog.at_level("INFO"):
+        main(["fit", "--config", str(config), start, "--trainer.fast_dev_run=true"])
+        assert "init_from start.pt" in caplog.text + capsys.readouterr().err
+        caplog.clear()
+        for command in ("validate", "fit"):
+            words = ["--trainer.max_epochs=3"] if command == "fit" else []
+            main([command, "--config", str(config), start, f"--ckpt_path={run / 'best.ckpt'}", *words])
+    assert "init_from" not in caplog.text + capsys.readouterr().err
+
+
 def test_resumed_run_ends_like_an_unbroken_one(config):
     main(["fit", "--config", str(config), "--trainer.max_epochs", "3"])
     main(["fit", "--config", str(config), "--trainer.max_epochs", "1"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+from pathlib import Path
 
 import torch
 from lightning.pytorch import Callback
@@ -70,3 +72,45 @@ class KillAt(Callback):
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         if trainer.fit_loop.epoch_loop.total_batch_idx == self.step - 1:
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+class RaiseAt(Callback):
+    """Raises an error at the start of a training batch (1 is the first), as a full device or disk does."""
+
+    def __init__(self, kind: str, step: int = 1):
+        self.kind, self.step = kind, step
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.fit_loop.epoch_loop.total_batch_idx != self.step - 1:
+            return
+        if self.kind == "memory":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has ...")
+        if self.kind == "cpu_memory":
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp:116] . DefaultCPUAllocator: can't allocate memory")
+        if self.kind == "disk":
+            raise OSError(28, "No space left on device")
+
+
+class InterruptAt(Callback):
+    """Sends its own process what Ctrl-C sends, at the start of a training batch (1 is the first)."""
+
+    def __init__(self, step: int = 1):
+        self.step = step
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.fit_loop.epoch_loop.total_batch_idx == self.step - 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+class FillDisk(Callback):
+    """Fills a file system at the start of a training batch (1 is the first)."""
+
+    def __init__(self, folder: str, step: int = 1):
+        self.folder, self.step = folder, step
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.fit_loop.epoch_loop.total_batch_idx != self.step - 1:
+            return
+        with contextlib.suppress(OSError), (Path(self.folder) / "filler").open("wb", buffering=0) as file:
+            while file.write(b"0" * 512):
+                pass

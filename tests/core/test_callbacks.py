@@ -1,5 +1,7 @@
 import json
+from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from posekit.callbacks.throughput import process_memory
 from posekit.callbacks.writer import PredictionWriter, coco_results
 from posekit.data.files import atomic_write_text
 from posekit.metrics.keypoint_error import KeypointError
+from posekit.skeletons import get_skeleton
 
 
 def test_atomic_write_leaves_no_part_behind(tmp_path):
@@ -42,6 +45,39 @@ def test_coco_results_keep_large_ids_exactly(tmp_path):
     assert [r["image_id"] for r in rows] == [2**40 + 1, 3]
     assert len(rows[0]["keypoints"]) == 51
     assert rows[1]["score"] == 0.5
+
+
+class Pictures:
+    """A data module of two black pictures."""
+
+    frames = {0: "a.png", 1: "b.png"}  # noqa: RUF012
+
+    def read_frame(self, image_id):
+        return np.zeros((64, 64, 3), np.uint8)
+
+
+@pytest.mark.parametrize(("option", "least"), [(None, 0.05), (0.5, 0.5), (0.0, 0.0)])
+def test_weak_candidates_are_in_the_file_but_neither_counted_nor_drawn(tmp_path, capsys, option, least):
+    method = SimpleNamespace(skeleton=get_skeleton("COCO17"), least_score=0.05)
+    trainer = SimpleNamespace(datamodule=Pictures(), world_size=1)
+    writer = PredictionWriter(str(tmp_path), score_threshold=option)
+    writer.on_predict_start(trainer, method)
+    joints = torch.cat([10 + 40 * torch.rand(3, 17, 2), torch.ones(3, 17, 1)], -1)
+    outputs = {
+        "keypoints": joints, "scores": torch.tensor([0.9, 0.01, 0.02]), "boxes": torch.rand(3, 4),
+        "image_id": torch.tensor([0, 0, 1]), "sample_id": torch.arange(3),
+    }  # fmt: skip
+    writer.on_predict_batch_end(trainer, method, outputs, None, 0)
+    writer.on_predict_end(trainer, method)
+    assert len(json.loads((tmp_path / "results.json").read_text())) == 3
+    said = capsys.readouterr().out
+    if least:
+        assert said.startswith("1 person: ")
+        assert f"further 2 candidates of a score below {least:g} in the file" in said
+    else:
+        assert said.startswith("3 people: ")
+    drawn = [cv2.imread(str(tmp_path / "overlays" / name)).any() for name in ("a.jpg", "b.jpg")]
+    assert drawn == [True, not least]
 
 
 def test_process_memory_is_plausible():

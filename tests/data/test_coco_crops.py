@@ -236,7 +236,7 @@ def test_broken_images_are_refused_or_left_out(coco, caplog, reason):
     assert str(coco.image(1)) in str(error.value)
     module = coco.module(on_broken_image="skip")
     module.setup("fit")
-    assert caplog.text.count("skipped 1 of 3 images") == 2
+    assert caplog.text.count("left out 1 of 3 images") == 2
     assert [int(s["image_id"]) for s in samples(module, "train")] == [0, 2]
     assert [t["image_id"] for t in module.ground_truth("val")] == [0, 2]
     scenes = coco.module(view="scenes", on_broken_image="skip")

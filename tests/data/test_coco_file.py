@@ -50,7 +50,7 @@ def test_a_faulty_annotation_is_named_in_one_line_or_skipped(coco, caplog, name)
     with caplog.at_level(logging.WARNING):
         people = read_coco(coco.file(), COCO17, "skip")
     assert people.skipped == 1
-    assert "skipped 1 faulty annotation" in caplog.text
+    assert "left out 1 faulty annotation" in caplog.text
 
 
 def test_many_faults_are_counted(coco):

@@ -184,11 +184,11 @@ def test_sources_that_are_none(folder, tmp_path, capfd):
 
 def test_broken_images_of_a_folder(folder, caplog):
     (folder / "b.jpg").write_bytes((folder / "b.jpg").read_bytes()[:500])
-    with pytest.raises(UserError, match=r"1 of 3 images are broken: .*b.jpg is cut short"):
+    with pytest.raises(UserError, match=r"1 of 3 images are absent or broken: .*b.jpg is cut short"):
         predictions_of(folder)
     _, (batch,) = predictions_of(folder, on_broken_image="skip")
     assert batch["image_id"].tolist() == [0, 1]
-    assert "skipped 1 of 3 images" in caplog.text
+    assert "left out 1 of 3 images" in caplog.text
     with pytest.raises(UserError, match=r"b.jpg is cut short"):
         predictions_of(folder / "b.jpg", on_broken_image="skip")
 

@@ -460,7 +460,7 @@ def test_faulty_people_can_be_skipped(tmp_path, caplog):
     folder = make_2017(tmp_path)
     edit(folder / "000001_a_relpath_5sec.json", lambda c: _point(c).update(id=[15]))
     assert len(module(tmp_path, on_bad_annotation="skip").dataset("val")) == 9
-    assert "skipped 1 faulty annotation" in caplog.text
+    assert "left out 1 faulty annotation" in caplog.text
 
 
 def test_forms_and_versions(tmp_path):

@@ -120,7 +120,8 @@ def test_short_recordings_are_named_and_skipped_or_refused(tmp_path, caplog):
         data = module(root)
         assert len(data.dataset("train").tracks) == 1
     assert (
-        "skipped 2 recordings of split train hold no window of 30 frames: walking_3 (0); walking_4 (25)" in caplog.text
+        "left out 2 recordings of split train without a window of 30 frames: walking_3 (0); walking_4 (25)"
+        in caplog.text
     )
     with pytest.raises(UserError, match=r"walking_3 \(0\).*on_short_sequence=skip leaves them out"):
         module(root, on_short_sequence="error").dataset("train")

@@ -148,7 +148,7 @@ def test_missing_files(tmp_path, caplog):
     with pytest.raises(UserError, match=r"1 of 8 pictures do not exist, e\.g\. .*000006\.jpg.*on_broken_image=skip"):
         data(root).dataset("train")
     assert [len(t) for t in data(root, on_broken_image="skip").tracks("train")] == [5, 2]
-    assert "skipped 1 pictures that do not exist" in caplog.text
+    assert "left out 1 pictures that do not exist" in caplog.text
 
 
 def test_malicious_databases_are_refused(tmp_path):

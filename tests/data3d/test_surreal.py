@@ -112,7 +112,7 @@ def test_broken_videos_are_named_and_refused_or_skipped(tmp_path, caplog):
         data(tmp_path).dataset("train")
     with caplog.at_level(logging.WARNING):
         assert len(data(tmp_path, on_broken_image="skip").tracks("train")) == 1
-    assert "skipped 1 recordings of split train without whole pictures: run0/01_02_c0001: video" in caplog.text
+    assert "left out 1 recordings of split train without whole pictures: run0/01_02_c0001: video" in caplog.text
 
 
 def test_a_video_that_breaks_later(tmp_path, caplog):

@@ -166,7 +166,7 @@ def test_missing_frames(tmp_path, caplog):
     ):
         ThreeDPW(str(root)).dataset("train")
     assert len(ThreeDPW(str(root), on_broken_image="skip").tracks("train")) == 1
-    assert "skipped 1 recordings of split train without whole pictures: sequence walk_00" in caplog.text
+    assert "left out 1 recordings of split train without whole pictures: sequence walk_00" in caplog.text
     # A picture that turns out to be broken later is replaced by its neighbour, which is not valid.
     cut = root / "imageFiles" / "walk_01" / "image_00001.jpg"
     cut.write_bytes(cut.read_bytes()[:300])

@@ -45,6 +45,17 @@ def test_every_loss_steps_and_predicts(batch, loss):
     assert (found["scores"] >= 0).all()
 
 
+def test_empty_maps_under_relu_are_logged(batch):
+    module = make(loss="hdm", loss_options={"suppliers": "relu"})
+    torch.nn.init.zeros_(module.network.final_layer.weight)
+    with torch.no_grad():
+        module.network.final_layer.bias.copy_(torch.where(torch.arange(17) % 2 == 0, -1.0, 1.0))
+    seen = (batch["visible"] > 0).float()
+    expected = seen[:, ::2].sum() / seen.sum()
+    torch.testing.assert_close(module.step(batch, "train").logs["empty_maps"], expected)
+    assert make(loss="hdm").step(batch, "train").logs == {}
+
+
 def test_flip_test_makes_predictions_mirror_symmetric(batch):
     module = make(loss="hdm").eval()
     torch.nn.init.normal_(module.network.final_layer.weight, std=0.5)

@@ -128,6 +128,17 @@ def test_old_files_without_counters_are_complete():
     assert load_weights(small(), state).complete
 
 
+def test_skipped_parts_keep_their_weights():
+    module, source = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1)), nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    before = module[1].weight.clone()
+    report = load_weights(module, source.state_dict(), skip=["1"])
+    torch.testing.assert_close(module[0].weight, source[0].weight)
+    torch.testing.assert_close(module[1].weight, before)
+    assert (len(report.matched), len(report.missing)) == (2, 0)
+    with pytest.raises(UserError, match=r"unknown part of the model 'head'; known: 0, 0.bias"):
+        load_weights(module, source.state_dict(), skip=["head"])
+
+
 def test_dtype_of_the_module_stays():
     target = small().double()
     load_weights(target, small(seed=1).half().state_dict())

@@ -10,10 +10,10 @@ from posekit.cli import main
 from posekit.cli.table import minutes, seeds_of
 from posekit.errors import UserError
 from posekit.tables import load_table, shipped_tables
-from posekit.tables.cells import table_runs
+from posekit.tables.plan import Planner
 from posekit.tables.render import as_json, body, headings, markdown, order_lines
 from posekit.tables.results import gather, spearman
-from posekit.tables.runner import estimate, run_missing
+from posekit.tables.runner import estimates, run_missing
 from posekit.tables.store import Store
 from posekit.tables.worker import history, words_of
 
@@ -46,6 +46,9 @@ COUNT = {
 }
 
 
+ABOUT = {"command": "a test", "date": "2000-01-01", "seeds": [0], "finished": [], "machines": [], "versions": []}
+
+
 def write(folder, content, name="t"):
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(content))
@@ -54,6 +57,10 @@ def write(folder, content, name="t"):
 
 def change(content, **keys):
     return {**json.loads(json.dumps(content)), **keys}
+
+
+def table_runs(spec, seeds, extra, only=()):
+    return Planner(spec, seeds, extra, only).plan().runs
 
 
 def put(store, run, **metrics):
@@ -113,7 +120,7 @@ def test_order_over_a_grid_names_the_reversed_pairs(tmp_path):
     spec, store = load_table(write(tmp_path, GRID)), Store(tmp_path / "s")
     for run, value in zip(table_runs(spec, [0], {}), (0.1, 0.2, 0.3, 0.4), strict=True):
         put(store, run, **{"val/AP": value})
-    results = gather(spec, store, [0], {}, set())
+    results = gather(Planner(spec, [0], {}, read=store.read))
     (order,) = results.orders
     assert order.count == 4
     assert order.correlation == pytest.approx(spearman([1, 2, 3, 4], [1, 4, 2, 3]))
@@ -136,16 +143,16 @@ def test_ours_and_the_paper_s_numbers_never_mix(tmp_path):
     put(store, runs[0], **{"val/AP": 0.5})
     put(store, runs[4], **{"val/AP": 0.7})
     put(store, runs[1], **{"val/AP": -1.0})
-    results = gather(spec, store, [0, 1], {}, {runs[2].key})
+    results = gather(Planner(spec, [0, 1], {}, read=store.read), {runs[2].key})
     assert headings(results) == ["0", "0 (paper)", "1", "1 (paper)"]
     assert body(results) == [
         ["a", "60.0 ± 14.1", "1.0", "-", "4.0"],
         ["b", "failed", "2.0", "-", "3.0"],
         ["other system (paper's number only)", "", "", "", "9.0"],
     ]
-    text = markdown(results, ["made by a test"])
+    text = markdown(results, ABOUT)
     assert "nobody, table 0" in text
-    assert "made by a test" in text
+    assert "made by `a test` on 2000-01-01, seeds 0" in text
     cells = json.loads(as_json(results, {}))["rows"]
     assert cells[0]["cells"]["0"] == {
         "ours": {"mean": 60.0, "spread": pytest.approx(14.142, abs=1e-3), "values": [50.0, 70.0], "failed": False},
@@ -156,10 +163,10 @@ def test_ours_and_the_paper_s_numbers_never_mix(tmp_path):
 
 def test_estimates_follow_finished_runs(tmp_path):
     spec, store = load_table(write(tmp_path, GRID)), Store(tmp_path / "s")
-    runs = table_runs(spec, [0], {})
-    assert estimate(store, runs) == 16
-    put(store, runs[0], **{"val/AP": 0.5})
-    assert estimate(store, runs) == pytest.approx(3)
+    plan = Planner(spec, [0], {}).plan()
+    assert sum(estimates(store, plan).values()) == 16
+    put(store, plan.runs[0], **{"val/AP": 0.5})
+    assert sum(estimates(store, plan).values()) == pytest.approx(3)
 
 
 def test_results_of_another_version_are_refused(tmp_path):
@@ -240,7 +247,7 @@ def test_a_folder_whose_first_run_failed_or_was_stopped_is_taken_up_again(tmp_pa
     monkeypatch.setattr("posekit.tables.runner.subprocess.Popen", Stopped)
     monkeypatch.setattr("posekit.tables.runner.os.killpg", lambda pid, number: None)
     with pytest.raises(KeyboardInterrupt):
-        run_missing(Store(tmp_path / "s"), table_runs(spec, [0], {}))
+        run_missing(Store(tmp_path / "s"), Planner(spec, [0], {}))
     assert any((tmp_path / "s/logs").iterdir())
     assert Store(tmp_path / "s").read(table_runs(spec, [0], {})[0]) is None
 
@@ -275,7 +282,7 @@ def test_a_failing_cell_is_named_and_the_others_go_on(tmp_path, capsys, monkeypa
     assert stop.value.code == 1
     shown = capsys.readouterr().out
     assert "failed: broken / million parameters: unknown backbone 'hrnet_w33'" in shown
-    assert "1 of 2 runs failed" in shown
+    assert "1 runs failed" in shown
     table = json.loads((tmp_path / "out/t/table.json").read_text())
     small, broken = (row["cells"]["million parameters"]["ours"] for row in table["rows"])
     assert 0.3 < small["mean"] < 3
@@ -285,17 +292,17 @@ def test_a_failing_cell_is_named_and_the_others_go_on(tmp_path, capsys, monkeypa
     assert kept["versions"]["posekit"] == "0.1.0"
     assert kept["metrics"]["gmacs"] > 0
     store = Store(tmp_path / "out/t")
-    runs = table_runs(load_table(path), [0], {}, only=["small"])
+    planner = Planner(load_table(path), [0], {}, ["small"], store.read)
     before = cell.stat().st_mtime_ns
-    assert run_missing(store, runs).failed == {}
+    assert run_missing(store, planner).failed == {}
     assert cell.stat().st_mtime_ns == before
     assert not list((tmp_path / "out/t/work").iterdir())
 
 
 def test_a_budget_leaves_out_what_would_end_too_late(tmp_path):
     spec, store = load_table(write(tmp_path, GRID)), Store(tmp_path / "s")
-    runs = table_runs(spec, [0], {})
-    assert run_missing(store, runs, deadline=0.0).skipped == [run.key for run in runs]
+    planner = Planner(spec, [0], {}, read=store.read)
+    assert run_missing(store, planner, deadline=0.0).skipped == [run.key for run in planner.plan().runs]
 
 
 def test_dry_run_prints_cells_and_time(tmp_path, capsys, monkeypatch):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posekit.data.images import read_image
-from posekit.data.video import VideoReader
+from posekit.data.video import VideoReader, open_capture
 from posekit.errors import UserError
 
 Int = NDArray[np.int64]
@@ -86,7 +86,7 @@ def video_fault(path: Path, frames: int = 1) -> str | None:
         return "does not exist"
     if not path.stat().st_size:
         return "is empty (0 bytes)"
-    capture = _capture(path)
+    capture = open_capture(path)
     try:
         if not capture.isOpened() or not capture.grab():
             return "has no frame that can be decoded"
@@ -94,21 +94,6 @@ def video_fault(path: Path, frames: int = 1) -> str | None:
         return f"has {count} frames, but labels for {frames}" if 0 < count < frames else None
     finally:
         capture.release()
-
-
-def video_rate(path: Path) -> float | None:
-    """Returns the frames per second that a video's head says, None where it says none."""
-    capture = _capture(path)
-    rate = float(capture.get(cv2.CAP_PROP_FPS)) if capture.isOpened() else 0.0
-    capture.release()
-    return rate if np.isfinite(rate) and rate > 0 else None
-
-
-def _capture(path: Path) -> cv2.VideoCapture:
-    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-    cv2.utils.logging.setLogLevel(level)
-    return capture
 
 
 def open_frames(

@@ -20,7 +20,7 @@ from posekit.data.clips import CLIP_BOXES, ClipBox, ClipDataset, Track, squeeze_
 from posekit.data.coco_file import OnFault
 from posekit.data.crops import Key
 from posekit.data.datamodule import PoseDataModule, Split
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, listed, unknown_name
 from posekit.skeletons import get_skeleton
 
 log = logging.getLogger(__name__)
@@ -268,7 +268,7 @@ class BodyDataModule(PoseDataModule):
                 media = isinstance(error, MediaError)
                 if (self.on_broken_image if media else self.on_bad_annotation) == "error":
                     option = "on_broken_image" if media else "on_bad_annotation"
-                    raise type(error)(f"{type(self).__name__}: {error}. {option}=skip leaves it out.") from None
+                    raise type(error)(f"{type(self).__name__}: {error}. --data.{option}=skip leaves it out.") from None
                 (broken if media else faulty).append(str(error))
         self.warn_skipped(f"recordings of split {part} without whole pictures", broken)
         self.warn_skipped(f"recordings of split {part} with faulty labels", faulty)
@@ -316,10 +316,7 @@ class BodyDataModule(PoseDataModule):
     def warn_skipped(self, what: str, items: list[str], shown: int = 3) -> None:
         """Warns of things that were left out, if there are any, and names the first."""
         if items:
-            rest = f"; and {len(items) - shown} more" if len(items) > shown else ""
-            log.warning(
-                "%s: skipped %d %s: %s%s", type(self).__name__, len(items), what, "; ".join(items[:shown]), rest
-            )
+            log.warning("%s: left out %d %s: %s", type(self).__name__, len(items), what, listed(items, shown))
 
 
 def pinhole(matrix: NDArray[np.floating], rows: int) -> NDArray[np.float64]:

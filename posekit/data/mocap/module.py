@@ -14,7 +14,7 @@ from posekit.data.coco_file import OnFault
 from posekit.data.datamodule import PoseDataModule, Split
 from posekit.data.mocap.sequence import MotionSequence, MotionTrack, check_rate, to_tracks
 from posekit.data.mocap.windows import MotionDataset
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, counted, listed, unknown_name
 from posekit.skeletons import get_skeleton
 
 log = logging.getLogger(__name__)
@@ -258,16 +258,13 @@ class MotionDataModule(PoseDataModule):
     def _report(self, split: str, short: list[str], faulty: list[str], dropped: int, cut: int) -> None:
         name = type(self).__name__
         if short:
-            what = f"{len(short)} recordings of split {split} hold no window of {self.frames} frames: {_listed(short)}"
+            count = counted(len(short), "recording")
+            what = f"{count} of split {split} without a window of {self.frames} frames: {listed(short)}"
             if self.on_short_sequence == "error":
-                raise UserError(f"{name}: {what}. on_short_sequence=skip leaves them out.")
-            log.warning("%s: skipped %s", name, what)
+                raise UserError(f"{name}: {what}. --data.on_short_sequence=skip leaves them out.")
+            log.warning("%s: left out %s", name, what)
         if faulty:
-            log.warning("%s: skipped %d faulty recordings of split %s: %s", name, len(faulty), split, _listed(faulty))
+            log.warning("%s: left out %d faulty recordings of split %s: %s", name, len(faulty), split, listed(faulty))
         if cut:
             text = "%s: split %s: %d recordings were cut, %d frames dropped, where joints are no numbers or jump"
             log.warning(text, name, split, cut, dropped)
-
-
-def _listed(items: list[str], shown: int = 3) -> str:
-    return "; ".join(items[:shown]) + (f"; and {len(items) - shown} more" if len(items) > shown else "")

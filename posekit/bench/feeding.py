@@ -1,0 +1,55 @@
+"""What feeds the trainers of a benchmark: one batch again and again, and a start in a chosen stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import repeat
+from typing import Any
+
+from lightning.pytorch import Callback, LightningDataModule
+
+from posekit.data.datamodule import PoseDataModule
+
+
+class AtStart(Callback):
+    """Calls a function when a fit begins, after the method was set up."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self.call = call
+
+    def on_fit_start(self, *_: Any) -> None:
+        """Calls it."""
+        self.call()
+
+
+class RepeatedBatch:
+    """A loader; a list would be several loaders to Lightning."""
+
+    def __init__(self, batch: Any, count: int) -> None:
+        self.batch, self.count = batch, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Any]:
+        return repeat(self.batch, self.count)
+
+
+class RepeatedData(LightningDataModule):
+    """One batch again and again, and for the rest what another data module says."""
+
+    def __init__(self, batch: Any, count: int, source: PoseDataModule) -> None:
+        super().__init__()
+        self._batches = RepeatedBatch(batch, count)
+        self._source = source
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or "_source" not in self.__dict__:
+            raise AttributeError(name)
+        return getattr(self._source, name)
+
+    def train_dataloader(self) -> Any:
+        """Returns the repeated batch."""
+        return self._batches
+
+    predict_dataloader = train_dataloader

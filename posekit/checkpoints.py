@@ -1,0 +1,58 @@
+"""Reading checkpoints: weights only, and one clear line for whatever is wrong with the file."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from posekit.errors import UserError
+
+CHECKPOINT_KEY = "posekit"
+"""Under which a checkpoint says what wrote it."""
+
+
+def read_checkpoint(path: str | Path, expected: type[Any] | None = None) -> dict[str, Any]:
+    """Reads a Lightning checkpoint of posekit with weights only, and checks its class.
+
+    Args:
+        path: The file.
+        expected: Class of the method, or one that it derives from; None takes any.
+
+    Raises:
+        UserError: The file is missing, truncated, no checkpoint of posekit, or of another class than expected.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"checkpoint {path} does not exist")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise UserError(f"{path} is no checkpoint, or holds pickled objects, which posekit refuses to load") from None
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0][:80]
+        raise UserError(
+            f"checkpoint {path} cannot be read: truncated, or not a checkpoint ({reason}){_others(path)}"
+        ) from None
+    needed = ("state_dict", "hyper_parameters", CHECKPOINT_KEY)
+    if not isinstance(checkpoint, dict) or any(key not in checkpoint for key in needed):
+        raise UserError(f"{path} is no checkpoint of posekit; foreign weights load with --model.init_from")
+    stored = checkpoint[CHECKPOINT_KEY]["class_path"]
+    if expected is not None:
+        known = {f"{c.__module__}.{c.__qualname__}" for c in _with_subclasses(expected)}
+        if stored not in known:
+            raise UserError(f"checkpoint {path} is of class {stored}, not {expected.__name__}")
+    return checkpoint
+
+
+def _others(path: Path) -> str:
+    """Names the other checkpoints beside one that is broken, the newest first."""
+    others = [p for p in path.parent.glob("*.ckpt") if p != path and p.stat().st_size > 0]
+    names = [p.name for p in sorted(others, key=lambda p: p.stat().st_mtime, reverse=True)]
+    return f"; in the same folder: {', '.join(names)}" if names else ""
+
+
+def _with_subclasses(cls: type[Any]) -> list[type[Any]]:
+    return [cls, *(deeper for sub in cls.__subclasses__() for deeper in _with_subclasses(sub))]

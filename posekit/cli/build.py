@@ -1,0 +1,121 @@
+"""A config's method and data module, parsed, linked and built."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LightningArgumentParser
+
+from posekit.cli.messages import explain
+from posekit.cli.quiet import one_line_errors
+from posekit.cli.words import resolve_configs
+from posekit.data.datamodule import LINKED, PoseDataModule
+from posekit.errors import UserError
+from posekit.module import PoseModule
+from posekit.plugins import import_class, load_plugins
+
+
+class PoseParser(LightningArgumentParser):
+    """Refuses bad input with one line instead of a page of usage."""
+
+    def error(self, message: str, ex: Exception | None = None) -> Any:
+        """Raises the one line.
+
+        Raises:
+            UserError: Always.
+        """
+        raise UserError(explain(message, self)) from None
+
+
+def link_values(config: Any) -> None:
+    """Makes data module and method agree on the linked values: a side that says nothing takes the other's.
+
+    Raises:
+        UserError: Both sides say something and differ.
+    """
+    model, data = config.model.get("init_args"), config.data.get("init_args")
+    if model is None or data is None:
+        return
+    offered = import_class(config.data.class_path).linked_values(data.as_dict())
+    for key in LINKED:
+        if key not in model or key not in offered:
+            continue
+        ours, theirs = model[key], offered[key]
+        if ours is None:
+            model[key] = _plain(theirs)
+        elif data.get(key, theirs) is None:
+            data[key] = ours  # the data's own value is a default, which gives way
+        elif _plain(ours) != _plain(theirs):
+            raise UserError(
+                f"model.{key}={_plain(ours)} but data.{key}={_plain(theirs)}: the two are linked; "
+                f"set data.{key} alone, the model takes it from there"
+            )
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, list | tuple) else value
+
+
+def build_from_config(words: Sequence[str]) -> tuple[PoseModule, PoseDataModule]:
+    """Builds a config's method and data module, without a trainer.
+
+    Args:
+        words: Command line words, e.g. ``["--config", "x.yaml", "--data.batch_size", "8"]``.
+
+    Raises:
+        UserError: A mistake in the config.
+    """
+    with one_line_errors():
+        parser, config = _parse_objects(words)
+        objects = parser.instantiate_classes(config)
+    return objects.model, objects.data
+
+
+def build_model(words: Sequence[str]) -> PoseModule:
+    """Builds a config's method alone: its data need not be there.
+
+    Args:
+        words: Command line words, e.g. ``["--config", "x.yaml"]``.
+
+    Raises:
+        UserError: A mistake in the config.
+    """
+    with one_line_errors():
+        parser, config = _parse_objects(words)
+        config.pop("data")
+        model = parser.instantiate_classes(config).model
+    return cast(PoseModule, model)
+
+
+def check_config(words: Sequence[str]) -> None:
+    """Parses a config without building anything.
+
+    Args:
+        words: Command line words, e.g. ``["--config", "x.yaml", "--model.lr=0.1"]``.
+
+    Raises:
+        UserError: A mistake in the config or the words.
+    """
+    with one_line_errors():
+        _parse_objects(words)
+
+
+def _parse_objects(words: Sequence[str]) -> tuple[PoseParser, Any]:
+    """Parses a config's model and data."""
+    load_plugins()
+    resolved, _ = resolve_configs(words)
+    parser = PoseParser(prog="posekit")
+    parser.add_argument("-c", "--config", action="config")
+    parser.add_argument("--seed_everything", type=int | bool, default=0)
+    parser.add_lightning_class_args(Trainer, "trainer")
+    parser.add_lightning_class_args(PoseModule, "model", subclass_mode=True)
+    parser.add_lightning_class_args(PoseDataModule, "data", subclass_mode=True)
+    for key in ("ckpt_path", "weights_only", "verbose"):  # keys that a run's own config.yaml has besides
+        parser.add_argument("--" + key, default=None)
+    config = parser.parse_args(resolved)
+    link_values(config)
+    for key in ("trainer", "ckpt_path", "weights_only", "verbose"):
+        config.pop(key)
+    return parser, config

@@ -1,0 +1,191 @@
+"""Which runs a table needs, as far as its finished runs tell: a tuned row's value is chosen before its other seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from posekit.tables.cells import Run, check_patterns, make_run, selected
+from posekit.tables.spec import Column, Job, Overrides, Row, TableSpec
+
+Read = Callable[[Run], dict[str, Any] | None]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One of a tuned row's options.
+
+    Attributes:
+        options: The options, flat or by job.
+        run: The run that it is judged by.
+        state: ``done``, ``failed`` or ``open``.
+        value: The metric; None where the run gave none.
+    """
+
+    options: Overrides
+    run: Run
+    state: str
+    value: float | None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was tried at a tuned row's first seed.
+
+    Attributes:
+        trials: All of its options.
+        best: The best; None while one is open, or when none gave a number.
+    """
+
+    trials: tuple[Trial, ...]
+    best: Trial | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Runs of a table, each once, earlier runs before those that need them.
+
+    Attributes:
+        runs: Known to be needed.
+        later: Needed once a choice is made, here with the first of the options.
+    """
+
+    runs: list[Run]
+    later: list[Run]
+
+
+class Planner:
+    """Lists a table's runs and chooses tuned options.
+
+    Args:
+        spec: The table.
+        seeds: Seeds of the trainer's jobs; a row may take fewer.
+        extra: Options of the command line.
+        only: Patterns of row names (``*`` and ``?``); all rows when empty.
+        read: Returns a finished run's result.
+
+    Raises:
+        UserError: A pattern matches no row.
+    """
+
+    def __init__(
+        self,
+        spec: TableSpec,
+        seeds: Sequence[int],
+        extra: Overrides,
+        only: Sequence[str] = (),
+        read: Read = lambda run: None,
+    ) -> None:
+        check_patterns(spec, only)
+        self.spec, self.seeds, self.extra, self.read = spec, seeds, extra, read
+        self.rows = [row for row in spec.rows if row.external or selected(row, only)]
+
+    def plan(self, failed: Collection[str] = ()) -> Plan:
+        """Returns the runs.
+
+        Args:
+            failed: Keys of failed runs, which are not chosen.
+        """
+        runs: dict[str, Run] = {}
+        later: dict[str, Run] = {}
+        for seed in self.seeds:
+            for row, column, job in self._cells():
+                own = self._seeds(row)
+                if seed not in own:
+                    continue
+                if seed == own[0]:
+                    for options in row.tune:
+                        for needed in (*self._judges(row), job):
+                            self._add(runs, row, column, needed, seed, options, _note(row, options))
+                    continue
+                best = self._options(row, column, job, failed)
+                if best is not None:
+                    self._add(runs, row, column, job, seed, best, _note(row, best))
+                else:
+                    self._add(later, row, column, job, seed, row.tune[0], f"best of {len(row.tune)}")
+        return Plan(list(runs.values()), [run for run in later.values() if run.key not in runs])
+
+    def cell(self, row: Row, column: Column | None, job: Job, failed: Collection[str] = ()) -> list[Run]:
+        """Returns the runs that a cell shows: one per seed, none while a tuned value is not chosen."""
+        options = self._options(row, column, job, failed)
+        seeds = self._seeds(row) if options is not None else []
+        runs = [make_run(self.spec, job, row, column, seed, self.extra, options) for seed in seeds]
+        return list({run.key: run for run in runs}.values())
+
+    def choice(self, row: Row, column: Column | None, failed: Collection[str] = ()) -> Choice | None:
+        """Returns what was tried for a cell; None of a row that is not tuned or has no seed."""
+        seeds = self._seeds(row)
+        if len(row.tune) < 2 or not seeds:
+            return None
+        trials = tuple(self._trial(row, column, seeds[0], options, failed) for options in row.tune)
+        found = [trial for trial in trials if trial.value is not None]
+        if not found or any(trial.state == "open" for trial in trials):
+            return Choice(trials, None)
+        assert self.spec.select is not None
+        sign = 1 if self.spec.select.better == "higher" else -1
+        return Choice(trials, max(found, key=lambda trial: sign * (trial.value or 0.0)))
+
+    def _cells(self) -> Iterator[tuple[Row, Column | None, Job]]:
+        for row in self.rows:
+            if row.external:
+                continue
+            for column in self.spec.columns:
+                yield row, column, self.spec.jobs[column.job]
+            if self.spec.curve is not None:
+                yield row, None, self.spec.jobs[self.spec.curve.job]
+
+    def _seeds(self, row: Row) -> list[int]:
+        return [seed for seed in self.seeds if row.seeds is None or seed in row.seeds]
+
+    def _options(self, row: Row, column: Column | None, job: Job, failed: Collection[str]) -> Overrides | None:
+        """Returns a cell's tuned options, None while they are not chosen."""
+        seed = next(iter(self._seeds(row)), 0)
+        keys = {make_run(self.spec, job, row, column, seed, self.extra, options).key for options in row.tune}
+        if len(keys) == 1:  # a row that is not tuned, or a job that the tuned options do not reach
+            return row.tune[0]
+        choice = self.choice(row, column, failed)
+        return choice.best.options if choice is not None and choice.best is not None else None
+
+    def _judges(self, row: Row) -> list[Job]:
+        """Returns the job that a tuned row's options are judged by."""
+        select = self.spec.select
+        return [self.spec.jobs[select.job]] if select is not None and len(row.tune) > 1 else []
+
+    def _add(
+        self, runs: dict[str, Run], row: Row, column: Column | None, job: Job, seed: int, tuned: Overrides, note: str
+    ) -> None:
+        """Adds a cell's run, and before it the one that it starts from."""
+        run = make_run(self.spec, job, row, column, seed, self.extra, tuned, note)
+        for needed in (run.before, run):
+            if needed is not None:
+                runs.setdefault(needed.key, needed)
+
+    def _trial(self, row: Row, column: Column | None, seed: int, options: Overrides, failed: Collection[str]) -> Trial:
+        select = self.spec.select
+        assert select is not None
+        run = make_run(self.spec, self.spec.jobs[select.job], row, column, seed, self.extra, options)
+        result = self.read(run)
+        if result is None:
+            return Trial(options, run, "failed" if run.key in failed else "open", None)
+        return Trial(options, run, "done", number(result["metrics"], select.metric))
+
+
+def _note(row: Row, options: Overrides) -> str:
+    return describe(options) if len(row.tune) > 1 else ""
+
+
+def describe(options: Mapping[str, Any]) -> str:
+    """Returns tuned options as text, e.g. ``model.lr=0.006``."""
+    parts = [value if isinstance(value, Mapping) else {name: value} for name, value in options.items()]
+    return ", ".join(f"{name}={value}" for part in parts for name, value in part.items())
+
+
+def number(metrics: Mapping[str, Any], name: str) -> float | None:
+    """Returns a metric, None where it is none.
+
+    COCO's tool says -1 where no person is in range (no large people in small pictures): that is no number.
+    """
+    value = metrics.get(name)
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) and value != -1 else None

@@ -1,0 +1,216 @@
+"""``posekit bench --config`` on configs of every kind of batch."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from posekit.bench import BenchOptions, bench_config, compile_called, compiled, measure
+from posekit.bench.compiling import outermost_called
+from posekit.bench.timing import Timing
+from posekit.cli import main
+from posekit.cli.configs import shipped_configs
+from posekit.data.batch_parts import batch_parts, count_samples, part_size, picture_batch, resized
+from tests.small_configs import Roots, shrink
+
+from .test_run import refused
+from .toys import Toy, ToyData
+
+KINDS = {
+    "quickstart.yaml": "crops",
+    "logocap/synthetic_small.yaml": "scenes",
+    "tip/tiny_synthetic.yaml": "clips",
+    "maed/synthetic_hybrid.yaml": "clips and images",
+    "nlrd/synthetic_small.yaml": "streams",
+}
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch, mini_coco, mini_mpii):
+    monkeypatch.chdir(tmp_path)
+
+    def write(name):
+        content = yaml.safe_load(shipped_configs()[name].read_text())
+        content = shrink(content, Roots(tmp_path, mini_coco, mini_mpii))
+        for stage in content["model"]["init_args"].get("stages", []):
+            stage["steps"] = 20
+        path = tmp_path / "small.yaml"
+        path.write_text(yaml.safe_dump(content))
+        return str(path)
+
+    return write
+
+
+def bench(config, *words):
+    main(["bench", "--config", config, "--device=cpu", "--batches=2", "--json=rows.jsonl", *words])
+    return [json.loads(line) for line in Path("rows.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_of_config_is_timed(small, name, capsys):
+    around, *rows = bench(small(name), "--batch_sizes=1,2")
+    assert around["what"] == "surroundings"
+    assert around["torch"] == torch.__version__
+    kinds = {(row["what"], row.get("batch")) for row in rows if "ms" in row}
+    steps = {("training step", size) for size in (1, 2)}
+    assert kinds >= {("prediction", 1), ("prediction", 2)} | steps or name.startswith("nlrd")
+    assert kinds >= steps
+    for row in rows:
+        if "ms" in row and row["what"] != "loader":
+            assert 0 < row["p10_ms"] <= row["ms"] <= row["p90_ms"]
+            assert row["cpu_ms"] > 0
+            assert row["samples_per_s"] > 0
+            assert row["peak_mb"] > 10
+            assert row["repeats"] == 2
+    loaders = [row for row in rows if row["what"] == "loader"]
+    assert loaders
+    assert rows[0]["value"] > 1000
+    assert "training step" in capsys.readouterr().out
+
+
+def test_compiled_rows_stand_beside_eager_ones(small):
+    rows = bench(small("quickstart.yaml"), "--batch_sizes=2", "--modes=eager,compiled", "--backend=eager")
+    steps = {(row["what"], row["mode"]) for row in rows if "mode" in row}
+    assert steps == {(w, m) for w in ("forward", "prediction", "training step") for m in ("eager", "compiled")}
+
+
+def test_half_precision(small):
+    rows = bench(small("quickstart.yaml"), "--batch_sizes=1", "--precision=bf16-mixed")
+    assert rows[0]["precision"] == "bf16-mixed"
+    assert {"forward", "prediction", "training step"} <= {row["what"] for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--config", "nowhere.yaml"], "nowhere.yaml"),
+        (["--config", "quickstart", "--batch_sizes=two"], "--batch_sizes must be numbers"),
+        (["--config", "quickstart", "--batch_sizes=0"], "at least 1"),
+        (["--config", "quickstart", "--batches=0"], "at least 1"),
+        (["--config", "quickstart", "--modes=eagre"], "eager"),
+        (["--config", "quickstart", "--device=gpu9x"], "unknown device"),
+        (["--config", "quickstart", "--data.batchsize=3"], "batch_size"),
+        (["transprot"], "transport"),
+        ([], "--config FILE"),
+    ],
+)
+def test_mistakes_are_one_line(capsys, words, text):
+    assert text in refused(capsys, "bench", *words)
+
+
+def test_every_kind_of_step_of_a_method_in_stages_is_timed():
+    class Staged(Toy):
+        now, seen = "", ()
+
+        def training_phases(self):
+            return {name: lambda name=name: setattr(self, "now", name) for name in ("first", "second")}
+
+        def step(self, batch, stage):
+            self.seen += (self.now,)
+            return super().step(batch, stage)
+
+    module = Staged()
+    options = BenchOptions(repeats=2, device="cpu", batch_sizes=[4])
+    rows = list(bench_config(module, ToyData(batch_size=8), options))
+    kinds = [(row.get("phase"), row["what"]) for row in rows]
+    assert ("first", "training step") in kinds
+    assert ("second", "training step") in kinds
+    assert ("second", "prediction") not in kinds  # prediction does not depend on the stage
+    assert module.seen == ("first",) * 6 + ("second",) * 6
+
+
+# -- batches ----------------------------------------------------------------------------------------------------------
+
+
+def test_parts_of_batches():
+    crops = {"image": torch.rand(3, 3, 8, 8), "name": ["a", "b", "c"]}
+    hybrid = {"clips": {"image": torch.rand(2, 4, 3, 8, 8)}, "images": {"image": torch.rand(6, 1, 3, 8, 8)}}
+    assert [part_size(p) for p in batch_parts(crops)] == [3]
+    assert [part_size(p) for p in batch_parts(hybrid)] == [2, 6]
+    assert (count_samples(crops), count_samples(hybrid), count_samples(None)) == (3, 8, 1)
+    small = resized(crops, 1)
+    assert torch.equal(small["image"], crops["image"][:1])
+    assert small["name"] == ["a"]
+    large = resized(crops, 7)
+    assert large["name"] == list("abcabca")
+    assert torch.equal(large["image"][4], crops["image"][1])
+    mixed = resized(hybrid, 1)
+    assert [len(mixed[name]["image"]) for name in ("clips", "images")] == [1, 3]
+    assert [len(resized(hybrid, 4)[name]["image"]) for name in ("clips", "images")] == [4, 12]
+
+
+def test_pictures_of_a_batch_get_what_prediction_reads():
+    batch = {"motion": {"joints3d": torch.rand(2, 5, 17, 3)}, "target": {"image": torch.rand(2, 4, 3, 8, 6)}}
+    found = picture_batch(batch)
+    assert found["box"].shape == (2, 4, 4)
+    assert found["box"][0, 0].tolist() == [0, 0, 6, 8]
+    assert found["valid"].all()
+    assert found["key"].tolist() == [2, 2]
+    assert picture_batch({"motion": batch["motion"]}) is None
+    own = {"image": torch.rand(2, 3, 8, 6), "box_score": torch.tensor([0.5, 0.1])}
+    assert picture_batch(own)["box_score"] is own["box_score"]
+
+
+# -- timing and compiling ---------------------------------------------------------------------------------------------
+
+
+def test_calls_before_the_measurement_do_not_count():
+    calls = []
+    timing = measure(lambda: calls.append(1), torch.device("cpu"), repeats=4, warmup=2)
+    assert len(calls) == 6
+    assert len(timing.ms) == len(timing.cpu_ms) == 4
+
+
+def test_median_and_spread():
+    row = Timing(ms=[float(k) for k in range(20, 0, -1)], cpu_ms=[1.0, 2.0, 4.0], peak_mb=3.0).row(samples=2)
+    assert (row["ms"], row["p10_ms"], row["p90_ms"], row["cpu_ms"]) == (10.5, 3.0, 18.0, 2.0)
+    assert row["samples_per_s"] == pytest.approx(2000 / 10.5, abs=1e-3)
+
+
+class Own(torch.nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.layer = torch.nn.Linear(2, width)
+
+    def forward(self, x):
+        return self.layer(x)
+
+
+class Nest(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = torch.nn.Sequential(Own(2), torch.nn.ReLU())
+        self.unused = Own(2)
+        self.head = Own(1)
+
+    def forward(self, x):
+        return self.head(self.inner(x))
+
+
+def test_the_outermost_networks_that_are_called_are_compiled():
+    model, x = Nest(), torch.rand(3, 2)
+    assert set(outermost_called(model, lambda: model(x))) == {"inner.0", "head"}
+    names = list(model.state_dict())
+    expected, graphs = model(x), []
+
+    def backend(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    with compiled(model, lambda: model(x), backend=backend) as parts:
+        assert set(parts) == {"inner.0", "head"}
+        assert torch.allclose(model(x), expected)
+        assert len(graphs) == 2
+        assert list(model.state_dict()) == names
+    assert model.head._compiled_call_impl is None
+    assert compile_called(model, lambda: model.head(x), backend=backend) == ["head"]
+
+
+def test_an_error_while_watching_leaves_the_module_as_it_was():
+    model = Nest()
+    with pytest.raises(RuntimeError):
+        outermost_called(model, lambda: model(torch.rand(3, 5)))
+    assert set(outermost_called(model, lambda: model(torch.rand(3, 2)))) == {"inner.0", "head"}
+    assert not model.head._forward_hooks

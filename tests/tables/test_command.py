@@ -1,0 +1,246 @@
+"""``posekit table`` as a command: locks, signals, options of all tables, and what a kill leaves behind."""
+
+import json
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from posekit.cli import main
+from posekit.cli.table import _with_rows
+from posekit.errors import UserError
+from posekit.tables import load_table, shipped_tables
+from posekit.tables.plan import Planner
+from posekit.tables.runner import run_missing
+from posekit.tables.store import Store, origin
+
+TABLE = {
+    "title": "sizes",
+    "source": "nobody",
+    "jobs": {"size": {"command": "count", "config": "quickstart", "minutes": 0.1}},
+    "columns": [{"name": "parameters", "metric": "parameters"}],
+    "rows": [{"name": "a", "paper": {"parameters": 1}}, {"name": "b", "overrides": {"model.backbone": "hrnet_w33"}}],
+}
+
+
+def table(folder, name="t", **keys):
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump({**TABLE, **keys}))
+    return str(path)
+
+
+def refusal(capsys, *words):
+    with pytest.raises(SystemExit) as stop:
+        main(["table", *words])
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    return line
+
+
+@pytest.fixture
+def instant(monkeypatch):
+    """Cells that take no time."""
+    ran = []
+
+    def run_one(store, run, keeps_checkpoint):
+        ran.append((store.folder.name, run.used_by))
+        store.write(run, {"metrics": {"parameters": 5.0, "val/AP": 0.5}, "seconds": 6.0})
+
+    monkeypatch.setattr("posekit.tables.runner._run_one", run_one)
+    return ran
+
+
+def test_the_handler_of_a_stop_is_given_back(tmp_path, monkeypatch, instant):
+    monkeypatch.chdir(tmp_path)
+    before = signal.getsignal(signal.SIGTERM)
+    main(["table", table(tmp_path)])
+    assert signal.getsignal(signal.SIGTERM) is before
+    with pytest.raises(SystemExit):
+        main(["table", "no/such"])
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_one_process_runs_cells_into_a_folder(tmp_path, monkeypatch, capsys, instant):
+    monkeypatch.chdir(tmp_path)
+    path = table(tmp_path)
+    with Store(tmp_path / "out/t").locked():
+        line = refusal(capsys, path, "--output", "out")
+        assert re.search(rf"out/t is in use by process {os.getpid()} on \S+: wait, or give another --output", line)
+        main(["table", path, "--output", "elsewhere"])
+    assert not instant[0][0].startswith("out")
+    main(["table", path, "--output", "out"])
+    assert not (tmp_path / "out/t/lock").exists()
+
+
+def test_the_lock_of_a_dead_process_is_taken_over(tmp_path):
+    def hold():
+        with Store(tmp_path / "s").locked():
+            held.set()
+            time.sleep(60)
+
+    fork = multiprocessing.get_context("fork")
+    held = fork.Event()
+    holder = fork.Process(target=hold)
+    holder.start()
+    try:
+        assert held.wait(20)
+        with pytest.raises(UserError, match=f"in use by process {holder.pid} on"), Store(tmp_path / "s").locked():
+            pass
+    finally:
+        holder.kill()
+        holder.join()
+    assert json.loads((tmp_path / "s/lock").read_text())["pid"] == holder.pid
+    with Store(tmp_path / "s").locked():
+        assert json.loads((tmp_path / "s/lock").read_text())["pid"] == os.getpid()
+
+
+def test_rows_over_all_tables(tmp_path):
+    specs = [load_table(table(tmp_path, "one")), load_table(table(tmp_path, "two", rows=[{"name": "c"}]))]
+    assert [s.name for s in _with_rows(specs, ["a"])] == ["one"]
+    assert [s.name for s in _with_rows(specs, ["b", "c"])] == ["one", "two"]
+    with pytest.raises(UserError, match="--only d matches no row of any table"):
+        _with_rows(specs, ["a", "d"])
+
+
+def test_all_takes_the_cheapest_first_and_says_what_a_budget_leaves_out(tmp_path, monkeypatch, capsys, instant):
+    monkeypatch.chdir(tmp_path)
+    rows = [{"name": "a"}, {"name": "x"}]
+    jobs = {"size": {"command": "count", "config": "quickstart", "minutes": 40}}
+    paths = [table(tmp_path, "dear", jobs=jobs), table(tmp_path, "cheap"), table(tmp_path, "other", rows=rows[1:])]
+    monkeypatch.setattr("posekit.cli.table.shipped_tables", lambda: dict.fromkeys(paths))
+    main(["table", "--all", "--only", "a", "--budget", "30m"])
+    shown = capsys.readouterr().out
+    assert instant == [("cheap", "a / parameters")]
+    said = (
+        "dear: 1 runs left out, no time for them in the budget (about 40 minutes): the same command goes on with them"
+    )
+    assert said in shown
+    main(["table", "--all", "--only", "a"])
+    assert instant[1:] == [("dear", "a / parameters")]
+
+
+def test_all_goes_on_behind_a_table_in_use(tmp_path, monkeypatch, capsys, instant):
+    monkeypatch.chdir(tmp_path)
+    paths = [table(tmp_path, "one"), table(tmp_path, "two")]
+    monkeypatch.setattr("posekit.cli.table.shipped_tables", lambda: dict.fromkeys(paths))
+    with Store(tmp_path / "runs/tables/one").locked(), pytest.raises(SystemExit) as stop:
+        main(["table", "--all"])
+    assert stop.value.code == 1
+    assert "one: runs/tables/one is in use" in capsys.readouterr().out
+    assert {folder for folder, _ in instant} == {"two"}
+
+
+def test_wrong_options_are_refused_before_any_cell(tmp_path, monkeypatch, capsys, instant):
+    monkeypatch.chdir(tmp_path)
+    path = table(tmp_path)
+    assert refusal(capsys, path, "--data.root", "nowhere").endswith("--data.root nowhere: there is no such folder")
+    line = refusal(capsys, path, "--model.los", "hdm")
+    assert "quickstart: " in line
+    assert "los" in line
+    assert "Did you mean" in line
+    assert "loss" in line
+    assert instant == []
+    assert not (tmp_path / "runs").exists()
+    # A fault of a cell's own is the cell's: the options themselves are right.
+    main(["table", table(tmp_path, rows=TABLE["rows"][::-1]), "--model.lr", "0.1"])
+    assert len(instant) == 2
+
+
+def test_a_lost_checkpoint_is_made_again(tmp_path, monkeypatch):
+    jobs = {n: {"command": "fit", "config": "quickstart"} for n in ("first", "second")}
+    jobs["second"] |= {"after": "first", "overrides": {"model.init_from": "{checkpoint}"}}
+    columns = [{"name": "AP", "job": "second", "metric": "val/AP"}]
+    spec = load_table(table(tmp_path, jobs=jobs, columns=columns, rows=[{"name": "a"}]))
+    store, ran = Store(tmp_path / "s"), []
+
+    def run_one(store, run, keeps_checkpoint):
+        ran.append(run.job.name)
+        if keeps_checkpoint and len(ran) > 1:
+            store.checkpoint(run).parent.mkdir(parents=True, exist_ok=True)
+            store.checkpoint(run).touch()
+        store.write(run, {"metrics": {"val/AP": 0.5}})
+
+    monkeypatch.setattr("posekit.tables.runner._run_one", run_one)
+    planner = Planner(spec, [0], {}, read=store.read)
+    (reason,) = run_missing(store, planner).failed.values()
+    assert reason == "the run before it left no checkpoint (first)"
+    assert run_missing(store, planner).failed == {}
+    assert ran == ["first", "first", "second"]
+
+
+def test_a_table_says_where_its_cells_come_from_not_where_it_was_shown():
+    here, there = {"device": "here", "cores": 2, "system": "x"}, {"device": "there", "cores": 2, "system": "x"}
+    runs = [
+        {"machine": here, "versions": {"torch": "1"}, "finished": "2020-01-02T00:00:00", "seconds": 60},
+        {"machine": there, "versions": {"torch": "1"}, "finished": "2020-01-01T00:00:00", "seconds": 30},
+    ]
+    assert origin(runs) == {
+        "machines": [here, there],
+        "versions": [{"torch": "1"}],
+        "finished": ["2020-01-01T00:00:00", "2020-01-02T00:00:00"],
+        "minutes": 1.5,
+    }
+
+
+def test_all_shipped_tables_fit_the_command(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    main(["table", "--all", "--dry-run", "--only", "*"])
+    shown = capsys.readouterr().out
+    assert all(f"{name}: " in shown for name in shipped_tables())
+
+
+@pytest.mark.slow
+def test_a_kill_loses_the_running_cell_alone_and_leaves_no_process(tmp_path):
+    """Kills the command itself with -9 in its second cell; the cell's process ends too, the first cell stays."""
+    jobs = {
+        "size": {"command": "count", "config": "quickstart", "minutes": 0.1},
+        "fit": {"command": "fit", "config": "quickstart", "overrides": {"trainer.max_epochs": 50}},
+    }
+    columns = [
+        {"name": "parameters", "job": "size", "metric": "parameters"},
+        {"name": "AP", "job": "fit", "metric": "val/AP"},
+    ]
+    path = table(tmp_path, jobs=jobs, columns=columns, rows=[{"name": "a"}])
+    command = [sys.executable, "-m", "posekit", "table", path]
+    parent = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
+    folder = tmp_path / "runs/tables/t"
+    try:
+        _wait(lambda: _children(parent.pid, "fit-"), 300)
+        (child,) = _children(parent.pid, "fit-")
+    finally:
+        parent.kill()
+        parent.wait()
+    _wait(lambda: not _alive(child), 60)
+    assert len(list((folder / "cells").iterdir())) == 1
+    main(["table", path, "--output", str(folder.parent), "--budget", "0"])
+    (row,) = json.loads((folder / "table.json").read_text())["rows"]
+    assert row["cells"]["parameters"]["ours"]["mean"] > 1e5
+    assert row["cells"]["AP"]["ours"]["values"] == []
+    assert "left out" not in (folder / "table.md").read_text()
+
+
+def _wait(condition, seconds):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.5)
+
+
+def _children(pid, word):
+    lines = subprocess.run(["ps", "-ww", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 2) for line in lines.splitlines()[1:]]
+    return [int(child) for child, parent, args in rows if parent == str(pid) and word in args]
+
+
+def _alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
