@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from posekit.data.batch import ImageTarget
-from posekit.data.loader import EpochSampler, ResumableLoader
+from posekit.data.loader import EpochSampler, ResumableLoader, shuffle_seed
 from posekit.errors import UserError
 from posekit.skeletons import get_skeleton
 
@@ -38,7 +38,7 @@ class PoseDataModule(LightningDataModule):
         batch_size: Samples per process and step.
         num_workers: Loader processes.
         val_batch_size: Samples per evaluation batch; ``batch_size`` when None.
-        seed: Seed of shuffling and augmentation.
+        seed: Seed of augmentation and drawn data; the order of samples follows ``seed_everything`` too.
         pin_memory: Page-locked batches, for CUDA.
     """
 
@@ -127,7 +127,7 @@ class PoseDataModule(LightningDataModule):
         train = split == "train"
         dataset = self.dataset(split)
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        sampler = EpochSampler(dataset, world, rank, shuffle=train, seed=self.seed, drop_last=False)
+        sampler = EpochSampler(dataset, world, rank, shuffle=train, seed=shuffle_seed(self.seed), drop_last=False)
         batch_size = self.batch_size if train else self.val_batch_size
         # Lightning makes prediction loaders anew, around a sampler of its own, which holds no place.
         loader = (ResumableLoader if train else DataLoader)(

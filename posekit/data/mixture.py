@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from posekit.data.batch import ImageTarget
 from posekit.data.datamodule import PoseDataModule, Split, _single_threaded_worker
 from posekit.data.joint_maps import JointMap, source_of
-from posekit.data.loader import ResumableLoader
+from posekit.data.loader import ResumableLoader, shuffle_seed
 from posekit.data.mixture_sampling import (
     Kind,
     MixtureCollate,
@@ -206,7 +206,7 @@ class Mixture(PoseDataModule):
         parts = self.trained(kind)
         total = sum(part.ratio for part in parts.values())
         sizes = {name: len(dataset.parts[name]) for name in parts}  # type: ignore[arg-type]
-        return Stream(kind, sizes, {name: part.ratio / total for name, part in parts.items()}, self.seed)
+        return Stream(kind, sizes, {name: part.ratio / total for name, part in parts.items()}, shuffle_seed(self.seed))
 
     def steps(self, world: int = 1) -> int:
         """Returns the steps of an epoch.
