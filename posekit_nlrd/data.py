@@ -14,6 +14,7 @@ from posekit.errors import UserError
 from posekit.plugins import import_class
 from posekit_nlrd.joints import limb_sources
 from posekit_nlrd.loaders import Cursor, EvaluationLoader, StageLoader, StepSampler, single_threaded
+from posekit_nlrd.stages.base import WINDOWS
 from posekit_nlrd.streams import Batch, labelled_batch, motion_batch, target_batch
 
 STREAMS = ("motion", "source", "target", "labelled")
@@ -146,6 +147,19 @@ class NLRDData(PoseDataModule):
         if name not in self.parts:
             raise UserError(f"the current stages need {stream} data: set data.{name} to a data module")
         return self.parts[name]
+
+    def window_frames(self, stream: str) -> int | None:
+        """Returns the length of a stream's first window; None where it gives none.
+
+        Raises:
+            UserError: The stream was not given.
+        """
+        part = self.part(stream)
+        if stream not in WINDOWS:
+            return None
+        values = cast(Any, part.dataset("train"))[(0, 0)].get(WINDOWS[stream])
+        axes = {"motion": 3, "target": 4}[stream]
+        return len(values) if values is not None and values.ndim == axes else None
 
     def passes_to_steps(self, stream: str, epochs: float) -> int:
         """Returns the iterations that go through a stream ``epochs`` times."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from posekit.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from posekit.errors import UserError, unknown_name
 from posekit.nn import BACKBONES, ResNet, SmallNet, build_backbone
+from posekit_nlrd.joint_head import HeatmapTrunk, JointHead
 from posekit_nlrd.layers import Bounded, linear
 from posekit_nlrd.pose import LATENT
 
@@ -20,6 +21,7 @@ TRUNKS = ("tiny", *(name for name in BACKBONES if name == "small" or name.starts
 HEAD_CONVS = (512, 256, 128)
 HEAD_WIDTHS = (1024, 1024, 512, 512, 256, 256, 128, 128)
 NORMALIZATIONS = ("imagenet", "release")
+HEADS = ("convs", "joints")
 
 
 class Trunk(nn.Module):
@@ -82,7 +84,7 @@ class Trunk(nn.Module):
 
 
 def trunk_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Renames the small network's ``stages.0`` ... to the ``layer1`` ... that they are here; other names pass."""
+    """Renames the small network's ``stages.0`` ... to the ``layer1`` ... of :class:`Trunk`; other names pass."""
 
     def renamed(name: str) -> str:
         before, found, after = name.partition("stages.")
@@ -152,6 +154,7 @@ class ImageEncoder(nn.Module):
         image_size: (W, H) of the pictures, px; the head is made for it.
         head_convs: See :class:`LatentHead`.
         head_widths: See :class:`LatentHead`.
+        head: ``convs`` (the paper's), or ``joints`` for the small backbone: see :mod:`posekit_nlrd.joint_head`.
         latent_range: a of the latent's range (-a, a).
         normalization: ``imagenet`` takes pictures as posekit gives them, ``release`` turns them to RGB / 255 - 0.4.
 
@@ -171,6 +174,7 @@ class ImageEncoder(nn.Module):
         head_widths: Sequence[int] = HEAD_WIDTHS,
         latent_range: float = 1.0,
         normalization: str = "imagenet",
+        head: str = "convs",
     ) -> None:
         super().__init__()
         if min(image_size) < 32:
@@ -179,10 +183,20 @@ class ImageEncoder(nn.Module):
             raise unknown_name("normalization", normalization, NORMALIZATIONS)
         if not head_convs or not head_widths or min(*head_convs, *head_widths) < 1:
             raise UserError("head_convs and head_widths must each list at least one positive number")
+        if head not in HEADS:
+            raise unknown_name("head of NLRD", head, HEADS)
+        if head == "joints" and backbone != "small":
+            raise UserError(f"head 'joints' needs the heatmaps of backbone 'small', not {backbone!r}")
         self.image_size = image_size
-        self.trunk = Trunk(backbone, **(backbone_options or {}))
-        cells = (-(-image_size[1] // 16), -(-image_size[0] // 16))
-        self.head = LatentHead(self.trunk.channels, cells, head_convs, head_widths, latent_range)
+        self.trunk: Trunk | HeatmapTrunk
+        self.head: LatentHead | JointHead
+        if head == "joints":
+            self.trunk = HeatmapTrunk(**(backbone_options or {}))
+            self.head = JointHead(self.trunk, image_size, head_widths, latent_range)
+        else:
+            self.trunk = Trunk(backbone, **(backbone_options or {}))
+            cells = (-(-image_size[1] // 16), -(-image_size[0] // 16))
+            self.head = LatentHead(self.trunk.channels, cells, head_convs, head_widths, latent_range)
         self.normalization = normalization
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
         self.register_buffer("deviation", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
@@ -204,9 +218,10 @@ class ImageEncoder(nn.Module):
         if frozen_before is None:
             found: tuple[Tensor, Tensor] = self.head(self.trunk(images))
             return found
+        trunk: Any = self.trunk
         with torch.no_grad():
-            x = self.trunk.before(images, frozen_before)
-        found = self.head(self.trunk.after(x, frozen_before))
+            x = trunk.before(images, frozen_before)
+        found = self.head(trunk.after(x, frozen_before))
         return found
 
     def forward(self, images: Tensor) -> Tensor:

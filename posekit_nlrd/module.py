@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar, cast
 
 import torch
@@ -17,7 +19,7 @@ from posekit.nn import load_weights
 from posekit.nn.shipped import weight_path
 from posekit.skeletons import LIMB17
 from posekit_nlrd.augment import Draws
-from posekit_nlrd.image import HEAD_CONVS, HEAD_WIDTHS, trunk_names
+from posekit_nlrd.image import HEAD_CONVS, HEAD_WIDTHS, Trunk, trunk_names
 from posekit_nlrd.judge import JudgedModule
 from posekit_nlrd.networks import STAGES, Networks
 from posekit_nlrd.relation import WIDTHS
@@ -54,6 +56,8 @@ class NLRD(JudgedModule):
             or the name of shipped weights. Weights that went through the stage ``source`` are left as they are.
         head_convs: Channels of G's convolutions behind the trunk.
         head_widths: Fully connected layers behind those.
+        head: ``convs`` (the paper's), or ``joints`` for backbone ``small``: the latent from the joints that its
+            heatmaps show, without ``head_convs``.
         normalization: ``imagenet``, or ``release`` for RGB / 255 - 0.4.
         latent_range: a of the latents' range (-a, a).
         adversary: What the pose auto-encoder's critic judges: ``pose``, ``latent`` or ``both``.
@@ -93,6 +97,7 @@ class NLRD(JudgedModule):
         protocols: list[str] | None = None,
         seed: int | None = None,
         init_from: str | None = None,
+        head: str = "convs",
     ) -> None:
         super().__init__(protocols or ["gt17", "predicted17"], init_from)
         self.save_hyperparameters()
@@ -115,6 +120,7 @@ class NLRD(JudgedModule):
             head_convs=head_convs or HEAD_CONVS,
             head_widths=head_widths or HEAD_WIDTHS,
             normalization=normalization,
+            head=head,
         )
         self.networks.image.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         wanted = _paper_stages(names) if stages is None else stages
@@ -152,13 +158,25 @@ class NLRD(JudgedModule):
         """Name of the stage of the last step: a validation right after a stage's end is about that stage."""
         return self.stages[self.plan.place(max(self.iteration - 1, 0)).stage].name
 
+    def input_shape(self) -> tuple[int, ...]:
+        """Returns (3, H, W) of a picture."""
+        width, height = self.image_size
+        return 3, height, width
+
+    def training_phases(self) -> dict[str, Callable[[], None]]:
+        """Returns the stages by name; see :meth:`posekit.module.PoseModule.training_phases`."""
+        return {part.name: partial(self._enter_stage, row) for row, part in enumerate(self.stages)}
+
+    def _enter_stage(self, row: int) -> None:
+        self.iteration = sum(self.plan.steps[:row])
+
     # -- set-up -------------------------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
         """Works out how long the stages are, where they count passes over their data.
 
         Raises:
-            UserError: The data module is none of NLRD's, or the schedule cannot run.
+            UserError: The data module is none of NLRD's, a part is missing, or its windows are too short for a stage.
         """
         if stage != "fit":
             return
@@ -168,14 +186,17 @@ class NLRD(JudgedModule):
         lengths = []
         for part in self.stages:
             for stream in part.streams:
-                data.part(stream)
+                frames = data.window_frames(stream)
+                if frames is not None:
+                    part.check_window(stream, frames)
             epochs = part.options.epochs
             steps = part.options.steps
             lengths.append(steps if steps is not None else data.passes_to_steps(part.stream, epochs))
         self.plan = Schedule(lengths)
         if self.backbone_weights is not None and "source" not in self.networks.done():
             file = weight_path(self.backbone_weights)
-            report = load_weights(self.networks.image.trunk, file, convert=trunk_names)
+            trunk = self.networks.image.trunk
+            report = load_weights(trunk, file, convert=trunk_names if isinstance(trunk, Trunk) else None)
             rank_zero_info(f"backbone_weights {self.backbone_weights}: {report}")
         # Whoever wraps the module (DDP) has to see every parameter that a stage will train.
         self.networks.requires_grad_(False)
@@ -204,6 +225,17 @@ class NLRD(JudgedModule):
             raise UserError(
                 "NLRD trains different networks in turn: set trainer.strategy to ddp_find_unused_parameters_true"
             )
+
+    def on_train_start(self) -> None:
+        """Tells the trainer how many epochs the schedule takes, where ``max_epochs: -1`` leaves that open."""
+        if self.trainer.max_epochs != -1:
+            return
+        length, epoch = len(self.trainer.train_dataloader), self.trainer.current_epoch  # type: ignore[arg-type]
+        epochs = math.ceil(self.plan.total / length)
+        # Resumed with another epoch_steps: more than enough, the schedule ends the run.
+        if epoch != self.iteration // length:
+            epochs = epoch + 1 + math.ceil((self.plan.total - self.iteration) / length)
+        self.trainer.fit_loop.max_epochs = epochs
 
     # -- training -----------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from torch.utils.data import DataLoader, DistributedSampler
 
-
 # Seeds of runs lie so far apart that no epoch of one is shuffled as an epoch of another.
 _RUN_STRIDE = 1_000_003
 

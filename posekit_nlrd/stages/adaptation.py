@@ -38,7 +38,12 @@ class AdaptationOptions(StageOptions):
         random_frame: L_LCR takes a random frame of each clip, the first one otherwise (the release's form).
         heads: Contrast the outputs of projection heads; the features themselves otherwise (the paper's equation).
         jitter: Probability of a colour shift, on either side of every pair.
-        frames: Frames of each clip that pose relations use; None takes all 30.
+        frames: Frames of each clip that pose relations use, spread over its window; None takes 30 in a row. Few frames
+            of many clips tell a step more than many of few.
+        motion_clips: Clips of each batch that motion relations and L_HCR use, all of whose 30 frames go through G; None
+            takes all.
+        statistics_steps: First steps that only estimate G's batch statistics anew, on target frames (0: they stay the
+            source's, as in the paper, whose network has none).
         supervised_weight: Weight of the supervised term.
     """
 
@@ -55,6 +60,8 @@ class AdaptationOptions(StageOptions):
     heads: bool = True
     jitter: float = 1 / 3
     frames: int | None = None
+    motion_clips: int | None = None
+    statistics_steps: int = 0
     supervised_weight: float = 1.0
 
 
@@ -93,6 +100,14 @@ class AdaptationStage(Stage):
         for layer in self.options.layers:
             if layer not in LAYERS:
                 raise unknown_name("layer of stage adaptation", layer, LAYERS)
+        for name in ("frames", "motion_clips"):
+            value = getattr(self.options, name)
+            if value is not None and value < 1:
+                raise UserError(f"stage adaptation: {name} must be at least 1, not {value}")
+        if self.options.statistics_steps < 0:
+            raise UserError(
+                f"stage adaptation: statistics_steps must be 0 or more, not {self.options.statistics_steps}"
+            )
         if not self.options.layers:
             raise UserError(f"stage adaptation needs at least one of the layers {', '.join(LAYERS)}")
 
@@ -131,8 +146,10 @@ class AdaptationStage(Stage):
         return min(self.options.layers, key=LAYERS.index)
 
     def step(self, batch: Mapping[str, Mapping[str, Tensor]], tools: Tools) -> Logs:
-        """Takes one step of the term whose turn it is."""
-        turn = tools.step % len(self.terms)
+        """Takes one step of the term whose turn it is, or a first one of the statistics."""
+        if tools.step < self.options.statistics_steps:
+            return self._estimate_statistics(batch["target"]["image"], tools)
+        turn = (tools.step - self.options.statistics_steps) % len(self.terms)
         term = self.terms[turn]
         if term == SUPERVISED:
             options = SourceOptions(steps=1)
@@ -151,6 +168,21 @@ class AdaptationStage(Stage):
         self.descend(loss, tools, turn)
         return {"loss": loss.detach(), term: loss.detach(), **self._sentinel(latent.detach())}
 
+    def _estimate_statistics(self, window: Tensor, tools: Tools) -> Logs:
+        """Makes the batch norms' running statistics the plain mean over the steps so far."""
+        norms = [module for module in self.networks.image.modules() if isinstance(module, nn.BatchNorm2d)]
+        images = self._clip(window, tools.draws) if self.options.frames is None else self._spread(window, tools.draws)
+        usual = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.train()
+            norm.momentum = 1 / (tools.step + 1)
+        with torch.no_grad():
+            latent = self.networks.encode_video(images)
+        for norm, momentum in zip(norms, usual, strict=True):
+            norm.eval()
+            norm.momentum = momentum
+        return {"loss": latent.new_zeros(()), **self._sentinel(latent)}
+
     # -- the losses ---------------------------------------------------------------------------------------------------
 
     def _low_contrast(self, window: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
@@ -164,7 +196,7 @@ class AdaptationStage(Stage):
 
     def _high_contrast(self, window: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         """L_HCR: a clip against its recoloured copy, in the motion latent."""
-        clip = self._clip(window, draws)
+        clip = self._clip(window[: self.options.motion_clips], draws)
         latent = self._encode(clip, draws)
         with torch.set_grad_enabled(not self.options.stop_motion):
             copy = contrast_view(clip.flatten(0, 1), draws).unflatten(0, clip.shape[:2])
@@ -173,10 +205,7 @@ class AdaptationStage(Stage):
 
     def _pose_relation(self, name: str, window: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         """|T(G(x)) - G(x+)| over all frames."""
-        clip = self._clip(window, draws)
-        if self.options.frames is not None and self.options.frames < LENGTH:
-            start = draws.number(LENGTH - self.options.frames + 1)
-            clip = clip[:, start : start + self.options.frames]
+        clip = self._clip(window, draws) if self.options.frames is None else self._spread(window, draws)
         anchor, positive = self.networks.kinds[name].video_pair(clip)
         latent = self._encode(anchor, draws)
         with torch.set_grad_enabled(not self.options.stop_pose):
@@ -185,7 +214,7 @@ class AdaptationStage(Stage):
 
     def _motion_relation(self, name: str, window: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         """|T(E_m(G(X))) - E_m(sg[G(X+)])|."""
-        kind = self.networks.kinds[name]
+        kind, window = self.networks.kinds[name], window[: self.options.motion_clips]
         anchor, positive = kind.video_pair(window if kind.frames > LENGTH else self._clip(window, draws))
         latent = self._encode(anchor, draws)
         with torch.set_grad_enabled(not self.options.stop_motion):
@@ -200,6 +229,11 @@ class AdaptationStage(Stage):
         room = window.shape[1] - LENGTH
         start = min(LENGTH // 2, room) * draws.number(2)
         return window[:, start : start + LENGTH]
+
+    def _spread(self, window: Tensor, draws: Draws) -> Tensor:
+        """Takes ``frames`` frames out of windows (B, T, 3, H, W), evenly spread, from a random start."""
+        stride = max(window.shape[1] // (self.options.frames or LENGTH), 1)
+        return window[:, draws.number(stride) :: stride][:, : self.options.frames]
 
     def _features(self, images: Tensor) -> tuple[Tensor, Tensor]:
         return self.networks.image.features(images, self.frozen_before)

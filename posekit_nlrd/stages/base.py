@@ -16,6 +16,9 @@ from posekit_nlrd.augment import Draws
 from posekit_nlrd.networks import Networks
 
 OPTIMIZERS = ("adam", "rmsprop")
+WINDOWS = {"motion": "joints3d", "target": "image"}
+"""Streams of windows, and the field that shows their length."""
+
 Logs = dict[str, Tensor]
 
 
@@ -130,12 +133,20 @@ class Stage:
             UserError: They are.
         """
         for stream, rows in batch.items():
-            axis = {"motion": "joints3d", "target": "image"}.get(stream)
-            if axis is not None and rows[axis].shape[1] < self.frames(stream):
-                raise UserError(
-                    f"data.{stream} has windows of {rows[axis].shape[1]} frames, but stage {self.name} needs "
-                    f"{self.frames(stream)}: set data.{stream}.init_args.frames"
-                )
+            if stream in WINDOWS:
+                self.check_window(stream, rows[WINDOWS[stream]].shape[1])
+
+    def check_window(self, stream: str, frames: int) -> None:
+        """Refuses a stream whose windows are too short.
+
+        Raises:
+            UserError: They are.
+        """
+        if frames < self.frames(stream):
+            raise UserError(
+                f"data.{stream} has windows of {frames} frames, but stage {self.name} needs "
+                f"{self.frames(stream)}: set data.{stream}.init_args.frames"
+            )
 
     def enter(self) -> None:
         """Freezes everything else and sets the modes; called before every step, so that nothing can undo it."""

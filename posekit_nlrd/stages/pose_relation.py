@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from posekit.errors import UserError, unknown_name
-from posekit_nlrd.augment import ViewAugmentation
+from posekit_nlrd.augment import Draws, ViewAugmentation
 from posekit_nlrd.geometry import fit_canonical
 from posekit_nlrd.relations import POSE_RELATIONS, latent_distance
 from posekit_nlrd.stages.base import Logs, Stage, StageOptions, Tools
@@ -27,6 +27,8 @@ class RelationOptions(StageOptions):
         loss_space: Where T's result is compared: ``latent`` (the papers), ``decoded`` (the release, for poses) or
             ``both``.
         poses: Poses per step, drawn from the batch's windows (pose relations).
+        mixed: Share of them decoded from mixtures of two poses' latents (0 in the release): pictures give latents
+            between those of recorded poses, where T would have to guess.
         tilt: Largest in-plane rotation of augmentation, degrees.
         flip: Probability of the mirror image.
         reverse: Probability of playing windows backwards (motion relations).
@@ -37,6 +39,7 @@ class RelationOptions(StageOptions):
     optimizer: str = "rmsprop"
     loss_space: str = "latent"
     poses: int = 256
+    mixed: float = 0.0
     tilt: float = 60.0
     flip: float = 0.5
     reverse: float = 0.5
@@ -46,6 +49,8 @@ class RelationOptions(StageOptions):
         super().check(stage)
         if self.loss_space not in LOSS_SPACES:
             raise unknown_name(f"loss_space of stage {stage}", self.loss_space, LOSS_SPACES)
+        if not 0 <= self.mixed <= 1:
+            raise UserError(f"stage {stage}: mixed must be between 0 and 1, not {self.mixed}")
 
 
 class RelationStage(Stage):
@@ -123,7 +128,7 @@ class PoseRelationStage(RelationStage):
         chosen = tools.draws.integers(len(windows), self.options.poses)
         pose = fit_canonical(view(windows[chosen][:, None], tools.draws)[:, 0])
         with torch.no_grad():
-            anchor = self.networks.encode_pose(pose)
+            anchor, pose = self._mix(self.networks.encode_pose(pose), pose, tools.draws)
         logs: Logs = {}
         for turn, name in enumerate(self.names):
             target = self.networks.kinds[name].pose(pose)
@@ -131,3 +136,13 @@ class PoseRelationStage(RelationStage):
                 positive = self.networks.encode_pose(target)
             logs |= self.teach(turn, anchor, positive, target, tools)
         return {"loss": torch.stack([logs[name] for name in self.names]).mean(), **logs}
+
+    def _mix(self, latent: Tensor, pose: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+        """Replaces a share of latents (N, 32) by mixtures of two, and poses (N, 17, 3) by what these decode to."""
+        if not self.options.mixed:
+            return latent, pose
+        share = draws.uniform(len(latent), 1)
+        mixture = torch.lerp(latent, latent.roll(1, 0), share)  # the poses are in random order
+        chosen = draws.chance(self.options.mixed, len(latent))
+        decoded = self.networks.pose_decoder.pose(mixture)
+        return torch.where(chosen[:, None], mixture, latent), torch.where(chosen[:, None, None], decoded, pose)

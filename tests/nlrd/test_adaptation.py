@@ -110,6 +110,48 @@ def test_identical_clips_give_log_b():
     assert loss.item() == pytest.approx(torch.log(torch.tensor(2.0)).item(), rel=1e-4)
 
 
+def test_pose_relations_spread_their_frames_over_the_window():
+    _, stage, _, _ = ready(terms=["flip_inplane"], frames=6)
+    window = torch.arange(60.0)[None, :, None, None, None].expand(2, 60, 3, 1, 1)
+    starts = set()
+    for step in range(12):
+        numbers = stage._spread(window, Draws(torch.device("cpu"), step))[0, :, 0, 0, 0]
+        assert numbers.diff().tolist() == [10.0] * 5
+        starts.add(numbers[0].item())
+    assert len(starts) > 3
+    assert stage._spread(window[:, :4], Draws(torch.device("cpu"), 0)).shape[1] == 4
+
+
+def test_frames_and_clips_bound_what_goes_through_g(monkeypatch):
+    model, stage, optimizers, batch = ready(frames=5, motion_clips=1)
+    seen = []
+    features = model.networks.image.features
+    monkeypatch.setattr(
+        model.networks.image, "features", lambda images, *rest: (seen.append(len(images)), features(images, *rest))[1]
+    )
+    for step in range(2, 5):
+        take(stage, optimizers, batch, step)
+    assert seen == [2 * 5, 2 * 5, 30, 30, 30, 30]  # both sides of the pose relation, then of two motion relations
+
+
+def test_first_steps_may_estimate_batch_statistics():
+    model, stage, optimizers, batch = ready(statistics_steps=2, frames=6)
+    before = copy(model)
+    frames = [stage._spread(batch["target"]["image"], Draws(torch.device("cpu"), 0, s)).flatten(0, 1) for s in (0, 1)]
+    for step in range(2):
+        assert take(stage, optimizers, batch, step)["loss"] == 0
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(before[name], value)}
+    assert all(name.startswith("networks.image.") for name in changed)
+    assert {name.rsplit(".", 1)[1] for name in changed} == {"running_mean", "running_var", "num_batches_tracked"}
+    convolution, norm = model.networks.image.trunk.stem[:2]
+    with torch.no_grad():
+        means = [convolution(model.networks.image.normalize(x)).mean((0, 2, 3)) for x in frames]
+    assert torch.allclose(norm.running_mean, torch.stack(means).mean(0), atol=1e-4)
+    assert norm.momentum == 0.1
+    assert not norm.training
+    assert "lcr" in take(stage, optimizers, batch, 2)  # then the terms take their turns, from the first
+
+
 def test_supervised_term_takes_labelled_pictures(tmp_path):
     stages = [
         {"name": "pose", "steps": 1, "poses": 4},

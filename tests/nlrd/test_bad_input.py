@@ -41,6 +41,15 @@ def test_data_that_does_not_serve(stages, parts, match, tmp_path):
     refused(match, stages, tmp_path, **parts)
 
 
+def test_short_windows_of_a_late_stage_are_found_before_the_first_step(tmp_path):
+    model = make_model(CHAIN)
+    with pytest.raises(UserError, match="stage adaptation needs 60"):
+        make_trainer(tmp_path).fit(
+            model, datamodule=make_data(target=StickPeople("clips", frames=40, size=2, batch_size=2))
+        )
+    assert model.iteration == 0
+
+
 @pytest.mark.parametrize(
     ("stages", "match"),
     [
@@ -58,6 +67,10 @@ def test_data_that_does_not_serve(stages, parts, match, tmp_path):
         ([{"name": "adaptation", "terms": ["flipp"]}], "term of stage adaptation 'flipp'"),
         ([{"name": "adaptation", "terms": []}], "no terms"),
         ([{"name": "adaptation", "layers": ["layer4"]}], "layer of stage adaptation"),
+        ([{"name": "adaptation", "frames": 0}], "frames must be at least 1"),
+        ([{"name": "adaptation", "motion_clips": 0}], "motion_clips must be at least 1"),
+        ([{"name": "adaptation", "statistics_steps": -1}], "statistics_steps must be 0 or more"),
+        ([{"name": "pose_relation", "mixed": 1.5}], "mixed must be between 0 and 1"),
     ],
 )
 def test_schedules_that_cannot_run(stages, match):
@@ -87,6 +100,8 @@ def test_options_out_of_range():
         ({"relations": ["flop"]}, "unknown relation"),
         ({"border": "wrap"}, "border"),
         ({"backbone": "vgg"}, "backbone"),
+        ({"head": "joint"}, "unknown head of NLRD 'joint'"),
+        ({"head": "joints"}, "head 'joints' needs the heatmaps of backbone 'small', not 'tiny'"),
         ({"backbone_options": {"depth": 3}}, "no option 'depth'"),
         ({"protocols": ["gt"]}, "protocol"),
     ):

@@ -74,6 +74,8 @@ def test_one_run_trains_each_stage_and_freezes_the_others(whole):
         changed = {key for key, old in watch.seen[before].items() if not torch.equal(old, watch.seen[after][key])}
         assert changed == expected[before], before
     assert model.iteration == 16
+    assert whole[1].max_epochs == 4  # of 4 steps; what the progress bar counts to
+    assert whole[1].current_epoch == 4
     assert model.networks.done() == set(expected)
     assert 0.09 < model.networks.unit.item() < 0.13  # the figures are drawn at 0.11 m a unit
 

@@ -123,3 +123,18 @@ def test_motion_auto_encoder_and_source_fall():
     assert logs[-1]["loss"] < logs[0]["loss"]
     assert source.networks.unit.item() == pytest.approx(0.11, rel=1e-3)
     assert int(source.networks.image.trunk.layer1[1].num_batches_tracked) == 10  # batch statistics are learned here
+
+
+def test_relation_networks_learn_on_mixtures_of_latents():
+    """With ``mixed: 1`` every anchor is a mixture, and its pose is what the mixture decodes to."""
+    torch.manual_seed(0)
+    model = make_model([{"name": "pose_relation", "poses": 16, "mixed": 1.0}], relations=["flip"])
+    stage, networks = model.stages[0], model.networks
+    pose = fit_canonical(torch.randn(16, 17, 3))
+    latent = networks.encode_pose(pose)
+    with torch.no_grad():
+        mixture, decoded = stage._mix(latent, pose, Draws(torch.device("cpu"), 0))
+    assert torch.equal(decoded, networks.pose_decoder.pose(mixture))
+    between = torch.minimum(latent, latent.roll(1, 0)) - 1e-5, torch.maximum(latent, latent.roll(1, 0)) + 1e-5
+    assert ((mixture >= between[0]) & (mixture <= between[1])).all()
+    assert (mixture - latent).abs().amax(1).gt(1e-4).float().mean() > 0.8

@@ -4,9 +4,11 @@ import pytest
 import torch
 
 from posekit.errors import UserError
-from posekit.nn import count_parameters
+from posekit.nn import count_parameters, load_weights
+from posekit.nn.shipped import weight_path
 from posekit_nlrd import geometry as g
 from posekit_nlrd.image import ImageEncoder, LatentHead, Trunk
+from posekit_nlrd.joint_head import cell_centres
 from posekit_nlrd.motion import MotionDecoder, MotionEncoder
 from posekit_nlrd.pose import NUM_LOGITS, PoseCritic, PoseDecoder, PoseEncoder, latent_critic
 from posekit_nlrd.relation import RelationNetwork
@@ -49,6 +51,37 @@ def test_image_encoder_shapes_and_cut(backbone):
     cut.sum().backward()
     assert next(encoder.trunk.layer1.parameters()).grad is None
     assert sum(p.grad.abs().sum() for p in encoder.trunk.layer2.parameters()) > 0
+
+
+def test_joint_head_reads_latents_off_heatmaps():
+    encoder = ImageEncoder("small", image_size=(48, 64), head="joints", head_widths=[32, 16]).eval()
+    images = torch.randn(2, 3, 64, 48)
+    latent, features = encoder.features(images)
+    assert latent.shape == (2, 32)
+    assert features.shape == (2, 32)
+    cut, _ = encoder.features(images, frozen_before="layer2")
+    assert torch.equal(cut, latent)
+    cut.sum().backward()
+    assert next(encoder.trunk.layer1.parameters()).grad is None
+    assert next(encoder.trunk.stem.parameters()).grad is None
+    # The decoder's skip from layer1 is frozen too, the way through layer2 is not.
+    assert sum(p.grad.abs().sum() for p in encoder.trunk.layer2.parameters()) > 0
+
+
+def test_joint_heads_places_follow_a_peak():
+    maps = torch.zeros(1, 1, 6, 4)
+    maps[0, 0, 1, 3] = 100.0
+    mass = torch.softmax(10.0 * maps.flatten(2), -1)
+    place = mass @ cell_centres(maps)
+    assert place[0, 0].tolist() == pytest.approx([1.5 / 3, -1.5 / 3])  # cell (3, 1) of 4 x 6, in halves of the height
+
+
+def test_joint_head_starts_from_2d_weights():
+    encoder = ImageEncoder("small", image_size=(96, 128), head="joints", head_widths=[32])
+    report = load_weights(encoder.trunk, weight_path("starter"))
+    assert not report.missing
+    assert not report.wrong_shape
+    assert len(report.matched) > 100
 
 
 def test_image_encoder_refuses_bad_input():
