@@ -169,8 +169,24 @@ def smear(picture: NDArray[Any], path: Float) -> NDArray[Any]:
         for dy in (0, 1):
             weight = np.abs(1 - dx - share[:, 0]) * np.abs(1 - dy - share[:, 1])
             np.add.at(kernel, (low[:, 1] + dy, low[:, 0] + dx), weight)
+    kernel /= kernel.sum()
+    if picture.shape[2] == 4 and picture.dtype == np.uint8:
+        return _smear_layer(picture, kernel)
     border = cv2.BORDER_REFLECT_101 if picture.shape[2] == 3 else cv2.BORDER_CONSTANT
-    return np.asarray(cv2.filter2D(picture, -1, kernel / kernel.sum(), borderType=border))
+    return np.asarray(cv2.filter2D(picture, -1, kernel, borderType=border))
+
+
+def _smear_layer(rgba: Bytes, kernel: Float) -> Bytes:
+    """Filters a premultiplied layer (H, W, 4), but only the window that it covers: most layers are mostly empty."""
+    x, y, w, h = cv2.boundingRect(rgba[..., 3])
+    if w == 0 or h == 0:
+        return rgba
+    reach = kernel.shape[0] // 2
+    rows = slice(max(0, y - reach), y + h + reach)
+    columns = slice(max(0, x - reach), x + w + reach)
+    result = np.zeros_like(rgba)
+    result[rows, columns] = cv2.filter2D(rgba[rows, columns], -1, kernel, borderType=cv2.BORDER_CONSTANT)
+    return result
 
 
 def inside_edges(edges: Float, matrix: Affine, size: tuple[int, int], slack: float = 0.0) -> NDArray[np.bool_]:
