@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from posekit.errors import UserError, unknown_name
 
-SUPPLIERS = ("softplus", "relu", "softmax")
+SUPPLIERS = ("softmax", "softplus", "relu")
 REDUCTIONS = ("sum_joints_mean_batch", "mean_valid", "sum", "none")
 EMPTY_SUPPLY = 1e-6
 """Total of a rectified map up to which it counts as empty."""

@@ -43,7 +43,7 @@ def bench_transport(
             f"{name}_ms": _cpu_ms(lambda loss=loss: torch.autograd.grad(loss(maps, dots, weight), maps), repeats)  # type: ignore[misc]
             for name, loss in (
                 ("hdm", HeatmapMatchingLoss(epsilon, "relu")),
-                ("hdm_softplus", HeatmapMatchingLoss(epsilon, "softplus")),
+                ("hdm_softmax", HeatmapMatchingLoss(epsilon, "softmax")),
                 ("mse", build_loss("gaussian_mse")),
                 ("corner_ce", build_loss("corner_ce")),
                 ("expected_distance", build_loss("expected_distance")),

@@ -35,10 +35,12 @@ class HeatmapMatchingLoss(HeatmapLoss):
 
     Args:
         epsilon: Entropic weight, heatmap px. Above 0.1 the optimum drifts to the nearest pixel; 0.5 loses sub-pixel.
-        suppliers: ``softplus`` (default: no dead pixels), ``relu`` (the paper's) or ``softmax``.
+        suppliers: ``softmax`` (default: learns best, see the README's study), ``softplus`` or ``relu`` (the paper's; its
+            maps can die).
         reduction: See `HeatmapLoss`.
         truncate: Cost min(|x - y|, truncate) in px, a departure from the paper which ignores far outliers. A map whose
-            mass all lies beyond the cap has (next to) no gradient, by construction; softplus keeps mass everywhere.
+            mass all lies beyond the cap has (next to) no gradient, by construction; softplus and softmax keep mass
+            everywhere.
         solver: ``newton``, or ``pot`` for the exact, unregularised EMD by network simplex on the CPU (for checks; slow;
             ``epsilon``, ``anneal`` and ``refine`` then do nothing).
         anneal: Newton steps with falling epsilon.
@@ -57,7 +59,7 @@ class HeatmapMatchingLoss(HeatmapLoss):
     def __init__(
         self,
         epsilon: float = 0.1,
-        suppliers: str = "softplus",
+        suppliers: str = "softmax",
         reduction: str = "sum_joints_mean_batch",
         truncate: float | None = None,
         solver: str = "newton",

@@ -105,7 +105,7 @@ class ExpectedDistance(HeatmapLoss):
 
     def __init__(
         self,
-        suppliers: str = "softplus",
+        suppliers: str = "softmax",
         softmax_scale: float = 10.0,
         reduction: str = "sum_joints_mean_batch",
         check_finite: bool = False,

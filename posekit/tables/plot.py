@@ -15,7 +15,7 @@ from typing import Any
 from posekit.tables.results import Cell, Results, is_grid
 from posekit.tables.spec import Column, Row
 
-SIDES = {"ours": ("C0", "o-"), "the paper's": ("C1", "x--")}
+SIDES = {"ours": ("C0", "o"), "the paper's": ("C1", "x")}
 MAX_NAME = 40
 MAX_PANELS = 6
 
@@ -84,7 +84,7 @@ def _against(figure: Any, results: Results, x: str, y: str) -> None:
         for index, row in enumerate(results.rows):
             point = tuple(_value(results.cells[index, name], side) for name in (x, y))
             if None not in point:
-                axes.plot(*point, SIDES[side][1][0], color=SIDES[side][0])
+                axes.plot(*point, SIDES[side][1], color=SIDES[side][0])
                 axes.annotate(row.name, point, fontsize=8, xytext=(0, 6), textcoords="offset points", ha="center")
         axes.set(title=side, xlabel=x, ylabel=y)
         axes.margins(0.25)  # room for the names
@@ -138,19 +138,14 @@ def _columns(figure: Any, results: Results) -> None:
 
 
 def _points(axes: Any, results: Results, column: Column, side: str, lines: Sequence[tuple[str, int | None]]) -> None:
-    """Draws a column's numbers; the rows of a group are joined, groups and other systems are not."""
-    color, style = SIDES[side]
-    for kind in dict.fromkeys((row.group, row.external) for row in results.rows):
-        points = []
-        for y, (_, index) in enumerate(lines):
-            if index is None or (results.rows[index].group, results.rows[index].external) != kind:
-                continue
-            cell = results.cells[index, column.name]
-            value, spread = _value(cell, side), cell.spread if side == "ours" else None
-            points += [(value, y, spread or 0.0)] if value is not None else []
-        if points:
-            values, heights, errors = zip(*points, strict=True)
-            axes.errorbar(values, heights, xerr=errors, fmt=style[0] if kind[1] else style, color=color, capsize=3)
+    """Draws a column's numbers as dots, for rows have no order that a line could follow."""
+    color, marker = SIDES[side]
+    for y, (_, index) in enumerate(lines):
+        cell = results.cells[index, column.name] if index is not None else None
+        value = _value(cell, side) if cell is not None else None
+        if cell is not None and value is not None:
+            spread = (cell.spread if side == "ours" else None) or 0.0
+            axes.errorbar(value, y, xerr=spread, fmt=marker, color=color, capsize=3)
 
 
 def _grid(figure: Any, results: Results) -> None:

@@ -5,6 +5,7 @@ import torch
 from posekit.body import load_builtin_body, load_builtin_smplx
 from posekit.data import SyntheticPeople
 from posekit.data.synthetic.clip_motion import WindowSampler, poses_at
+from posekit.data.synthetic.compositing import smear
 from posekit.geometry import axis_angle_to_matrix
 from posekit.metrics import KeypointAP
 from posekit.skeletons import COCO17, get_skeleton
@@ -326,3 +327,15 @@ def test_root_orientation_is_in_the_camera_s_frame():
     hips = [get_skeleton("COCO17").index(f"{side}_hip") for side in ("left", "right")]
     across = sample["joints3d"][:, hips[0]] - sample["joints3d"][:, hips[1]]
     assert ((root[:, :, 0] * across).sum(-1) > 0).all()  # the left side is the body's +x
+
+
+@pytest.mark.parametrize("path", [(3.0, 1.0), (-40.0, 12.0), (200.0, 0.0)])
+@pytest.mark.parametrize("corner", [(0, 0), (30, 50), (70, 90)])
+def test_blur_of_a_layer_is_that_of_the_whole_picture(path, corner):
+    layer = np.zeros((120, 100, 4), np.uint8)
+    x, y = corner
+    layer[y : y + 25, x : x + 20] = np.random.default_rng(0).integers(0, 255, layer[y : y + 25, x : x + 20].shape)
+    path = np.array(path, np.float32)
+    whole = smear(layer.astype(np.float32), path)
+    assert np.abs(smear(layer, path) - whole).max() <= 0.51
+    assert not smear(np.zeros_like(layer), path).any()

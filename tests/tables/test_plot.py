@@ -1,4 +1,4 @@
-"""Pictures of tables: what is joined by lines, what stands beside what."""
+"""Pictures of tables: which rows have dots, what stands beside what."""
 
 import pytest
 import yaml
@@ -54,7 +54,7 @@ def titles(figure):
     return [axes.get_title() for axes in figure.axes if axes.get_visible()]
 
 
-def test_groups_and_other_systems_are_not_joined(results, figure):
+def test_rows_are_dots_below_their_groups(results, figure):
     from posekit.tables.plot import plot
 
     assert plot(results()).startswith(b"\x89PNG")
@@ -62,8 +62,9 @@ def test_groups_and_other_systems_are_not_joined(results, figure):
     names = [text.get_text() for text in figure[0].axes[0].get_yticklabels()]
     assert names == ["g", "other", "r1", "r2", "h", "r1", "r2"]
     ours, paper = ([list(b.lines[0].get_ydata()) for b in axes.containers] for axes in figure[0].axes[:2])
-    assert ours == [[2, 3], [5, 6]]
-    assert paper == [[1], [2, 3], [5, 6]]
+    assert ours == [[2], [3], [5], [6]]
+    assert paper == [[1], [2], [3], [5], [6]]
+    assert all(bar.lines[0].get_linestyle() == "None" for axes in figure[0].axes for bar in axes.containers)
     assert len(figure[0].get_suptitle().splitlines()) > 1
 
 
