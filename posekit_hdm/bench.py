@@ -12,10 +12,16 @@ from torch import Tensor
 from posekit_hdm import transport
 from posekit_hdm.base import make_supply
 from posekit_hdm.losses import HeatmapMatchingLoss, build_loss
+from posekit_hdm.module import HDM
 
 
 def bench_transport(
-    batch: int = 32, joints: int = 17, size: tuple[int, int] = (64, 48), epsilon: float = 0.1, repeats: int = 5
+    batch: int = 32,
+    joints: int = 17,
+    size: tuple[int, int] = (64, 48),
+    epsilon: float = 0.1,
+    repeats: int = 5,
+    backbone: str | None = None,
 ) -> dict[str, float]:
     """Times loss and gradient of one batch on one CPU thread, all methods in one run.
 
@@ -28,10 +34,13 @@ def bench_transport(
         size: (H, W) of the maps.
         epsilon: Entropic weight, heatmap px.
         repeats: Runs, of which the quickest counts.
+        backbone: Also times one forward and backward pass of this network on the batch, e.g. ``hrnet_w32``, for the
+            loss's share of a step.
 
     Returns:
         Process CPU time in ms under ``*_ms``, the ratios to the solver under ``*_ratio``, and memory in MB:
-        ``kept_mb`` until backward, ``working_mb`` for the solver's temporaries (computed).
+        ``kept_mb`` until backward, ``working_mb`` for the solver's temporaries (computed). With a backbone also
+        ``network_ms`` and ``hdm_share`` of network and loss together.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -58,6 +67,9 @@ def bench_transport(
         log_sinkhorn(mass[:2], transport.Demand(*(d[:2] for d in demand)), size, epsilon, 2)
         result["emd2_loop_ms"] = scale * _cpu_ms(lambda: emd2_loop(mass, demand, size), repeats)
         result["sinkhorn50_ms"] = scale * _cpu_ms(lambda: log_sinkhorn(mass, demand, size, epsilon, 50), repeats)
+        if backbone is not None:
+            result["network_ms"] = _network_ms(backbone, batch, joints, size)
+            result["hdm_share"] = result["hdm_ms"] / (result["hdm_ms"] + result["network_ms"])
     finally:
         torch.set_num_threads(threads)
     for name in ("emd2_loop", "sinkhorn50", "mse"):
@@ -124,6 +136,15 @@ def emd2_loop(supply: Tensor, demand: transport.Demand, size: tuple[int, int]) -
     mass, weight = mass / mass.sum(-1, keepdim=True), weight / weight.sum(-1, keepdim=True)
     rows = zip(mass.numpy(), weight.numpy(), costs, strict=True)
     return sum(float(ot.emd2(s, d, c, log=True)[0]) for s, d, c in rows)
+
+
+def _network_ms(backbone: str, batch: int, joints: int, size: tuple[int, int]) -> float:
+    """Times forward and backward pass of a network with maps of ``size``, once after a pass of one picture."""
+    network = HDM(backbone=backbone, image_size=[4 * size[1], 4 * size[0]]).network
+    pictures = torch.randn(batch, 3, 4 * size[0], 4 * size[1])
+    gradient = torch.randn(batch, joints, *size)
+    network(pictures[:1]).sum().backward()
+    return _cpu_ms(lambda: network(pictures).backward(gradient), 1)
 
 
 def _cpu_ms(call: Callable[[], object], repeats: int) -> float:

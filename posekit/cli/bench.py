@@ -7,11 +7,12 @@ import json
 import platform
 import shutil
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
+from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.table import Table
 
@@ -38,11 +39,13 @@ def run(argv: list[str]) -> None:
     names = plugins(BENCHMARKS)
     # The name comes first or not at all: the value of an override is no name.
     name, words = (argv[0], argv[1:]) if argv and not argv[0].startswith("-") else (None, argv)
-    options, rest = _parser(list(names)).parse_known_args(words)
+    if name is not None and name not in names:
+        raise unknown_name("benchmark", name, names)
+    parser = _parser(list(names)) if name is None else _named_parser()
+    options, rest = parser.parse_known_args(words)
     if name is not None:
-        if name not in names:
-            raise unknown_name("benchmark", name, names)
-        rows: Iterable[Row] = ({"what": key, "value": value} for key, value in names[name].load()().items())
+        call = _with_arguments(name, names[name].load(), rest)
+        rows: Iterable[Row] = ({"what": key, "value": value} for key, value in call().items())
         around = _surroundings(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     elif options.config is not None:
         bench = BenchOptions(
@@ -75,8 +78,37 @@ def _parser(names: list[str]) -> argparse.ArgumentParser:
     parser.add_argument("--precision", default="32-true", help="of the trainer: 32-true (default), bf16-mixed, …")
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
     parser.add_argument("--backend", default="inductor", help="of torch.compile (default inductor)")
-    parser.add_argument("--json", metavar="FILE", help="also write the rows to a file, one JSON object a line")
+    _add_json(parser)
     return parser
+
+
+def _named_parser() -> argparse.ArgumentParser:
+    """Of a named benchmark: everything but ``--json`` is an argument of its function."""
+    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
+    _add_json(parser)
+    return parser
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", metavar="FILE", help="also write the rows to a file, one JSON object a line")
+
+
+def _with_arguments(
+    name: str, function: Callable[..., dict[str, float]], words: list[str]
+) -> Callable[[], dict[str, float]]:
+    """Binds a benchmark's arguments, read by its signature.
+
+    Raises:
+        UserError: An argument that the function does not have, or a value of another type.
+    """
+    parser = ArgumentParser(prog=f"posekit bench {name}", exit_on_error=False, allow_abbrev=False)
+    keys = parser.add_function_arguments(function)
+    try:
+        values = parser.parse_args(words).as_dict()
+    except argparse.ArgumentError as error:
+        known = ", ".join(f"--{key}" for key in (*keys, "json FILE"))
+        raise UserError(f"posekit bench {name}: {' '.join(str(error).split())[:200]}; options: {known}") from None
+    return lambda: function(**values)
 
 
 def _sizes(text: str | None) -> list[int] | None:

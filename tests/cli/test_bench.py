@@ -93,6 +93,8 @@ def test_half_precision(small):
         (["--config", "quickstart", "--device=gpu9x"], "unknown device"),
         (["--config", "quickstart", "--data.batchsize=3"], "batch_size"),
         (["transprot"], "transport"),
+        (["procrustes", "--pose=3"], "--repeats, --json FILE"),
+        (["procrustes", "--poses=many"], "poses"),
         ([], "--config FILE"),
     ],
 )
@@ -214,3 +216,11 @@ def test_an_error_while_watching_leaves_the_module_as_it_was():
         outermost_called(model, lambda: model(torch.rand(3, 5)))
     assert set(outermost_called(model, lambda: model(torch.rand(3, 2)))) == {"inner.0", "head"}
     assert not model.head._forward_hooks
+
+
+def test_a_named_benchmark_takes_its_function_s_arguments(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    main(["bench", "procrustes", "--poses=7", "--repeats=1", f"--json={path}"])
+    values = {row["what"]: row.get("value") for row in map(json.loads, path.read_text().splitlines())}
+    assert values["poses"] == 7
+    assert values["largest_difference_mm"] < 1e-6
