@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from posekit.errors import UserError
+from posekit.errors import UserError, one_line
 
 CHECKPOINT_KEY = "posekit"
 """Under which a checkpoint says what wrote it."""
@@ -32,9 +32,8 @@ def read_checkpoint(path: str | Path, expected: type[Any] | None = None) -> dict
     except pickle.UnpicklingError:
         raise UserError(f"{path} is no checkpoint, or holds pickled objects, which posekit refuses to load") from None
     except Exception as error:
-        reason = str(error).strip().splitlines()[0][:80]
         raise UserError(
-            f"checkpoint {path} cannot be read: truncated, or not a checkpoint ({reason}){_others(path)}"
+            f"checkpoint {path} cannot be read: truncated, or not a checkpoint ({one_line(error)}){_others(path)}"
         ) from None
     needed = ("state_dict", "hyper_parameters", CHECKPOINT_KEY)
     if not isinstance(checkpoint, dict) or any(key not in checkpoint for key in needed):

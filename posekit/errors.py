@@ -34,6 +34,11 @@ def listed(items: Sequence[str], shown: int = 3) -> str:
     return "; ".join(items[:shown]) + (f"; and {len(items) - shown} more" if len(items) > shown else "")
 
 
+def one_line(error: BaseException, length: int = 100) -> str:
+    """Returns an exception's message in one line of at most this length; its type's name where it says nothing."""
+    return " ".join(str(error).split())[:length] or type(error).__name__
+
+
 def counted(count: int, noun: str, plural: str = "") -> str:
     """Returns a number with its noun: ``1 person``, ``2 people``.
 

@@ -6,7 +6,7 @@ import inspect
 import math
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -22,7 +22,7 @@ from posekit.nn.shipped import weight_path
 from posekit.nn.weights import LoadReport, load_weights
 from posekit.optim import OPTIMIZERS, SCHEDULES, build_optimizer, build_schedule
 
-__all__ = ["CHECKPOINT_KEY", "PoseModule", "StepOutput", "read_checkpoint"]
+__all__ = ["CHECKPOINT_KEY", "PoseModule", "StepOutput", "picture_size", "read_checkpoint"]
 
 Prediction = TypeVar("Prediction")
 
@@ -42,6 +42,19 @@ class StepOutput(Generic[Prediction]):
     batch_size: int
     logs: dict[str, Tensor] = field(default_factory=dict)
     predictions: Prediction | None = None
+
+
+def picture_size(size: Sequence[int] | None, otherwise: tuple[int, int]) -> tuple[int, int]:
+    """Checks an ``image_size`` and returns it as (W, H) px; ``otherwise`` for None.
+
+    Raises:
+        UserError: It is no two positive numbers.
+    """
+    if size is None:
+        return otherwise
+    if len(size) != 2 or min(size) < 1:
+        raise UserError(f"image_size must be [W, H] in px, not {list(size)}")
+    return int(size[0]), int(size[1])
 
 
 class PoseModule(LightningModule):
@@ -82,8 +95,14 @@ class PoseModule(LightningModule):
         init_skip: list[str] | None = None,
     ) -> None:
         super().__init__()
-        if lr <= 0:
-            raise UserError(f"{type(self).__name__}: lr must be positive, not {lr}")
+        for option, value, fits, range_ in (
+            ("lr", lr, 0 < lr < math.inf, "positive"),
+            ("weight_decay", weight_decay, 0 <= weight_decay < math.inf, "at least 0"),
+            ("lr_warmup_steps", lr_warmup_steps, lr_warmup_steps >= 0, "at least 0"),
+            ("lr_peak", lr_peak, 0 <= lr_peak <= 1, "from 0 to 1"),
+        ):
+            if not fits:
+                raise UserError(f"{type(self).__name__}: {option} must be {range_}, not {value}")
         for kind, name, known in (("optimizer", optimizer, OPTIMIZERS), ("schedule", schedule, SCHEDULES)):
             if name not in known:
                 raise unknown_name(kind, name, known)
@@ -106,6 +125,14 @@ class PoseModule(LightningModule):
     def input_shape(self) -> tuple[int, ...]:
         """Returns the shape of one sample that ``forward`` takes, without the batch: what operations are counted on."""
         raise NotImplementedError(f"{type(self).__name__} does not say what its input is")
+
+    def export_outputs(self, images: Tensor) -> dict[str, Tensor]:
+        """Returns what ``posekit export`` writes of a pass, by name: traced, so without anything that reads values.
+
+        Args:
+            images: (B, ...) of :meth:`input_shape`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not say what its exported network gives")
 
     def check_data(self, datamodule: Any) -> None:
         """Refuses a data module whose batches are of another kind than the method takes, before anything is built.

@@ -24,7 +24,6 @@ class Skeleton:
         sigmas: OKS standard deviations per joint (COCO's convention: the exponent divides by ``(2 sigma)^2``).
         parents: Kinematic parent of each joint, -1 at the root; empty where the set is no tree.
         upper_body: Joints of the upper body, for half-body crops; the rest is the lower body.
-        joint_weights: Loss weight per joint used by HRNet's recipe where it is switched on.
     """
 
     name: str
@@ -33,7 +32,6 @@ class Skeleton:
     sigmas: tuple[float, ...]
     parents: tuple[int, ...] = ()
     upper_body: tuple[int, ...] = ()
-    joint_weights: tuple[float, ...] = ()
     flip_index: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -98,7 +96,6 @@ COCO17 = Skeleton(
     _bones(_COCO_JOINTS, "nose-*eye *eye-*ear *ear-*shoulder " + _LIMBS),
     (.026, .025, .025, .035, .035, .079, .079, .072, .072, .062, .062, .107, .107, .087, .087, .089, .089),
     upper_body=tuple(range(11)),
-    joint_weights=(1, 1, 1, 1, 1, 1, 1, 1.2, 1.2, 1.5, 1.5, 1, 1, 1.2, 1.2, 1.5, 1.5),
 )  # fmt: skip
 
 _MPII_JOINTS = (
@@ -133,7 +130,6 @@ MPII16 = Skeleton(
     _sigmas(_MPII_JOINTS),
     parents=(1, 2, 6, 6, 3, 4, -1, 6, 7, 8, 11, 12, 7, 7, 13, 14),
     upper_body=(7, 8, 9, 10, 11, 12, 13, 14, 15),
-    joint_weights=(1.5, 1.2, 1, 1, 1.2, 1.5, 1, 1, 1, 1, 1.5, 1.2, 1, 1, 1.2, 1.5),
 )
 
 # The ids of the PoseTrack benchmark files (poseval): 12 is the neck, which the 2018 files call head_bottom.
@@ -150,7 +146,6 @@ POSETRACK15 = Skeleton(
     _sigmas(_POSETRACK_JOINTS),
     parents=(1, 2, 12, 12, 3, 4, 7, 8, 12, 12, 9, 10, -1, 12, 13),
     upper_body=(6, 7, 8, 9, 10, 11, 12, 13, 14),
-    joint_weights=(1.5, 1.2, 1, 1, 1.2, 1.5, 1.5, 1.2, 1, 1, 1.2, 1.5, 1, 1, 1),
 )
 
 _H36M_JOINTS = (

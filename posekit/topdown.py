@@ -15,7 +15,7 @@ from posekit.errors import UserError
 from posekit.geometry import crop_points, uncrop_points
 from posekit.heatmaps import flip_heatmaps
 from posekit.metrics import KeypointAP, KeypointError, PCKh
-from posekit.module import PoseModule, StepOutput
+from posekit.module import PoseModule, StepOutput, picture_size
 from posekit.skeletons import get_skeleton
 
 
@@ -51,7 +51,7 @@ class TopDownModule(PoseModule):
     ) -> None:
         super().__init__(**kwargs)
         self.skeleton = get_skeleton(skeleton or "COCO17")
-        self.image_size = (int(image_size[0]), int(image_size[1])) if image_size else (192, 256)
+        self.image_size = picture_size(image_size, (192, 256))
         self.flip_test = flip_test
         self.score_threshold = score_threshold
         self._judged: dict[str, Any] = {}  # the data module whose ground truth each stage's OKS AP holds
@@ -78,6 +78,10 @@ class TopDownModule(PoseModule):
     def input_shape(self) -> tuple[int, ...]:
         """Returns the shape of one crop."""
         return (3, self.image_size[1], self.image_size[0])
+
+    def export_outputs(self, images: Tensor) -> dict[str, Tensor]:
+        """Returns the raw heatmaps (B, K, h, w)."""
+        return {"heatmaps": self(images)}
 
     # -- inference ----------------------------------------------------------------------------------------------------
 

@@ -117,8 +117,9 @@ class HeatmapLoss(nn.Module):
     Args:
         reduction: ``sum_joints_mean_batch``: (1/B) sum_b sum_k weight * loss; ``mean_valid``: weighted mean over the
             joints that count; ``sum``; or ``none``: (B, K).
-        check_finite: Raise a UserError for non-finite maps or dots of joints that count. It waits for the device, so it
-            is off by default; a NaN map of a joint that counts then gives a NaN loss.
+        check_finite: Raise a UserError for non-finite maps of joints that count. None does so on a CPU outside
+            ``torch.compile``: elsewhere the check waits for the device, and a NaN map of a joint that counts gives a
+            NaN loss. True also refuses non-finite dots where weight is above 0, which otherwise do not count.
 
     Raises:
         UserError: An unknown reduction.
@@ -127,7 +128,7 @@ class HeatmapLoss(nn.Module):
     name: ClassVar[str] = ""
     is_distribution: ClassVar[bool] = True
 
-    def __init__(self, reduction: str = "sum_joints_mean_batch", check_finite: bool = False) -> None:
+    def __init__(self, reduction: str = "sum_joints_mean_batch", check_finite: bool | None = None) -> None:
         super().__init__()
         self.reduction = choice("reduction", reduction, REDUCTIONS)
         self.check_finite = check_finite
@@ -144,11 +145,11 @@ class HeatmapLoss(nn.Module):
             A scalar, or (B, K) with ``reduction="none"``.
 
         Raises:
-            UserError: Shapes that do not agree; with ``check_finite`` also values that are not finite.
+            UserError: Shapes that do not agree, or values that are not finite (see ``check_finite``).
         """
         check_shapes(heatmaps, points, weight)
-        if self.check_finite:
-            self._check_finite(heatmaps, points, weight)
+        if self.check_finite and not bool(torch.isfinite(points[weight > 0]).all()):
+            raise UserError("points hold NaN or infinity where weight is above 0")
         with torch.autocast(heatmaps.device.type, enabled=False):
             maps = heatmaps if heatmaps.dtype == torch.float64 else heatmaps.float()
             dots = points.to(maps)
@@ -158,6 +159,7 @@ class HeatmapLoss(nn.Module):
             inside = ((dots >= -0.5) & (dots < limit - 0.5)).all(-1)
             factor = weight.to(maps)
             valid = (factor > 0) & inside
+            self._check_maps(maps, valid)
             factor = torch.where(valid, factor, torch.zeros_like(factor))
             dots = torch.where(valid[..., None], dots, torch.zeros_like(dots))
             dots = torch.minimum(dots.clamp(min=0), limit - 1)
@@ -183,13 +185,22 @@ class HeatmapLoss(nn.Module):
             return values.sum() / torch.where(total > 0, total, torch.ones_like(total))
         return values.sum() / max(values.shape[0], 1)
 
-    @staticmethod
-    def _check_finite(heatmaps: Tensor, points: Tensor, weight: Tensor) -> None:
-        counts = weight > 0
-        if not bool(torch.isfinite(points[counts]).all()):
-            raise UserError("points hold NaN or infinity where weight is above 0")
-        if not bool(torch.isfinite(heatmaps[counts]).all()):
-            raise UserError("heatmaps hold NaN or infinity where weight is above 0")
+    def _check_maps(self, maps: Tensor, valid: Tensor) -> None:
+        wanted = self.check_finite
+        if wanted is None:
+            wanted = maps.device.type == "cpu" and not torch.compiler.is_compiling()
+        if not wanted:
+            return
+        least, largest = maps.detach().flatten(2).aminmax(dim=-1)  # NaN wins both
+        fine = torch.isfinite(largest)
+        if not self.is_distribution:  # a distribution has no mass where a map is minus infinity: a mask
+            fine &= torch.isfinite(least)
+        bad = valid & ~fine
+        if bool(bad.any()):
+            raise UserError(
+                f"heatmaps hold NaN or infinity for {int(bad.sum())} of {int(valid.sum())} joints that count: the "
+                "network has diverged (a lower learning rate, gradient clipping), or its input is not finite"
+            )
 
 
 def _limits(like: Tensor, height: int, width: int) -> Tensor:

@@ -35,8 +35,8 @@ class HeatmapMatchingLoss(HeatmapLoss):
 
     Args:
         epsilon: Entropic weight, heatmap px. Above 0.1 the optimum drifts to the nearest pixel; 0.5 loses sub-pixel.
-        suppliers: ``softmax`` (default: learns best, see the README's study), ``softplus`` or ``relu`` (the paper's; its
-            maps can die).
+        suppliers: ``softmax`` (default: learns best, see the README's study), ``softplus``, or ``relu`` (the paper's;
+            its maps can die).
         reduction: See `HeatmapLoss`.
         truncate: Cost min(|x - y|, truncate) in px, a departure from the paper which ignores far outliers. A map whose
             mass all lies beyond the cap has (next to) no gradient, by construction; softplus and softmax keep mass
@@ -66,7 +66,7 @@ class HeatmapMatchingLoss(HeatmapLoss):
         anneal: int = 6,
         refine: int | None = None,
         softmax_scale: float = 10.0,
-        check_finite: bool = False,
+        check_finite: bool | None = None,
     ) -> None:
         super().__init__(reduction, check_finite)
         self.epsilon = positive("epsilon", epsilon)

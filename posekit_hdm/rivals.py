@@ -27,7 +27,7 @@ class GaussianMSE(HeatmapLoss):
     is_distribution: ClassVar[bool] = False
 
     def __init__(
-        self, sigma: float = 2.0, reduction: str = "sum_joints_mean_batch", check_finite: bool = False
+        self, sigma: float = 2.0, reduction: str = "sum_joints_mean_batch", check_finite: bool | None = None
     ) -> None:
         super().__init__(reduction, check_finite)
         self.sigma = positive("sigma", sigma)
@@ -63,7 +63,7 @@ class _SoftmaxLoss(HeatmapLoss):
     """
 
     def __init__(
-        self, scale: float = 10.0, reduction: str = "sum_joints_mean_batch", check_finite: bool = False
+        self, scale: float = 10.0, reduction: str = "sum_joints_mean_batch", check_finite: bool | None = None
     ) -> None:
         super().__init__(reduction, check_finite)
         self.scale = positive("scale", scale)
@@ -108,7 +108,7 @@ class ExpectedDistance(HeatmapLoss):
         suppliers: str = "softmax",
         softmax_scale: float = 10.0,
         reduction: str = "sum_joints_mean_batch",
-        check_finite: bool = False,
+        check_finite: bool | None = None,
     ) -> None:
         super().__init__(reduction, check_finite)
         self.suppliers = choice("suppliers", suppliers, SUPPLIERS)
@@ -122,7 +122,8 @@ class ExpectedDistance(HeatmapLoss):
     def per_joint(self, heatmaps: Tensor, points: Tensor, valid: Tensor) -> Tensor:
         """Returns each joint's expected distance (B, K), heatmap px."""
         height, width = heatmaps.shape[-2:]
-        x, y = torch.arange(width).to(heatmaps), torch.arange(height).to(heatmaps)
+        like = {"dtype": heatmaps.dtype, "device": heatmaps.device}
+        x, y = torch.arange(width, **like), torch.arange(height, **like)
         dx, dy = x - points[..., :1], y - points[..., 1:]
         distance = torch.hypot(dx[..., None, :], dy[..., :, None])
         return (self.normalize(_masked(heatmaps, valid)) * distance).sum((-2, -1))
@@ -165,7 +166,7 @@ class JSGaussian(_SoftmaxLoss):
         js_weight: float = 1.0,
         scale: float = 10.0,
         reduction: str = "sum_joints_mean_batch",
-        check_finite: bool = False,
+        check_finite: bool | None = None,
     ) -> None:
         super().__init__(scale, reduction, check_finite)
         self.sigma, self.js_weight = positive("sigma", sigma), positive("js_weight", js_weight)

@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 
 from posekit.skeletons import Skeleton
 from posekit.visualization import draw_people
-from posekit.visualization.draw import enlarge, fixed_point, side_color
+from posekit.visualization.draw import SHIFT, enlarge, fixed_point, side_color
 
 Picture = NDArray[np.uint8]
 Rows = Mapping[str, NDArray[np.floating]]
 
 INITIAL = (200, 200, 200)  # light grey
 _TILE, _SHARE, _LABEL = 104, 0.62, 16  # px of a tile, share of it that the mesh covers, px of its caption
-_SHIFT = 4
 _LEAST_SIDE = 512  # px: smaller pictures are drawn enlarged, so that bones stay fine
 
 
@@ -42,8 +41,8 @@ def overlay(image: Picture, rows: Rows, skeleton: Skeleton, threshold: float) ->
     for person in initial:
         for a, b in skeleton.edges:
             ends = fixed_point(person[a][:2]), fixed_point(person[b][:2])
-            cv2.line(canvas, *ends, (30, 30, 30), thickness + 1, cv2.LINE_AA, _SHIFT)
-            cv2.line(canvas, *ends, INITIAL, thickness, cv2.LINE_AA, _SHIFT)
+            cv2.line(canvas, *ends, (30, 30, 30), thickness + 1, cv2.LINE_AA, SHIFT)
+            cv2.line(canvas, *ends, INITIAL, thickness, cv2.LINE_AA, SHIFT)
     keypoints[..., 2] = 1
     return draw_people(canvas, keypoints, skeleton)
 
@@ -126,9 +125,9 @@ def joint_tile(
     blended = cv2.addWeighted(cv2.cvtColor(heat, cv2.COLOR_BGR2RGB)[:rows, :columns], 0.6, area, 0.4, 0)
     tile[start : start + side, start : start + side] = blended
     places = np.array([initial[:2], refined[:2]]) @ affine[:, :2].T + affine[:, 2]
-    cv2.circle(tile, fixed_point(places[0]), 5 << _SHIFT, (255, 255, 255), 1, cv2.LINE_AA, _SHIFT)
-    cv2.circle(tile, fixed_point(places[1]), 4 << _SHIFT, (255, 255, 255), -1, cv2.LINE_AA, _SHIFT)
-    cv2.circle(tile, fixed_point(places[1]), 3 << _SHIFT, color, -1, cv2.LINE_AA, _SHIFT)
+    cv2.circle(tile, fixed_point(places[0]), 5 << SHIFT, (255, 255, 255), 1, cv2.LINE_AA, SHIFT)
+    cv2.circle(tile, fixed_point(places[1]), 4 << SHIFT, (255, 255, 255), -1, cv2.LINE_AA, SHIFT)
+    cv2.circle(tile, fixed_point(places[1]), 3 << SHIFT, color, -1, cv2.LINE_AA, SHIFT)
     caption = np.full((_LABEL, _TILE, 3), 255, dtype=np.uint8)
     cv2.putText(caption, name.replace("_", " "), (3, 12), cv2.FONT_HERSHEY_SIMPLEX, 0.36, (40, 40, 40), 1, cv2.LINE_AA)
     return np.concatenate([caption, tile]).astype(np.uint8)

@@ -14,7 +14,7 @@ from typing_extensions import NotRequired
 from posekit.data.batch import CropBatch, SceneBatch
 from posekit.errors import UserError
 from posekit.geometry import uncrop_points
-from posekit.module import StepOutput
+from posekit.module import StepOutput, picture_size
 from posekit.skeletons import get_skeleton
 from posekit_logocap.drawing import overlay, with_attraction
 from posekit_logocap.inference import DecodeOptions, People, decode_people, maps_by_size, no_people
@@ -128,7 +128,7 @@ class LogoCap(SceneModule):
         super().__init__(milestones=[90, 120] if milestones is None else milestones, **kwargs)
         self.save_hyperparameters()
         self.skeleton = get_skeleton(skeleton or "COCO17")
-        self.image_size = (int(image_size[0]), int(image_size[1])) if image_size else (512, 512)
+        self.image_size = picture_size(image_size, (512, 512))
         joints = len(self.skeleton)
         self.network = LogoCapNetwork(
             backbone, joints, backbone_options, embedding, heatmap_channels, offset_channels,
@@ -162,6 +162,10 @@ class LogoCap(SceneModule):
     def input_shape(self) -> tuple[int, ...]:
         """Returns the shape of one picture."""
         return (3, self.image_size[1], self.image_size[0])
+
+    def export_outputs(self, images: Tensor) -> dict[str, Tensor]:
+        """Returns the dense part: heatmaps, offsets and embedding; people are found and refined outside."""
+        return self(images)._asdict()  # type: ignore[no-any-return]
 
     def forward(self, images: Tensor) -> DenseMaps:
         """Returns heatmaps, offsets and features at stride 4 of normalised pictures (B, 3, H, W)."""

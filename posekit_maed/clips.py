@@ -107,16 +107,17 @@ def pixels_to_half_crops(points: Tensor, size: torch.Size | tuple[int, int]) -> 
         points: (..., 2) px.
         size: (H, W) of the crop.
     """
+    x, y = points.float().unbind(-1)
     height, width = size
-    centre = torch.tensor([(width - 1) / 2, (height - 1) / 2], device=points.device)
-    return (points.float() - centre) / half_side(size)
+    # By axis: a tensor made of numbers would be copied to the GPU, and waited for, in every step.
+    return torch.stack([x - (width - 1) / 2, y - (height - 1) / 2], -1) / half_side(size)
 
 
 def half_crops_to_pixels(points: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
     """Undoes :func:`pixels_to_half_crops`."""
+    x, y = (points.float() * half_side(size)).unbind(-1)
     height, width = size
-    centre = torch.tensor([(width - 1) / 2, (height - 1) / 2], device=points.device)
-    return points.float() * half_side(size) + centre
+    return torch.stack([x + (width - 1) / 2, y + (height - 1) / 2], -1)
 
 
 def half_side(size: torch.Size | tuple[int, int]) -> float:

@@ -77,6 +77,7 @@ class KinematicDecoder(nn.Module):
             linear = cast(nn.Linear, layer)
             nn.init.xavier_uniform_(linear.weight, gain=0.01)
             linear.bias.data.copy_(bias)
+        self.levels = max(map(len, paths))
         self.register_buffer("scatter", _ancestor_places(paths), persistent=False)
 
     def hidden_features(self, features: Tensor) -> Tensor:
@@ -94,10 +95,12 @@ class KinematicDecoder(nn.Module):
         with full_precision(h):
             chain = torch.cat([layer.weight[:, self.hidden :].reshape(-1) for layer in layers]).float()
             size = JOINTS * SIX
-            system = torch.eye(size, device=h.device).view(-1).index_add(0, self.scatter, chain, alpha=-1)
-            pose = torch.linalg.solve_triangular(
-                system.view(size, size), free.float().T, upper=False, unitriangular=True
-            )
+            ancestors_of = torch.zeros(size * size, device=h.device).index_add(0, self.scatter, chain).view(size, size)
+            # Forward substitution by levels of the tree: after n rounds all joints with n ancestors are exact.
+            own = free.float().T
+            pose = own
+            for _ in range(self.levels):
+                pose = torch.addmm(own, ancestors_of, pose)
         return Regression(pose.T.reshape(-1, JOINTS, SIX), self.decshape(h), self.deccam(h))
 
 

@@ -150,7 +150,7 @@ class SpatialTemporalEncoder(nn.Module):
         """Returns tokens (B T, N, C) of frames (B T, 3, H, W), class token first, with position embeddings."""
         tokens = self.patch_embed(images.contiguous(memory_format=torch.channels_last))
         first = self.patch_embed.class_token(self.cls_token, tokens)
-        x = torch.cat([first.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], 1)
+        x = torch.cat([first.expand(tokens.shape[0], -1, -1).to(tokens.dtype), tokens], 1)
         x = x.add_(self.pos_embed)
         if self.temp_embed is not None:
             timed = self.temp_embed[:, :frames]
@@ -171,7 +171,7 @@ class SpatialTemporalEncoder(nn.Module):
         if self.temp_embed is not None and images.shape[1] > self.max_frames:
             raise UserError(
                 f"clips of {images.shape[1]} frames are longer than max_frames={self.max_frames}: "
-                "set data.clip_frames or model.max_frames"
+                "set data.frames or model.max_frames"
             )
 
 

@@ -14,7 +14,7 @@ from posekit.body import BodyOutput, load_body
 from posekit.data.batch import Pose3DPrediction
 from posekit.errors import UserError, unknown_name
 from posekit.geometry import matrix_to_axis_angle, project_weak_perspective, rot6d_to_matrix
-from posekit.module import PoseModule, StepOutput
+from posekit.module import PoseModule, StepOutput, picture_size
 from posekit.nn import LoadReport
 from posekit.skeletons import get_skeleton
 from posekit_maed.clips import as_clips, targets_of
@@ -131,7 +131,7 @@ class MAED(PoseModule):
             raise unknown_name("hybrid_weights", hybrid_weights, HYBRID_WEIGHTS)
         if keep_every < 1:
             raise UserError(f"keep_every must be at least 1, not {keep_every}")
-        self.image_size = (int(image_size[0]), int(image_size[1])) if image_size else (224, 224)
+        self.image_size = picture_size(image_size, (224, 224))
         # Resolved, so that a checkpoint tells a source of pictures what to make of them.
         self.hparams.update(skeleton=self.skeleton.name, image_size=list(self.image_size))
         self.clip_frames = max_frames
@@ -194,6 +194,21 @@ class MAED(PoseModule):
     def input_shape(self) -> tuple[int, ...]:
         """Returns the shape of what the network sees of one clip: without the frames that are interpolated."""
         return (-(-self.clip_frames // self.keep_every), 3, self.image_size[1], self.image_size[0])
+
+    def export_outputs(self, images: Tensor) -> dict[str, Tensor]:
+        """Returns rotations, shape, camera, vertices and joints of clips (B, T, 3, H, W), every frame run."""
+        parameters: BodyParameters = self.network(images, None)
+        output = self._pose(parameters)
+        lead = parameters.shape.shape[:2]
+        joints = self._joints(output).unflatten(0, lead)
+        return {
+            "rotations": parameters.rotations,
+            "shape": parameters.shape,
+            "camera": parameters.camera,
+            "vertices": output.vertices.unflatten(0, lead),
+            "joints3d": joints,
+            "joints2d": project_weak_perspective(joints, parameters.camera),
+        }
 
     # -- inference ----------------------------------------------------------------------------------------------------
 

@@ -9,11 +9,11 @@ from typing import Any, cast
 from torch.utils.data import DataLoader
 
 from posekit.data.datamodule import LINKED, PoseDataModule, Split
-from posekit.data.loader import EpochSampler
+from posekit.data.loader import EpochSampler, single_threaded
 from posekit.errors import UserError
 from posekit.plugins import import_class
 from posekit_nlrd.joints import limb_sources
-from posekit_nlrd.loaders import Cursor, EvaluationLoader, StageLoader, StepSampler, single_threaded
+from posekit_nlrd.loaders import Cursor, EvaluationLoader, StageLoader, StepSampler
 from posekit_nlrd.stages.base import WINDOWS
 from posekit_nlrd.streams import Batch, labelled_batch, motion_batch, target_batch
 
@@ -110,16 +110,7 @@ class NLRDData(PoseDataModule):
         for name, part in self.parts.items():
             if name != "target":
                 limb_sources(part.skeleton)
-            size = getattr(part, "image_size", None)
-            if (
-                self.image_size is not None
-                and size is not None
-                and name != "motion"
-                and (*size,) != (*self.image_size,)
-            ):
-                raise UserError(
-                    f"data.{name} has pictures of {list(size)} px, but image_size is {list(self.image_size)}"
-                )
+            self._check_size(name, getattr(part, "image_size", None))
             for split in self._splits(name, stage):
                 if not len(cast(Any, part.dataset(cast(Split, split)))):
                     what = "clips" if name == "target" else "samples"

@@ -15,7 +15,7 @@ from posekit.metrics.mpjpe import joint_errors, n_joint_errors, pa_joint_errors
 from posekit.metrics.pck import AUC_THRESHOLDS
 from posekit.metrics.rows import RowsMetric, first_of_each
 from posekit.skeletons import LIMB17
-from posekit_nlrd.geometry import CANONICAL, PARENTS, bone_lengths, fit_canonical, pick, with_lengths
+from posekit_nlrd.geometry import PARENTS, bone_lengths, canonical_lengths, fit_canonical, pick, with_lengths
 
 FEET_AND_ROOT = ("pelvis", "left_foot", "right_foot")
 JOINTS = {
@@ -122,7 +122,7 @@ def pose_errors(pred: Tensor, target: Tensor, weight: Tensor, protocol: str = "g
 def label_lengths(target: Tensor, weight: Tensor) -> Tensor:
     """Returns the labels' bone lengths (N, 17); bones without a label get canonical ones of the same body size."""
     known = (weight > 0) & (weight[:, list(PARENTS)] > 0)
-    canonical = torch.tensor(CANONICAL, dtype=target.dtype, device=target.device)
+    canonical = canonical_lengths(target)
     lengths = bone_lengths(target)
     size = (lengths * known).sum(1) / (canonical * known).sum(1).clamp(min=1e-6)
     return torch.where(known, lengths, canonical * size[:, None])
@@ -137,8 +137,7 @@ def mean_pose(target: Tensor, weight: Tensor) -> Tensor:
 
 def unit_of(target: Tensor, weight: Tensor) -> Tensor:
     """Returns the mean metres per unit of labelled bodies."""
-    canonical = torch.tensor(CANONICAL, dtype=target.dtype, device=target.device)
-    return (label_lengths(target, weight).sum(1) / canonical.sum()).mean()
+    return (label_lengths(target, weight).sum(1) / canonical_lengths(target).sum()).mean()
 
 
 def motion_mm(pred: Tensor, target: Tensor) -> Tensor:

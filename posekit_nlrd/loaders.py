@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-import cv2
 import torch
 from torch.utils.data import DataLoader, Sampler
 
@@ -131,8 +130,3 @@ class EvaluationLoader:
             if stream in self.data.parts:
                 for batch in self.data.evaluation_batches(stream, self.split):
                     yield {stream: batch}
-
-
-def single_threaded(_: int) -> None:
-    """Keeps a worker's OpenCV from starting threads of its own."""
-    cv2.setNumThreads(0)

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from posekit.data.batch import Pose3DPrediction
 from posekit.errors import UserError
+from posekit.module import picture_size
 from posekit.nn import load_weights
 from posekit.nn.shipped import weight_path
 from posekit.skeletons import LIMB17
@@ -103,7 +104,7 @@ class NLRD(JudgedModule):
         self.save_hyperparameters()
         self.automatic_optimization = False
         self.skeleton = LIMB17
-        self.image_size = (int(image_size[0]), int(image_size[1])) if image_size else (224, 224)
+        self.image_size = picture_size(image_size, (224, 224))
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
         names = PAPER_RELATIONS if relations is None else relations
         self.networks = Networks(

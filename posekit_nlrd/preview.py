@@ -25,7 +25,8 @@ class PosePreview(Callback):
     """Draws ``previews/val_ITERATION.png`` in the run's folder (rank 0), a row per sample: input, result, truth.
 
     For stages on motion the input is the recorded pose and the result what the pose auto-encoder makes of it; for
-    stages on pictures it is the crop, and the result what the image network says. A failure to draw never stops a run.
+    stages on pictures it is the crop, and the result what the image network says. A folder that cannot be written to
+    stops no run.
 
     Args:
         count: Samples per stream.

@@ -8,8 +8,9 @@ from torch import Tensor
 from posekit_nlrd.evaluation import motion_mm
 from posekit_nlrd.geometry import fit_canonical
 from posekit_nlrd.losses import relation_energy
+from posekit_nlrd.motion import LENGTH
 from posekit_nlrd.networks import Networks
-from posekit_nlrd.relations import LENGTH, Relation, latent_distance
+from posekit_nlrd.relations import Relation, latent_distance
 
 
 @torch.no_grad()

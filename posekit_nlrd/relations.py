@@ -20,13 +20,12 @@ from torch import Tensor
 from posekit.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from posekit.errors import UserError, unknown_name
 from posekit_nlrd.geometry import FLIP, pick, rotate, tilt_matrix
+from posekit_nlrd.motion import LENGTH
 
-LENGTH = 30
 WINDOW = 60
 """Frames of a window of which a slow-backward pair is cut, at 30 frames a second."""
 
 BORDERS = {"constant": "zeros", "replicate": "border", "reflect": "reflection"}
-_PLAYBACKS = ("forward", "backward", "slow_backward")
 
 
 @dataclass(frozen=True)

@@ -172,7 +172,7 @@ class SMPLBody(nn.Module):
             return self._pose(rotations.float(), betas.float(), None if translation is None else translation.float())
 
     def _pose(self, rotations: Tensor, betas: Tensor, translation: Tensor | None) -> BodyOutput:
-        count = len(rotations)
+        count = rotations.shape[0]
         joints = torch.addmm(self._joint_template, betas, self._joint_directions).view(count, 24, 3)
         world, posed = self._chain(rotations, joints)
         if translation is not None:

@@ -37,6 +37,15 @@ class _Chumpy:
         self.state = state
 
 
+class _Selection(_Chumpy):
+    """Stands for ``chumpy.reordering.Select``, a part of another array by its flat indices."""
+
+    def array(self) -> Array:
+        """Picks the part out of the array."""
+        source, indices = (np.asarray(_resolve(self.state[key])) for key in ("a", "idxs"))
+        return source.reshape(-1)[indices].reshape(self.state["preferred_shape"])
+
+
 class _Sparse(_Chumpy):
     """Stands for ``scipy.sparse.csc_matrix``: data, row indices and column starts."""
 
@@ -67,6 +76,7 @@ _NAMES: dict[tuple[str, str], Any] = {
     ("numpy", "dtype"): _NumberType,
     ("chumpy.ch", "Ch"): _Chumpy,
     ("chumpy", "Ch"): _Chumpy,
+    ("chumpy.reordering", "Select"): _Selection,
     ("copy_reg", "_reconstructor"): Named(_new_instance),
     ("copyreg", "_reconstructor"): Named(_new_instance),
     ("__builtin__", "object"): Named(_object),
@@ -81,6 +91,8 @@ def _resolve(value: Any) -> Any:
         return value.view(np.ndarray)
     if isinstance(value, _Sparse):
         return value.dense()
+    if isinstance(value, _Selection):
+        return value.array()
     if isinstance(value, _Chumpy):
         if "x" not in value.state:
             raise RefusedPickleError("a chumpy object without the array x")
@@ -91,8 +103,9 @@ def _resolve(value: Any) -> Any:
 def read_pickled_arrays(path: str | Path) -> dict[str, Any]:
     """Reads a pickled dictionary of arrays, for example the official SMPL file; nothing in it is executed.
 
-    Numpy arrays of numbers, ``scipy.sparse.csc_matrix`` (made dense) and ``chumpy.ch.Ch`` (its array) are understood,
-    in all pickle protocols of Python 2 and 3, besides plain numbers, texts, lists and dictionaries.
+    Numpy arrays of numbers, ``scipy.sparse.csc_matrix`` (made dense), ``chumpy.ch.Ch`` (its array) and
+    ``chumpy.reordering.Select`` (a part of one) are understood, in all pickle protocols of Python 2 and 3, besides
+    plain numbers, texts, lists and dictionaries.
 
     Args:
         path: The file.
@@ -113,7 +126,7 @@ def read_pickled_arrays(path: str | Path) -> dict[str, Any]:
     except RefusedPickleError as error:
         raise UserError(
             f"{path} is refused: its pickle asks for {_one_line(error)}, and only numpy arrays, "
-            "scipy.sparse.csc_matrix and chumpy.ch.Ch are read; nothing of it was run"
+            "scipy.sparse.csc_matrix and chumpy arrays are read; nothing of it was run"
         ) from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from None

@@ -22,7 +22,8 @@ from posekit.visualization import contact_sheet, draw_people, enlarge
 class PredictionPreview(Callback):
     """Draws the first crops of each validation: above the prediction, below it the label.
 
-    The picture is ``previews/val_STEP.png`` in the run's folder (rank 0). A failure to draw never stops a run.
+    The picture is ``previews/val_STEP.png`` in the run's folder (rank 0). A folder that cannot be written to stops no
+    run.
 
     Args:
         count: How many crops.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,7 @@ class PredictionWriter(Callback):
         """
         if not isinstance(outputs, dict) or "keypoints" not in outputs:
             raise UserError(f"PredictionWriter writes 2D keypoints, which {type(pl_module).__name__} does not predict")
-        self._rows.append({name: _to_numpy(value) for name, value in outputs.items()})
+        self._rows.append({name: to_numpy(value) for name, value in outputs.items()})
         if isinstance(batch, dict) and batch["image"].ndim == 4:  # pictures, in which nobody may have been found
             self._looked_at.update(batch["image_id"].tolist())
 
@@ -113,10 +114,7 @@ class PredictionWriter(Callback):
         atomic_write_text(results, json.dumps(coco_results(rows)) + "\n")
         console = Console()
         shown = self._people(rows, pl_module, console, results)
-        frames = getattr(datamodule, "frames", None)
-        if frames is not None:
-            names = {str(image_id): str(name) for image_id, name in frames.items()}
-            atomic_write_text(self.output / f"images{rank}.json", json.dumps(names, indent=1) + "\n")
+        self._write_names(datamodule, rank)
         one_file = getattr(datamodule, "is_video", False) and trainer.world_size > 1
         if self.overlays and hasattr(datamodule, "read_frame") and not one_file:
             painter = TrackPainter(shown, list(datamodule.frames)) if "track_id" in rows else None
@@ -127,6 +125,13 @@ class PredictionWriter(Callback):
             if "interim" in rows:
                 written = self._draw(datamodule, "interim", rows, lambda i: self._interim(datamodule, i, shown))
                 console.print(f"interim poses: {written}", soft_wrap=True)
+
+    def _write_names(self, datamodule: Any, rank: str) -> None:
+        """Writes which file each image id is, where the data module reads files; elsewhere ``frames`` is a count."""
+        frames = getattr(datamodule, "frames", None)
+        if isinstance(frames, dict):
+            names = {str(image_id): str(name) for image_id, name in frames.items()}
+            atomic_write_text(self.output / f"images{rank}.json", json.dumps(names, indent=1) + "\n")
 
     def _people(
         self, rows: dict[str, NDArray[np.floating]], method: Any, console: Console, results: Path
@@ -157,11 +162,15 @@ class PredictionWriter(Callback):
         if getattr(datamodule, "is_video", False):
             return self._draw_video(datamodule, name, paint)
         folder = self.output / ("overlays" if name == "overlay" else name)
+        stems = Counter(Path(str(file)).stem for file in datamodule.frames.values())
         for image_id, file in self._own_frames(datamodule, rows):
             encoded = cv2.imencode(
                 ".jpg", cv2.cvtColor(paint(image_id), cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92]
             )
-            atomic_write_bytes(folder / f"{Path(str(file)).stem}.jpg", encoded[1].tobytes())
+            stem = Path(str(file)).stem
+            if stems[stem] > 1:  # a.png beside a.tif, or frames of a.mp4: one would replace the other
+                stem = str(file).replace("/", "#")
+            atomic_write_bytes(folder / f"{stem}.jpg", encoded[1].tobytes())
         return folder
 
     def _own_frames(self, datamodule: Any, rows: dict[str, NDArray[np.floating]]) -> list[tuple[int, Any]]:
@@ -215,5 +224,6 @@ def _no_rows() -> dict[str, NDArray[np.floating]]:
     return {name: np.zeros(shape) for name, shape in shapes.items()}
 
 
-def _to_numpy(value: Tensor) -> NDArray[Any]:
+def to_numpy(value: Tensor) -> NDArray[Any]:
+    """Copies a tensor to an array; floating-point values become float32."""
     return (value.float() if value.is_floating_point() else value).cpu().numpy()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from posekit.body import write_glb, write_obj
-from posekit.callbacks.writer import PredictionWriter
+from posekit.callbacks.writer import PredictionWriter, to_numpy
 from posekit.data.files import atomic_write_bytes, atomic_write_text
 from posekit.errors import UserError, counted, unknown_name
 from posekit.visualization import draw_mesh, draw_people
@@ -75,8 +75,7 @@ class PredictionWriter3D(PredictionWriter):
             raise UserError(f"PredictionWriter3D writes poses in 3D, which {type(pl_module).__name__} does not predict")
         if self.meshes != "none" and "vertices" not in outputs:
             raise UserError(f"meshes {self.meshes}: {type(pl_module).__name__} predicts no mesh")
-        rows = {name: value.cpu() for name, value in outputs.items()}
-        self._rows.append({n: (v.float() if v.is_floating_point() else v).numpy() for n, v in rows.items()})
+        self._rows.append({name: to_numpy(value) for name, value in outputs.items()})
 
     def on_predict_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Writes the files and says where they are."""
@@ -88,10 +87,7 @@ class PredictionWriter3D(PredictionWriter):
         self._write_rows(rows, rank)
         count = counted(len(rows["scores"]), "pose")
         console.print(f"{count}: {self.output / f'results{rank}.json'} and .npz", soft_wrap=True)
-        frames = getattr(datamodule, "frames", None)
-        if isinstance(frames, dict):
-            names = {str(image_id): str(name) for image_id, name in frames.items()}
-            atomic_write_text(self.output / f"images{rank}.json", json.dumps(names, indent=1) + "\n")
+        self._write_names(datamodule, rank)
         if self.meshes != "none" and len(rows["scores"]):
             written = self._write_meshes(rows, pl_module.mesh_faces, getattr(datamodule, "fps", None) or 30.0)
             console.print(f"meshes: {written}", soft_wrap=True)

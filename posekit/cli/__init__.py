@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import select
 import sys
 from collections.abc import Callable, Sequence
+from typing import IO
 
 from posekit._version import __version__
 from posekit.errors import UserError, unknown_name
@@ -25,6 +28,8 @@ usage: posekit COMMAND [options]
                               posekit table hdm/table1
   body      convert and describe body files in SMPL format
                               posekit body convert SMPL_NEUTRAL.pkl SMPL_NEUTRAL.npz
+  export    the network as a file that runs without posekit
+                              posekit export --ckpt_path RUN/checkpoints/best.ckpt --format onnx
   bench     speed of the loader, the network and a step, or of a named part
                               posekit bench --config examples/quickstart.yaml
   list      methods, data modules, shipped configs, benchmarks
@@ -66,6 +71,12 @@ def _body(argv: Sequence[str]) -> None:
     run(argv)
 
 
+def _export(argv: Sequence[str]) -> None:
+    from posekit.cli.export import run
+
+    run(list(argv))
+
+
 def _bench(argv: Sequence[str]) -> None:
     from posekit.cli.bench import run
 
@@ -83,6 +94,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "evaluate": _evaluate,
     "table": _table,
     "body": _body,
+    "export": _export,
     "bench": _bench,
     "list": _list,
     "doctor": _doctor,
@@ -95,7 +107,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     Args:
         argv: Words after the program's name; None takes the command line's.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        try:
+            _main(list(sys.argv[1:] if argv is None else argv))
+        finally:
+            sys.stdout.flush()  # here rather than at the interpreter's end, which could only complain
+    except BrokenPipeError as error:
+        if not _nobody_reads():
+            raise
+        if isinstance(error.__context__, SystemExit):  # of a command that had come to its end
+            sys.exit(error.__context__.code)
+        sys.exit(1)
+
+
+def _main(words: list[str]) -> None:
     if not words or words[0] in ("-h", "--help", "help"):
         print(HELP)
         return
@@ -114,6 +139,26 @@ def main(argv: Sequence[str] | None = None) -> None:
         if isinstance(stop.__context__, KeyboardInterrupt):  # the trainer's way to end
             sys.exit(_stopped())
         raise
+
+
+def _nobody_reads() -> bool:
+    """Tells whether a reader of the output (``| head``) is gone; then nothing more is written to it."""
+    gone = [stream for stream in (sys.stdout, sys.stderr) if _is_cut_off(stream)]
+    for stream in gone:
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, stream.fileno())  # takes what is still in the stream's buffer at the interpreter's end
+        os.close(nothing)
+    return bool(gone)
+
+
+def _is_cut_off(stream: IO[str]) -> bool:
+    try:
+        descriptor = stream.fileno()
+    except OSError:  # no file of the system, as in a notebook
+        return False
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def _stopped() -> int:

@@ -10,7 +10,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from posekit.cli.messages import explain
 from posekit.cli.quiet import one_line_errors
-from posekit.cli.words import resolve_configs
+from posekit.cli.words import checkpoint_words, resolve_configs
 from posekit.data.datamodule import LINKED, PoseDataModule
 from posekit.errors import UserError
 from posekit.module import PoseModule
@@ -87,6 +87,25 @@ def build_model(words: Sequence[str]) -> PoseModule:
         config.pop("data")
         model = parser.instantiate_classes(config).model
     return cast(PoseModule, model)
+
+
+def build_trained(words: Sequence[str]) -> PoseModule:
+    """Builds the method of a checkpoint (``--ckpt_path FILE``), a config, or both, with the checkpoint's weights.
+
+    Args:
+        words: Command line words, e.g. ``["--ckpt_path", "best.ckpt"]``.
+
+    Raises:
+        UserError: A mistake in the config or the checkpoint, or they do not fit.
+    """
+    front, checkpoint = checkpoint_words(words)
+    if not any(word.partition("=")[0] in ("--config", "-c", "--data") for word in words):
+        front = [*front, "--data=ImageSource", "--data.source=."]  # parsed, never built: it asks nothing of the model
+    model = build_model([*front, *words])
+    if checkpoint is not None:
+        with one_line_errors():
+            model.load_state_dict(checkpoint["state_dict"])
+    return model
 
 
 def check_config(words: Sequence[str]) -> None:

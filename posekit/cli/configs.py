@@ -24,16 +24,19 @@ def shipped_configs() -> dict[str, Path]:
     return {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*.yaml"))}
 
 
+def is_text(name: str) -> bool:
+    """Tells whether the value of ``--config`` is configuration text itself, not a file's name."""
+    return "\n" in name or name.lstrip().startswith("{")
+
+
 def find_config(name: str) -> str:
-    """Resolves the value of ``--config``: a file as given, else a shipped config of that name.
+    """Resolves the value of ``--config``: a file or text as given, else a shipped config of that name.
 
     Raises:
         UserError: There is neither.
     """
-    if Path(name).is_file():
+    if is_text(name) or Path(name).is_file():
         return name
-    if "\n" in name or name.lstrip().startswith("{"):
-        return name  # configuration text itself
     shipped = shipped_configs()
     short = name.removeprefix("./").removeprefix("examples/").removesuffix(".yaml") + ".yaml"
     if short in shipped:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from posekit.callbacks.memory import is_out_of_memory
-from posekit.errors import UserError
+from posekit.errors import UserError, one_line
 
 _NOISE = (
     ".*does not have many workers.*",
@@ -70,13 +70,13 @@ def one_line_errors() -> Iterator[None]:
         raise _users_own(error) from None
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
-            raise UserError(" ".join(str(error).split())) from None
+            raise UserError(one_line(error, 1000)) from None
         if "loading state_dict" in str(error):
             lines = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
             raise UserError(f"the checkpoint does not fit the config's network: {lines[0][:200]}") from None
         raise
     except MisconfigurationException as error:
-        raise UserError(" ".join(str(error).split())[:300]) from None
+        raise UserError(one_line(error, 300)) from None
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(_FULL + (f" ({error.filename})" if error.filename else "")) from None

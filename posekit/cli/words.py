@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from posekit.checkpoints import CHECKPOINT_KEY, read_checkpoint
-from posekit.cli.configs import find_config
-from posekit.errors import UserError
+from posekit.cli.configs import find_config, is_text
+from posekit.errors import UserError, one_line
 from posekit.nn.shipped import shipped_weights
 
 
@@ -37,7 +37,9 @@ def resolve_configs(argv: Sequence[str]) -> tuple[list[str], str]:
 
 
 def _run_name(config: str) -> str:
-    """Names a run after its config file; ``runs/NAME/version_0/config.yaml`` belongs to NAME."""
+    """Names a run after its config file; ``runs/NAME/version_0/config.yaml`` belongs to NAME. Text has no name."""
+    if is_text(config):
+        return "run"
     path = Path(config)
     if path.name == "config.yaml" and path.parent.name.startswith("version_"):
         return path.absolute().parent.parent.name
@@ -46,14 +48,17 @@ def _run_name(config: str) -> str:
 
 def _checked_config(name: str) -> str:
     path = find_config(name)
-    if not Path(path).is_file():
+    if is_text(path):
         return path
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark is not None else ""
-        raise UserError(f"config {path} is not YAML{where}: {getattr(error, 'problem', None) or error}") from None
+        why = getattr(error, "problem", None) or one_line(error)
+        raise UserError(f"config {path} is not YAML{where}: {why}") from None
+    except (RecursionError, ValueError) as error:  # nested too deeply; a date that is none
+        raise UserError(f"config {path} is no YAML that can be read: {one_line(error)}") from None
     if not isinstance(content, dict):
         raise UserError(f"config {path} holds no keys (model, data, trainer …), but {type(content).__name__}")
     return path
@@ -113,7 +118,7 @@ def model_name(words: Sequence[str], checkpoint: dict[str, Any] | None) -> str |
 
 
 def _model_of_config(path: str) -> str | None:
-    if not Path(path).is_file():
+    if is_text(path) or not Path(path).is_file():
         return None
     model = yaml.safe_load(Path(path).read_text(encoding="utf-8")).get("model")
     model = model.get("class_path") if isinstance(model, dict) else model

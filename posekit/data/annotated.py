@@ -73,6 +73,8 @@ class AnnotatedPeople(PoseDataModule):
     view: str = "crops"
     LAYOUT: ClassVar[dict[str, tuple[str, str]]] = {}
     HOME: ClassVar[str] = ""
+    LIMITS_PEOPLE: ClassVar[bool] = True
+    """Whether ``limit`` counts people; otherwise it counts files, and the class reads no more of them."""
 
     def __init__(
         self,
@@ -239,7 +241,7 @@ class AnnotatedPeople(PoseDataModule):
                 people.image_ids, people.image_rows[rows], people.boxes[rows], scores, people.ids[rows],
                 people.keypoints[rows],
             )  # fmt: skip
-        if self.limit is None:
+        if self.limit is None or not self.LIMITS_PEOPLE:
             return table, np.arange(len(people.image_ids)), everybody
         table = table.take(np.arange(min(self.limit, len(table))))
         # A limited run predicts these people alone; others must not count as missed.

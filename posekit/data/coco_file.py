@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from posekit.errors import UserError, counted, listed
+from posekit.errors import UserError, counted, listed, one_line
 from posekit.skeletons import Skeleton
 
 log = logging.getLogger(__name__)
@@ -85,6 +85,8 @@ def read_json(path: Path, what: str = "file") -> Any:
         raise UserError(f"{what} {path} is truncated or no JSON: {error.msg} at {where}") from None
     except RecursionError:
         raise UserError(f"{what} {path} is no JSON that can be read: it is nested too deeply") from None
+    except ValueError as error:  # a number of thousands of digits
+        raise UserError(f"{what} {path} is no JSON that can be read: {one_line(error)}") from None
 
 
 def read_coco(path: str | Path, skeleton: Skeleton, on_bad_annotation: OnFault = "error") -> CocoPeople:
@@ -103,9 +105,10 @@ def read_coco(path: str | Path, skeleton: Skeleton, on_bad_annotation: OnFault =
     images, annotations, categories = _sections(path, content, ("images", "annotations", "categories"))
     category = _person_category(path, categories, skeleton)
     table = _read_images(path, images)
-    reader = _AnnotationReader({int(i): row for row, i in enumerate(table["image_ids"])}, len(skeleton))
+    reader = _AnnotationReader({int(i): row for row, i in enumerate(table["image_ids"])}, len(skeleton), category)
+    others = [c["id"] for c in categories if isinstance(c, dict) and "id" in c and c["id"] != category]
     for number, annotation in enumerate(annotations):
-        if not isinstance(annotation, dict) or annotation.get("category_id", category) == category:
+        if not isinstance(annotation, dict) or annotation.get("category_id", category) not in others:
             reader.add(number, annotation)
     report_faults(path, reader.faults, "annotation", on_bad_annotation)
     _warn(path, reader)
@@ -127,7 +130,8 @@ def report_faults(path: Path, faults: list[str], kind: str, on_fault: OnFault, s
     """
     if not faults:
         return
-    text = f"{counted(len(faults), 'faulty ' + kind)}: {listed(faults, shown)}"
+    plural = "faulty " + kind + ("es" if kind.endswith("x") else "s")
+    text = f"{counted(len(faults), 'faulty ' + kind, plural)}: {listed(faults, shown)}"
     if on_fault == "error":
         raise UserError(f"{path}: {text}. --data.on_bad_annotation=skip leaves them out.")
     log.warning("%s: left out %s", path, text)
@@ -171,7 +175,7 @@ def _read_images(path: Path, images: list[Any]) -> dict[str, Any]:
         ids.append(image["id"])
         names.append(image["file_name"])
         size = [image.get("width"), image.get("height")]
-        sizes.append(size if all(isinstance(s, int) and s > 0 for s in size) else [0, 0])
+        sizes.append(size if all(is_whole(s) and s > 0 for s in size) else [0, 0])
     if faults:
         raise UserError(
             f"{path}: {len(faults)} faulty image entr{'y' if len(faults) == 1 else 'ies'}: {listed(faults)}"
@@ -186,7 +190,7 @@ def _read_images(path: Path, images: list[Any]) -> dict[str, Any]:
 def _image_fault(image: Any, seen: set[int]) -> str | None:
     if not isinstance(image, dict):
         return "is no object"
-    if not _is_int(image.get("id")):
+    if not is_whole(image.get("id")):
         return "has no integer id"
     if image["id"] in seen:
         return "is listed twice"
@@ -205,7 +209,8 @@ def escapes_folder(name: str) -> bool:
     return absolute or ".." in windows.parts or "\0" in name
 
 
-def _is_int(value: Any) -> bool:
+def is_whole(value: Any) -> bool:
+    """Tells whether a value is a whole number of 64 bits."""
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
 
 
@@ -236,9 +241,10 @@ def box_fault(box: Any) -> str | None:
 class _AnnotationReader:
     """Collects rows and faults."""
 
-    def __init__(self, image_rows: dict[int, int], joints: int) -> None:
+    def __init__(self, image_rows: dict[int, int], joints: int, category: Any) -> None:
         self.image_rows = image_rows
         self.joints = joints
+        self.category = category
         self.rows: list[tuple[int, int, list[float], list[float], float, bool, int]] = []
         self.segmentations: dict[int, Any] = {}
         self.faults: list[str] = []
@@ -261,7 +267,7 @@ class _AnnotationReader:
         if (crowd or not labelled) and annotation.get("segmentation"):
             self.segmentations[len(self.rows)] = annotation["segmentation"]
         count = annotation.get("num_keypoints")
-        count = count if _is_int(count) else labelled
+        count = count if is_whole(count) else labelled
         row = self.image_rows[annotation["image_id"]]
         self.rows.append((annotation["id"], row, annotation["keypoints"], box, area, crowd, count))
 
@@ -281,13 +287,18 @@ class _AnnotationReader:
     def _identity_fault(self, annotation: Any) -> str | None:
         if not isinstance(annotation, dict):
             return "is no object"
-        if not _is_int(annotation.get("id")):
+        if not is_whole(annotation.get("id")):
             return "has no integer id"
         if annotation["id"] in self._ids:
             return "is listed twice"
         image = annotation.get("image_id")
-        if not _is_int(image) or image not in self.image_rows:
+        if not is_whole(image) or image not in self.image_rows:
             return f"belongs to image {image}, which is not listed"
+        category = annotation.get("category_id", self.category)
+        if category != self.category:
+            return f"belongs to category {str(category)[:40]}, which is not listed"
+        if annotation.get("iscrowd") not in (0, 1, None):
+            return f"has an iscrowd other than 0 or 1: {str(annotation['iscrowd'])[:40]}"
         return None
 
     def _keypoints_fault(self, annotation: dict[str, Any]) -> str | None:

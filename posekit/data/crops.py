@@ -60,6 +60,7 @@ class FileReader:
         self.sizes = sizes
         self.apply_exif = apply_exif
         self._last: tuple[int, NDArray[np.uint8]] | None = None
+        self._seen: dict[int, tuple[int, int]] = {}
 
     def __call__(self, row: int) -> NDArray[np.uint8]:
         """Reads a row's picture.
@@ -71,6 +72,17 @@ class FileReader:
             self._last = (row, self._load(row))
         return self._last[1]
 
+    def size(self, row: int) -> tuple[int, int]:
+        """Returns W, H in px of a row's picture, which is decoded if it has not been.
+
+        Raises:
+            UserError: As for reading it.
+        """
+        if row not in self._seen:
+            height, width = self(row).shape[:2]
+            self._seen[row] = (width, height)
+        return self._seen[row]
+
     def broken(self, rows: Sequence[int]) -> dict[int, str]:
         """Decodes pictures and returns the reasons, by row, why some cannot be used."""
         with ThreadPoolExecutor() as pool:
@@ -79,7 +91,8 @@ class FileReader:
 
     def _reason(self, row: int) -> str | None:
         try:
-            self._load(row)
+            height, width = self._load(row).shape[:2]
+            self._seen[row] = (width, height)
         except UserError as error:
             return str(error).removeprefix(f"image {self.files[row]}: ")
         return None

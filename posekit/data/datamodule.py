@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, cast
 
-import cv2
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from posekit.data.batch import ImageTarget
-from posekit.data.loader import EpochSampler, ResumableLoader, shuffle_seed
+from posekit.data.loader import EpochSampler, ResumableLoader, shuffle_seed, single_threaded
 from posekit.errors import UserError
 from posekit.skeletons import get_skeleton
 
@@ -21,10 +20,6 @@ LINKED = ("skeleton", "image_size")
 __all__ = ["LINKED", "EpochSampler", "PoseDataModule", "Split"]
 
 Split = Literal["train", "val", "test", "predict"]
-
-
-def _single_threaded_worker(_: int) -> None:
-    cv2.setNumThreads(0)  # OpenCV's pool in every worker would fight over the same cores
 
 
 class PoseDataModule(LightningDataModule):
@@ -139,15 +134,19 @@ class PoseDataModule(LightningDataModule):
             pin_memory=self.pin_memory,
             # A last batch of one sample breaks batch normalisation; a data set smaller than a batch still trains.
             drop_last=train and len(sampler) >= batch_size,
-            worker_init_fn=_single_threaded_worker,
+            worker_init_fn=single_threaded,
             persistent_workers=self.num_workers > 0,
         )
         if isinstance(loader, ResumableLoader):
-            self._train_loader = loader
-            if self._place is not None:
-                loader.load_state_dict(self._place)
-                self._place = None
+            self.resume(loader)
         return loader
+
+    def resume(self, loader: ResumableLoader) -> None:
+        """Makes a loader the one that training goes on with, at the place that a checkpoint has told."""
+        self._train_loader = loader
+        if self._place is not None:
+            loader.load_state_dict(self._place)
+            self._place = None
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the place in the epoch, for checkpoints.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,6 +83,29 @@ def make_boxes(rows: list[tuple[int, list[float], float, int]]) -> Boxes:
     )
 
 
+def category_fault(entry: Mapping[str, Any]) -> str | None:
+    """Returns what is wrong with a box's ``category_id``, or None: boxes of other objects are left out in silence."""
+    category = entry.get("category_id", 1)
+    return None if numbers([category], 1) else f"has a category_id that is no number: {str(category)[:40]}"
+
+
+def outside_fault(box: Sequence[float] | NDArray[np.float64], size: tuple[int, int] | None) -> str | None:
+    """Returns what is wrong with a box that touches no pixel of its picture, or None.
+
+    Args:
+        box: xywh px.
+        size: W, H of the picture in px; None where it cannot be told.
+    """
+    if size is None:
+        return None
+    (x, y, w, h), (width, height) = box, size
+    # The picture ends half a pixel from the centres of its outer pixels.
+    if x < width - 0.5 and y < height - 0.5 and x + w > -0.5 and y + h > -0.5:
+        return None
+    values = ", ".join(f"{value:g}" for value in (x, y, w, h))
+    return f"[{values}] lies wholly outside the {width} x {height} px of"
+
+
 def _fault(entry: Any) -> str | None:
     if not isinstance(entry, dict):
         return "is no object"
@@ -90,4 +113,4 @@ def _fault(entry: Any) -> str | None:
         return "has no integer image_id"
     if numbers([entry.get("score")], 1) is None:
         return "has no finite score"
-    return box_fault(entry.get("bbox"))
+    return category_fault(entry) or box_fault(entry.get("bbox"))

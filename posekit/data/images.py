@@ -37,7 +37,7 @@ def read_image(path: str | Path, apply_exif: bool = False) -> NDArray[np.uint8]:
     path = Path(path)
     try:
         content = path.read_bytes()
-    except OSError as error:
+    except (OSError, UnicodeEncodeError) as error:
         raise UserError(f"image {path}: {_why(path, error)}") from None
     reason = _fault(content)
     if reason is not None:
@@ -108,14 +108,16 @@ def _check_file(path: Path) -> str | None:
             if head.startswith(_PNG):
                 file.seek(0)
                 return _fault(file.read())
-    except OSError as error:
+    except (OSError, UnicodeEncodeError) as error:
         return _why(path, error)
     if not head:
         return "is empty (0 bytes)"
     return None if cv2.haveImageReader(str(path)) else "is no picture that OpenCV can read"
 
 
-def _why(path: Path, error: OSError) -> str:
+def _why(path: Path, error: OSError | UnicodeEncodeError) -> str:
+    if isinstance(error, UnicodeEncodeError):
+        return "has a name that no file can have"
     if isinstance(error, FileNotFoundError):
         return "does not exist"
     return "is a folder" if path.is_dir() else f"cannot be read ({error.strerror})"

@@ -6,10 +6,16 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+import cv2
 from torch.utils.data import DataLoader, DistributedSampler
 
 # Seeds of runs lie so far apart that no epoch of one is shuffled as an epoch of another.
 _RUN_STRIDE = 1_000_003
+
+
+def single_threaded(_: int = 0) -> None:
+    """Keeps OpenCV to one thread: its pool in every worker would fight over the same cores."""
+    cv2.setNumThreads(0)
 
 
 def shuffle_seed(seed: int) -> int:

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from posekit.data.batch import ImageTarget
-from posekit.data.datamodule import PoseDataModule, Split, _single_threaded_worker
+from posekit.data.datamodule import PoseDataModule, Split
 from posekit.data.joint_maps import JointMap, source_of
-from posekit.data.loader import ResumableLoader, shuffle_seed
+from posekit.data.loader import ResumableLoader, shuffle_seed, single_threaded
 from posekit.data.mixture_sampling import (
     Kind,
     MixtureCollate,
@@ -60,8 +60,8 @@ class Mixture(PoseDataModule):
         images: Parts that give images, by a name.
         evaluate: Name of the part that validation, test and prediction use; the first of the clips (or images) when
             None.
-        clip_batch_size: Clips per process and step.
-        image_batch_size: Images per process and step.
+        clip_batch_size: Clips per process and step; unused where no part of clips trains.
+        image_batch_size: Images per process and step; unused where no part of images trains.
         epoch: Steps of an epoch: a number, or the name of a part that is gone through once; None goes through as many
             clips (without any: images) as there are.
         skeleton: Joint set of the batches; the first part's when None.
@@ -95,10 +95,12 @@ class Mixture(PoseDataModule):
         self.evaluated: PoseDataModule = self.parts[evaluate or next(iter(self.parts))].data
         first = next(iter(self.parts.values())).data
         sizes = {"clips": clip_batch_size, "images": image_batch_size}
-        for kind in KINDS:
-            if sizes[kind] < 1:
-                raise UserError(f"Mixture: {kind[:-1]}_batch_size is {sizes[kind]}, but must be at least 1")
         self.batch_sizes = {kind: sizes[kind] for kind in KINDS if self.trained(kind)}
+        for kind, size in self.batch_sizes.items():
+            if size < 1:
+                raise UserError(
+                    f"Mixture: {kind[:-1]}_batch_size is {size}, but must be at least 1 (ratio 0 leaves a part out)"
+                )
         super().__init__(
             skeleton or first.skeleton, sum(self.batch_sizes.values()), num_workers,
             val_batch_size or self.evaluated.val_batch_size, seed, pin_memory,
@@ -193,13 +195,10 @@ class Mixture(PoseDataModule):
             num_workers=self.num_workers,
             collate_fn=MixtureCollate(self._shapes),
             pin_memory=self.pin_memory,
-            worker_init_fn=_single_threaded_worker,
+            worker_init_fn=single_threaded,
             persistent_workers=self.num_workers > 0,
         )
-        self._train_loader = loader
-        if self._place is not None:
-            loader.load_state_dict(self._place)
-            self._place = None
+        self.resume(loader)
         return loader
 
     def _stream(self, kind: Kind, dataset: MixtureDataset) -> Stream:

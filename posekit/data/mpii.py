@@ -26,11 +26,11 @@ from posekit.data.mpii_file import (
 )
 from posekit.data.transforms import PersonAugmentation
 from posekit.errors import UserError
+from posekit.metrics.pck import HEAD_SHARE
 
 log = logging.getLogger(__name__)
 
 RELEASE = "mpii_human_pose_v1_u12_1.mat"
-HEAD_SHARE = 0.6  # of the head box's diagonal is the head size: the boxes are larger than heads
 
 
 class HeadTargets(NamedTuple):

@@ -68,7 +68,7 @@ def mat_split(image: str) -> Literal["train", "val"]:
     return "val" if zlib.crc32(image.encode()) % 100 < VAL_PERCENT else "train"
 
 
-def to_coco(path: Path, people: Sequence[Person], skipped: int = 0) -> CocoPeople:
+def to_coco(path: Path, people: Sequence[Person]) -> CocoPeople:
     """Makes the table of people that crops and OKS AP work on.
 
     Ids are rows of the file, pictures are numbered in the order they appear in. MPII has no segmentation, so a person's
@@ -77,7 +77,6 @@ def to_coco(path: Path, people: Sequence[Person], skipped: int = 0) -> CocoPeopl
     Args:
         path: The file they come from.
         people: They.
-        skipped: Faulty people that were left out.
     """
     names = {name: row for row, name in enumerate(dict.fromkeys(p.image for p in people))}
     joints = np.array([p.joints for p in people]).reshape(-1, JOINTS, 3)
@@ -94,7 +93,6 @@ def to_coco(path: Path, people: Sequence[Person], skipped: int = 0) -> CocoPeopl
         area=AREA_SHARE * boxes[:, 2] * boxes[:, 3],
         iscrowd=np.zeros(len(people), dtype=bool),
         num_keypoints=(joints[..., 2] > 0).sum(-1),
-        skipped=skipped,
     )
 
 

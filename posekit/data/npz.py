@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from posekit.errors import UserError
+from posekit.errors import UserError, one_line
 from posekit.safe_pickle import broken_text
 
 
@@ -44,7 +44,7 @@ class NpzArchive:
             pickled = "Python objects, which would have to be unpickled" if "pickle" in str(error) else "no array"
             raise UserError(f"{self.what} {self.path}: {name!r} holds {pickled}") from None
         except Exception as error:  # whatever the bytes lead the readers to
-            raise UserError(f"{self.what} {self.path}: array {name!r} is broken ({_reason(error)})") from None
+            raise UserError(f"{self.what} {self.path}: array {name!r} is broken ({one_line(error)})") from None
         if broken_text(found):
             raise UserError(f"{self.what} {self.path}: array {name!r} holds text that is none")
         return found
@@ -61,7 +61,7 @@ class NpzArchive:
                 read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
                 return bool(read(file)[2].hasobject)
         except Exception as error:
-            raise UserError(f"{self.what} {self.path}: array {name!r} is broken ({_reason(error)})") from None
+            raise UserError(f"{self.what} {self.path}: array {name!r} is broken ({one_line(error)})") from None
 
 
 @contextmanager
@@ -81,7 +81,7 @@ def open_npz(path: Path, what: str, needed: Sequence[str] = ()) -> Iterator[NpzA
     try:
         content = np.load(path, allow_pickle=False)
     except Exception as error:  # zipfile's and NumPy's readers raise whatever the bytes lead them to
-        raise UserError(f"{what} {path} is truncated or no .npz file ({_reason(error)})") from None
+        raise UserError(f"{what} {path} is truncated or no .npz file ({one_line(error)})") from None
     if not hasattr(content, "files"):
         raise UserError(f"{what} {path} is a single array, not an .npz archive")
     with content:
@@ -90,7 +90,3 @@ def open_npz(path: Path, what: str, needed: Sequence[str] = ()) -> Iterator[NpzA
         if missing:
             raise UserError(f"{what} {path} has no array {', '.join(missing)}; it has {', '.join(archive.names[:12])}")
         yield archive
-
-
-def _reason(error: BaseException) -> str:
-    return " ".join(str(error).split())[:80] or type(error).__name__

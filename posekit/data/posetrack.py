@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from posekit.data.annotated import AnnotatedPeople
-from posekit.data.clip_transforms import ClipAugmentation
+from posekit.data.clip_transforms import ClipAugmentation, resolve_augmentation
 from posekit.data.clip_windows import Window
 from posekit.data.clips import ClipBox, ClipDataset
 from posekit.data.coco_file import AREA_SHARE, CocoPeople, OnFault
@@ -89,6 +89,7 @@ class PoseTrack(AnnotatedPeople):
 
     VIEW_SIZES: ClassVar[dict[str, tuple[int, int]]] = dict.fromkeys(VIEWS, (288, 384))
     HOME: ClassVar[str] = "https://posetrack.net (2017, 2018) and https://github.com/anDoer/PoseTrack21"
+    LIMITS_PEOPLE: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -144,9 +145,8 @@ class PoseTrack(AnnotatedPeople):
         self.key_frames = key_frames
         self.window = window or Window.around_keys(num_support, stride)
         self.clip_box: ClipBox = clip_box
-        if isinstance(clip_augmentation, str):
-            clip_augmentation = ClipAugmentation.preset(clip_augmentation)
-        self.clip_augmentation = (clip_augmentation or ClipAugmentation.preset("pose_track")) if augment else None
+        recipe = resolve_augmentation("pose_track" if clip_augmentation is None else clip_augmentation)
+        self.clip_augmentation = recipe if augment else None
         self._sequences: dict[str, PoseTrackPeople] = {}
         self._tables: dict[str, CocoPeople] = {}
         detected = self.files["val"].detections or self.files["test"].detections
@@ -246,12 +246,8 @@ class PoseTrack(AnnotatedPeople):
 
     def _crop_table(self, split: Split, people: CocoPeople) -> tuple[CropTable, NDArray[np.int64], NDArray[np.bool_]]:
         path = self.files[split].detections
-        limit, self.limit = self.limit, None  # of sequences, not of people: the files were limited
-        try:
-            if path is None:
-                return super()._crop_table(split, people)
-        finally:
-            self.limit = limit
+        if path is None:
+            return super()._crop_table(split, people)
         frames = self.sequences(split)
         found, strangers = read_boxes(path, frames, self.detection_threshold, self.on_bad_annotation)
         if strangers:

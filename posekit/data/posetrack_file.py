@@ -10,8 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from posekit.data.coco_file import OnFault, escapes_folder, numbers, read_json, report_faults
-from posekit.errors import UserError
+from posekit.data.coco_file import OnFault, escapes_folder, is_whole, numbers, read_json, report_faults
+from posekit.errors import UserError, one_line
 from posekit.metrics.posetrack_files import SLOTS_2018
 from posekit.skeletons import POSETRACK15
 
@@ -44,7 +44,6 @@ class PoseTrackPeople:
         track_ids: (N,) unique in a sequence and frame; -1 where there is none.
         joints: (N, 15, 3) x, y in px and visibility, POSETRACK15: 0 absent, 1 annotated with visibility 0, 2 annotated.
         boxes: (N, 4) xywh px: the files' or, where those have none, made from the joints. NaN without joints.
-        boxes_made: (N,) whether the box was made from the joints.
         heads: (N, 4) xywh px of the head; NaN where there is none.
         skipped: Faulty people that were left out.
     """
@@ -63,7 +62,6 @@ class PoseTrackPeople:
     track_ids: Int
     joints: Float
     boxes: Float
-    boxes_made: NDArray[np.bool_]
     heads: Float
     skipped: int = 0
 
@@ -90,7 +88,13 @@ def read_posetrack(
         if version != "auto" and form != ("2017" if version == "2017" else "2018"):
             raise UserError(f"{path} is of PoseTrack's {form} form, but version is {version}")
         builder.form = form
-        faults = list(_add_2017(builder, path, content) if form == "2017" else _add_2018(builder, path, content))
+        add = _add_2017 if form == "2017" else _add_2018
+        try:
+            faults = list(add(builder, path, content))
+        except UserError:
+            raise
+        except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
+            raise UserError(f"{path}: an entry is not of PoseTrack's {form} form ({one_line(error)})") from None
         report_faults(path, faults, "annotation", on_bad_annotation)
         builder.skipped += len(faults)
     return builder.finish()
@@ -142,7 +146,7 @@ class _Builder:
         ids, rows, tracks = np.array(self.people, dtype=np.int64).reshape(-1, 3).T
         joints = np.array(self.joints, dtype=np.float64).reshape(-1, _JOINTS, 3)
         boxes, heads = (np.array(b, dtype=np.float64).reshape(-1, 4) for b in (self.boxes, self.heads))
-        made = np.asarray(~(boxes[:, 2:] > 0).all(1), dtype=bool)
+        made = ~(boxes[:, 2:] > 0).all(1)
         boxes[made] = boxes_of_joints(joints[made])
         labelled = np.array(flags, dtype=bool)
         labelled[rows] = True
@@ -152,7 +156,7 @@ class _Builder:
             np.array(sizes, dtype=np.int64).reshape(-1, 2), sequence, _frame_numbers(list(names), sequence), labelled,
             [folder for _, folder in self.sequences], self.regions,
             ids if len(np.unique(ids)) == len(ids) and (ids >= 0).all() else np.arange(len(ids)), rows,
-            _single_tracks(sequence[rows], rows, tracks), joints, boxes, made, heads, self.skipped,
+            _single_tracks(sequence[rows], rows, tracks), joints, boxes, heads, self.skipped,
         )  # fmt: skip
 
 
@@ -208,6 +212,13 @@ def _first(value: Any) -> float | None:
     return None if found is None else float(found[0])
 
 
+def _listed(value: Any) -> list[Any] | None:
+    """Returns a list, which MATLAB's export leaves out around one struct and writes as nothing where it is empty."""
+    if value is None or value == {}:
+        return []
+    return value if isinstance(value, list) else [value] if isinstance(value, Mapping) else None
+
+
 def _add_2017(builder: _Builder, path: Path, content: Mapping[str, Any]) -> Iterator[str]:
     """Adds a file's frames and people; yields faults."""
     for number, frame in enumerate(content["annolist"]):
@@ -221,8 +232,10 @@ def _add_2017(builder: _Builder, path: Path, content: Mapping[str, Any]) -> Iter
         regions = tuple(region for region in found if region is not None)
         flag = bool(_first(frame.get("is_labeled")))
         row = builder.add_image(path, len(builder.images), str(name), (0, 0), flag, regions)
-        people = frame.get("annorect") or []
-        for place, person in enumerate([people] if isinstance(people, Mapping) else people):
+        people = _listed(frame.get("annorect"))
+        if people is None:
+            raise UserError(f"{path}: frame {number} ({name}) has an annorect that is no list")
+        for place, person in enumerate(people):
             fault = _add_person_2017(builder, row, person)
             if fault is not None:
                 yield f"frame {number} ({name}) person {place} {fault}"
@@ -239,9 +252,12 @@ def _add_person_2017(builder: _Builder, row: int, person: Any) -> str | None:
     if not isinstance(person, Mapping):
         return "is no object"
     joints = np.zeros((_JOINTS, 3))
-    holder = person.get("annopoints") or [{}]
-    holder = holder[0] if isinstance(holder, list) else holder
-    for point in (holder.get("point") if isinstance(holder, Mapping) else None) or []:
+    holders = _listed(person.get("annopoints"))
+    holder = (holders or [{}])[0]
+    points = _listed(holder.get("point")) if isinstance(holder, Mapping) else None
+    if holders is None or points is None:
+        return "has annopoints that are no list of points"
+    for point in points:
         values = [_first(point.get(key)) for key in ("id", "x", "y")] if isinstance(point, Mapping) else [None]
         if any(value is None for value in values):
             return "has a point whose id, x or y is no finite number"
@@ -285,14 +301,14 @@ def _add_2018(builder: _Builder, path: Path, content: Mapping[str, Any]) -> Iter
     rows: dict[int, int] = {}
     for number, image in enumerate(content["images"]):
         reason = "is no object" if not isinstance(image, Mapping) else _name_fault(image.get("file_name"))
-        if reason is None and type(image.get("id")) is not int:
+        if reason is None and not is_whole(image.get("id")):
             reason = "has no integer id"
         if reason is None and image["id"] in rows:
             reason = f"has the id {image['id']}, which another has"
         if reason is not None:
             raise UserError(f"{path}: images[{number}] {reason}")
         size = (image.get("width"), image.get("height"))
-        known = all(type(side) is int and side > 0 for side in size)
+        known = all(is_whole(side) and side > 0 for side in size)
         flag = bool(image.get("is_labeled", False)) and bool(image.get("has_labeled_person", True))
         regions = _regions_2018(path, number, image)
         rows[image["id"]] = builder.add_image(
@@ -320,8 +336,9 @@ def _add_person_2018(
     """Adds a person; returns what is wrong with it instead, if something is."""
     if not isinstance(entry, Mapping):
         return "is no object"
-    if entry.get("image_id") not in rows:
-        return f"belongs to image {entry.get('image_id')}, which is not listed"
+    image = entry.get("image_id")
+    if not is_whole(image) or image not in rows:
+        return f"belongs to image {str(image)[:40]}, which is not listed"
     joints = np.zeros((_JOINTS, 3))
     values = entry.get("keypoints")
     if values is not None:
@@ -340,7 +357,7 @@ def _add_person_2018(
             return f"has a {name} that is not four finite numbers: {str(value)[:60]}"
     track, number = entry.get("track_id"), entry.get("id")
     builder.add_person(
-        number if type(number) is int else -1, rows[entry["image_id"]], track if type(track) is int else -1, joints,
+        number if is_whole(number) else -1, rows[entry["image_id"]], track if is_whole(track) else -1, joints,
         box, head,
     )  # fmt: skip
     return None

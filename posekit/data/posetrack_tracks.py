@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from posekit.data.clips import Track
 from posekit.data.coco_file import OnFault, box_fault, numbers, read_json, report_faults
 from posekit.data.crops import CropTable, PictureReader
-from posekit.data.detections import Boxes, make_boxes
+from posekit.data.detections import Boxes, category_fault, make_boxes
 from posekit.data.posetrack_file import PoseTrackPeople
 from posekit.errors import UserError
 
@@ -65,7 +65,7 @@ def find_frames(people: PoseTrackPeople, folder: Path) -> tuple[list[Path], list
 def _listing(folder: Path) -> set[str]:
     try:
         return {entry.name for entry in os.scandir(folder)}  # a folder has hundreds of frames: no Path for each
-    except OSError:
+    except (OSError, ValueError):  # absent, or of a name that no folder can have
         return set()
 
 
@@ -196,7 +196,7 @@ def _entry_fault(entry: Any) -> str | None:
         return "has neither an integer image_id nor a file_name"
     if numbers([entry.get("score")], 1) is None:
         return "has no finite score"
-    return box_fault(entry.get("bbox"))
+    return category_fault(entry) or box_fault(entry.get("bbox"))
 
 
 def _frame_row(entry: Mapping[str, Any], by_id: Mapping[int, int], by_name: Mapping[str, int]) -> int | None:

@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from posekit.data.coco_file import OnFault, box_fault, escapes_folder, numbers, read_json
+from posekit.data.coco_file import OnFault, box_fault, escapes_folder, is_whole, numbers, read_json, report_faults
 from posekit.data.crops import CropDataset, CropTable, FileReader
 from posekit.data.datamodule import PoseDataModule, Split
-from posekit.data.detections import Boxes, make_boxes
+from posekit.data.detections import Boxes, category_fault, make_boxes, outside_fault
 from posekit.data.images import report_broken
 from posekit.data.video import VideoReader
-from posekit.errors import UserError, counted, listed, named, unknown_name
+from posekit.errors import UserError, named, unknown_name
 from posekit.skeletons import get_skeleton
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -28,7 +28,7 @@ class ImageSource(PoseDataModule):
     numbers that the files are named by (``000000000785.jpg`` is 785), else places in the sorted folder.
 
     Args:
-        source: Image file, folder of images, or video file.
+        source: Image file, folder of images (its sub-folders are not read), or video file.
         boxes: JSON of person boxes: a list of objects with ``bbox`` (xywh px), ``image_id`` or ``file_name``, and
             perhaps ``score``, or a COCO file with images and annotations. Images without a box are left out.
             None takes each whole image as one box.
@@ -36,6 +36,8 @@ class ImageSource(PoseDataModule):
         box_scale: Enlargement of the boxes; whole-image boxes are not enlarged.
         score_threshold: Boxes of a lower score are left out.
         on_broken_image: ``"error"`` or ``"skip"``: broken images of a folder are left out, counted and named.
+        on_bad_annotation: ``"error"`` or ``"skip"``: faulty boxes, and those wholly outside their image, are left out,
+            counted and named.
         apply_exif: Turn images as their EXIF orientation says.
         skeleton: Joint set of the samples; the model's (in Python: COCO17) when None.
         batch_size: Samples per process and step.
@@ -60,6 +62,7 @@ class ImageSource(PoseDataModule):
         box_scale: float = 1.25,
         score_threshold: float = 0.0,
         on_broken_image: OnFault = "error",
+        on_bad_annotation: OnFault = "error",
         apply_exif: bool = True,
         skeleton: str | None = None,
         batch_size: int = 32,
@@ -76,14 +79,16 @@ class ImageSource(PoseDataModule):
         self.box_scale = box_scale
         self.score_threshold = score_threshold
         self.on_broken_image: OnFault = on_broken_image
+        self.on_bad_annotation: OnFault = on_bad_annotation
         self.apply_exif = apply_exif
         self.frames: dict[int, str] = {}
         self.is_video = False
         self.fps: float | None = None
         self._rows: dict[int, int] = {}
         self._read: FileReader | VideoReader | None = None
-        if on_broken_image not in ("error", "skip"):
-            raise unknown_name("on_broken_image of ImageSource", str(on_broken_image), ("error", "skip"))
+        for option in ("on_broken_image", "on_bad_annotation"):
+            if getattr(self, option) not in ("error", "skip"):
+                raise unknown_name(f"{option} of ImageSource", str(getattr(self, option)), ("error", "skip"))
 
     def make_dataset(self, split: Split) -> CropDataset:
         """Builds the data set of prediction.
@@ -103,12 +108,14 @@ class ImageSource(PoseDataModule):
         self._read = read
         self.frames = dict(zip(ids, names, strict=True))
         self._rows = {image_id: row for row, image_id in enumerate(ids)}
-        found = _whole_images(len(ids)) if content is None else self._read_boxes(content, ids, names)
+        found = _whole_images(len(ids)) if content is None else self._read_boxes(content, names)
         skeleton = get_skeleton(self.skeleton)
         joints = np.zeros((len(found.boxes), len(skeleton), 3))
         image_ids = np.array(ids, dtype=np.int64)
         table = CropTable(image_ids, found.image_rows, found.boxes, found.scores, found.sample_ids, joints)
         table = table.take(np.isin(table.image_rows, self._readable_rows(read, np.unique(table.image_rows))))
+        if content is not None:
+            table = table.take(self._inside(table, read, names))
         return CropDataset(table, read, skeleton, self.image_size, self.box_scale, on_broken_image=self.on_broken_image)
 
     def read_frame(self, image_id: int) -> NDArray[np.uint8]:
@@ -129,7 +136,9 @@ class ImageSource(PoseDataModule):
         if source.is_dir():
             files = sorted(p for p in source.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
             if not files:
-                raise UserError(f"folder {source} holds no image (of {', '.join(IMAGE_SUFFIXES)})")
+                deeper = min((p.parent for p in source.glob("*/*") if p.suffix.lower() in IMAGE_SUFFIXES), default=None)
+                hint = f"; only its top level is read: give one of its sub-folders, e.g. {deeper}" if deeper else ""
+                raise UserError(f"folder {source} holds no image (of {', '.join(IMAGE_SUFFIXES)}){hint}")
             return FileReader(files, apply_exif=self.apply_exif), [path.name for path in files]
         if not source.exists():
             raise UserError(f"source {source} does not exist (option data.source)")
@@ -145,13 +154,16 @@ class ImageSource(PoseDataModule):
         if self.is_video:
             return list(range(len(names)))
         if isinstance(content, dict) and isinstance(content.get("images"), list):
-            listed = {e.get("file_name"): e.get("id") for e in content["images"] if isinstance(e, dict)}
-            ids = [listed.get(name) for name in names]
-            known = [i for i in ids if type(i) is int]
-            if known and len(set(known)) == len(known):
+            entries = [e for e in content["images"] if isinstance(e, dict) and isinstance(e.get("file_name"), str)]
+            listed = {e["file_name"]: e["id"] for e in entries if is_whole(e.get("id"))}
+            known = [listed[name] for name in names if name in listed]
+            if len(set(known)) < len(known):
+                twice = next(i for i in known if known.count(i) > 1)
+                raise UserError(f"boxes file {self.boxes}: several images have the id {twice}")
+            if known and max(known) < 2**62:
                 # Images without an entry have no boxes; they get numbers that nothing else has.
-                free = iter(range(max(known) + 1, max(known) + 1 + len(ids)))
-                return [i if type(i) is int else next(free) for i in ids]
+                free = iter(range(max(known) + 1, max(known) + 1 + len(names)))
+                return [listed[name] if name in listed else next(free) for name in names]
         stems = [Path(name).stem for name in names]
         numbered = [int(stem) for stem in stems if stem.isascii() and stem.isdigit() and len(stem) < 19]
         return numbered if len(set(numbered)) == len(names) else list(range(len(names)))
@@ -171,14 +183,14 @@ class ImageSource(PoseDataModule):
 
     # -- boxes --------------------------------------------------------------------------------------------------------
 
-    def _read_boxes(self, content: Any, ids: list[int], names: list[str]) -> Boxes:
+    def _read_boxes(self, content: Any, names: list[str]) -> Boxes:
         assert self.boxes is not None
         entries = _box_entries(self.boxes, content)
         rows_by_name = {} if self.is_video else {name: row for row, name in enumerate(names)}
         kept: list[tuple[int, list[float], float, int]] = []
         faults: list[str] = []
         unknown: dict[str, None] = {}
-        for number, entry in enumerate(entries):
+        for number, entry in entries:
             reason = _box_entry_fault(entry)
             if reason is not None:
                 faults.append(f"box number {number} {reason}")
@@ -188,8 +200,7 @@ class ImageSource(PoseDataModule):
                 unknown[label] = None
             elif entry.get("score", 1.0) >= self.score_threshold:
                 kept.append((row, entry["bbox"], entry.get("score", 1.0), number))
-        if faults:
-            _raise_faults(self.boxes, faults)
+        report_faults(self.boxes, faults, "box", self.on_bad_annotation)
         one_of_many = kept and len(names) == 1 and not self.is_video  # a file for a whole set serves one image of it
         if unknown and not one_of_many:
             listed = ", ".join(list(unknown)[:3]) + (", …" if len(unknown) > 3 else "")
@@ -198,9 +209,26 @@ class ImageSource(PoseDataModule):
             raise UserError(f"boxes file {self.boxes} has no box of score {self.score_threshold:g} or more")
         return make_boxes(kept)
 
+    def _inside(self, table: CropTable, read: FileReader | VideoReader, names: list[str]) -> NDArray[np.bool_]:
+        """Returns which boxes (N,) touch their image.
+
+        Raises:
+            UserError: Some do not and are not to be left out, or none does.
+        """
+        assert self.boxes is not None
+        faults = [
+            outside_fault(box, read.size(row)) for box, row in zip(table.boxes, table.image_rows.tolist(), strict=True)
+        ]
+        rows = zip(table.sample_ids, table.image_rows, faults, strict=True)
+        found = [f"box number {number} {fault} {names[row]}" for number, row, fault in rows if fault]
+        report_faults(self.boxes, found, "box", self.on_bad_annotation)
+        if len(found) == len(faults):
+            raise UserError(f"boxes file {self.boxes}: no box of it touches its image")
+        return np.array([fault is None for fault in faults], dtype=bool)
+
     def _box_row(self, entry: dict[str, Any], rows_by_name: dict[str, int]) -> tuple[str, int | None]:
-        if "file_name" in entry:
-            name = str(entry["file_name"])
+        name = entry.get("file_name")
+        if isinstance(name, str):
             return name, None if escapes_folder(name) else rows_by_name.get(name)
         image_id = entry["image_id"]
         return f"image_id {image_id}", self._rows.get(image_id)
@@ -211,23 +239,27 @@ def _whole_images(count: int) -> Boxes:
     return Boxes(rows, np.full((count, 4), np.nan), np.ones(count), rows.copy())
 
 
-def _box_entries(path: Path, content: Any) -> list[Any]:
-    """Returns the box entries of a list or of a COCO file, crowds and other categories left out.
+def _box_entries(path: Path, content: Any) -> list[tuple[int, Any]]:
+    """Returns the box entries of a list or of a COCO file with their places, crowds and other categories left out.
 
     Raises:
         UserError: It is neither.
     """
     if isinstance(content, list):
-        return [e for e in content if not isinstance(e, dict) or e.get("category_id", 1) == 1]
+        return [(i, e) for i, e in enumerate(content) if not _is_of_others(e, 1)]
     if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
         raise UserError(f"boxes file {path} holds neither a list of boxes nor a COCO file with annotations")
     categories = [c for c in content.get("categories") or [] if isinstance(c, dict)]
     person = next((c.get("id") for c in categories if c.get("name") == "person"), 1)
-    return [
-        e
-        for e in content["annotations"]
-        if not isinstance(e, dict) or (e.get("category_id", person) == person and not e.get("iscrowd"))
-    ]
+    return [(i, e) for i, e in enumerate(content["annotations"]) if not (_is_of_others(e, person) or _is_crowd(e))]
+
+
+def _is_of_others(entry: Any, person: Any) -> bool:
+    return isinstance(entry, dict) and category_fault(entry) is None and entry.get("category_id", person) != person
+
+
+def _is_crowd(entry: Any) -> bool:
+    return isinstance(entry, dict) and entry.get("iscrowd") == 1
 
 
 def _box_entry_fault(entry: Any) -> str | None:
@@ -237,8 +269,6 @@ def _box_entry_fault(entry: Any) -> str | None:
         return "has neither file_name nor an integer image_id"
     if numbers([entry.get("score", 1.0)], 1) is None:
         return "has a score that is no finite number"
-    return box_fault(entry.get("bbox"))
-
-
-def _raise_faults(path: Path, faults: list[str]) -> None:
-    raise UserError(f"boxes file {path}: {counted(len(faults), 'faulty box', 'faulty boxes')}: {listed(faults)}")
+    if entry.get("iscrowd") not in (0, 1, None):
+        return f"has an iscrowd other than 0 or 1: {str(entry['iscrowd'])[:40]}"
+    return category_fault(entry) or box_fault(entry.get("bbox"))

@@ -50,6 +50,7 @@ class VideoReader:
             raise UserError(f"video {self.path} has no frame that can be decoded")
         self._state: tuple[int, cv2.VideoCapture, int] | None = None  # process, capture, number of the next frame
         self._last: tuple[int, NDArray[np.uint8]] | None = None
+        self._size: tuple[int, int] | None = None
 
     def _open(self) -> cv2.VideoCapture:
         capture = open_capture(self.path)
@@ -66,6 +67,21 @@ class VideoReader:
         if self._last is None or self._last[0] != row:
             self._last = (row, self._read(row))
         return self._last[1]
+
+    def size(self, _: int = 0) -> tuple[int, int]:
+        """Returns W, H in px, which all frames have.
+
+        Raises:
+            UserError: The first frame cannot be decoded.
+        """
+        if self._size is None:
+            capture = self._open()  # of its own, so that reading goes on from where it was
+            done, pixels = capture.read()
+            capture.release()
+            if not done or pixels is None:
+                raise UserError(f"video {self.path}: frame 0 cannot be decoded")
+            self._size = (pixels.shape[1], pixels.shape[0])
+        return self._size
 
     def _read(self, row: int) -> NDArray[np.uint8]:
         # A forked loader process must not share its parent's position in the file.

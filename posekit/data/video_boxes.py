@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from posekit.data.coco_file import box_fault, numbers, read_json
-from posekit.errors import UserError, counted, listed
+from posekit.data.coco_file import OnFault, box_fault, numbers, read_json, report_faults
+from posekit.data.detections import outside_fault
+from posekit.errors import UserError
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
@@ -44,7 +45,12 @@ class BoxTrack:
 
 
 def read_video_boxes(
-    path: Path, places: list[dict[str, int]], names: dict[str, int], threshold: float = 0.0
+    path: Path,
+    places: list[dict[str, int]],
+    names: dict[str, int],
+    threshold: float = 0.0,
+    on_bad_annotation: OnFault = "error",
+    size_of: Callable[[int], tuple[int, int] | None] = lambda video: None,
 ) -> list[BoxTrack]:
     """Reads boxes and makes tracks of them.
 
@@ -58,6 +64,9 @@ def read_video_boxes(
         places: For each video, the place of a frame by its number and by its file's name, both written as text.
         names: Number of a video by its name.
         threshold: Boxes of a lower score are left out.
+        on_bad_annotation: ``"error"`` refuses a file with faulty boxes or boxes wholly outside the frame, ``"skip"``
+            leaves them out and warns.
+        size_of: Gives W, H of a video's frames in px by its number; None where they are unknown.
 
     Raises:
         UserError: The file cannot be used, or no box is left.
@@ -72,13 +81,14 @@ def read_video_boxes(
     for number, entry in enumerate(content):
         reason = _fault(entry)
         row = None if reason else _row(entry, places, names)
+        outside = outside_fault(entry["bbox"], size_of(row[0])) if isinstance(row, tuple) else None
+        reason = reason or (f"{outside} its frame" if outside else None)
         if reason or isinstance(row, str):
             faults.append(f"box number {number} {reason or row}")
         elif isinstance(row, tuple) and entry.get("score", 1.0) >= threshold:
             track = entry.get("track", entry.get("track_id"))
             rows.append((*row, None if track is None else str(track), entry["bbox"], float(entry.get("score", 1.0))))
-    if faults:
-        raise UserError(f"boxes file {path}: {counted(len(faults), 'faulty box', 'faulty boxes')}: {listed(faults)}")
+    report_faults(path, faults, "box", on_bad_annotation)
     if not rows:
         raise UserError(f"boxes file {path} has no box of score {threshold:g} or more")
     return _tracks(path, sorted(rows, key=lambda row: row[:2]))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from posekit.data.clip_transforms import ClipAugmentation
+from posekit.data.clip_transforms import ClipAugmentation, resolve_augmentation
 from posekit.data.clip_windows import Window
 from posekit.data.clips import CLIP_BOXES, ClipBox, ClipDataset, Track
 from posekit.data.coco_file import OnFault
@@ -70,6 +71,8 @@ class VideoClips(PoseDataModule):
         augmentation: Random views of training windows, as values or as a recipe's name.
         on_broken_image: ``"error"`` or ``"skip"``: broken files are left out, counted and named; frames that turn out
             to be broken are replaced by the nearest one.
+        on_bad_annotation: ``"error"`` or ``"skip"``: faulty boxes, and those wholly outside their frame, are left out,
+            counted and named.
         apply_exif: Turn pictures as their EXIF orientation says.
         skeleton: Joint set of the samples; the model's (in Python: COCO17) when None.
         batch_size: Samples per process and step.
@@ -106,6 +109,7 @@ class VideoClips(PoseDataModule):
         min_height: float = 96.0,
         augmentation: ClipAugmentation | str | None = None,
         on_broken_image: OnFault = "error",
+        on_bad_annotation: OnFault = "error",
         apply_exif: bool = True,
         skeleton: str | None = None,
         batch_size: int = 32,
@@ -132,8 +136,9 @@ class VideoClips(PoseDataModule):
         self.score_threshold = score_threshold
         self.max_overlap = max_overlap
         self.min_height = min_height
-        self.augmentation = ClipAugmentation.preset(augmentation) if isinstance(augmentation, str) else augmentation
+        self.augmentation = resolve_augmentation(augmentation)
         self.on_broken_image: OnFault = on_broken_image
+        self.on_bad_annotation: OnFault = on_bad_annotation
         self.apply_exif = apply_exif
         self.frames: dict[int, str] = {}
         self.is_video = False
@@ -145,8 +150,9 @@ class VideoClips(PoseDataModule):
     def _check(self) -> None:
         if self.clip_box is not None and self.clip_box not in CLIP_BOXES:
             raise unknown_name("clip_box of VideoClips", self.clip_box, CLIP_BOXES)
-        if self.on_broken_image not in ("error", "skip"):
-            raise unknown_name("on_broken_image of VideoClips", self.on_broken_image, ("error", "skip"))
+        for name in ("on_broken_image", "on_bad_annotation"):
+            if getattr(self, name) not in ("error", "skip"):
+                raise unknown_name(f"{name} of VideoClips", str(getattr(self, name)), ("error", "skip"))
         least = {"frames": self.window_frames, "hop": self.hop, "min_frames": self.min_frames, "smooth": self.smooth}
         for option, value in least.items():
             if value is not None and value < 1:
@@ -246,7 +252,10 @@ class VideoClips(PoseDataModule):
             return people
         names = {video.name: number for number, video in enumerate(videos)}
         names |= {Path(name).stem: number for name, number in names.items() if Path(name).stem not in names}
-        people = read_video_boxes(self.boxes, [video.places for video in videos], names, self.score_threshold)
+        people = read_video_boxes(
+            self.boxes, [video.places for video in videos], names, self.score_threshold, self.on_bad_annotation,
+            lru_cache(None)(lambda number: videos[number].size()),
+        )  # fmt: skip
         if split == "train":
             people = fit_for_learning(people, self.max_overlap, self.min_height)
         return [self._smoothed(fill_gaps(track)) for track in people]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,13 +36,20 @@ class Video:
     """
 
     name: str
-    read: Callable[[int], NDArray[np.uint8]]
+    read: FileReader | VideoReader
     numbers: NDArray[np.int64]
     files: tuple[str, ...] = ()
     fps: float | None = None
 
     def __len__(self) -> int:
         return len(self.numbers)
+
+    def size(self) -> tuple[int, int] | None:
+        """Returns W, H of the frames in px; None where the first one is broken."""
+        try:
+            return self.read.size(0)
+        except UserError:
+            return None
 
     @property
     def places(self) -> dict[str, int]:

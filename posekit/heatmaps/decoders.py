@@ -28,7 +28,7 @@ def decode_argmax_shift(heatmaps: Tensor, shift: float = 0.25) -> tuple[Tensor, 
 
     At the map's border the axis without two neighbours does not move.
     """
-    peak, scores = _peak(heatmaps)
+    peak, scores = decode_argmax(heatmaps)
     patch, inside = _patch(heatmaps, peak, 1)
     slope = torch.stack([patch[..., 1, 2] - patch[..., 1, 0], patch[..., 2, 1] - patch[..., 0, 1]], dim=-1)
     return peak + shift * slope.sign() * inside, scores
@@ -39,7 +39,7 @@ def decode_parabola(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
 
     Exact for a Gaussian of any width; moves by half a pixel at most.
     """
-    peak, scores = _peak(heatmaps)
+    peak, scores = decode_argmax(heatmaps)
     patch, inside = _patch(heatmaps, peak, 1)
     # Neighbours at or below zero count as a thousandth of the peak: the logarithm stays bounded.
     floor = (1e-3 * scores).clamp(min=torch.finfo(heatmaps.dtype).tiny)[..., None]
@@ -67,7 +67,7 @@ def decode_dark(heatmaps: Tensor, kernel: int = 11) -> tuple[Tensor, Tensor]:
     """
     if kernel < 1 or kernel % 2 == 0:
         raise UserError(f"kernel must be odd and positive, not {kernel}")
-    peak, scores = _peak(heatmaps)
+    peak, scores = decode_argmax(heatmaps)
     patch, _ = _patch(heatmaps, peak, 2 + kernel // 2)
     blur = _blur_matrix(kernel, heatmaps)
     # The official code scales the blurred map back to its old peak; the derivatives of a logarithm do not notice.
@@ -157,11 +157,6 @@ def decode_heatmaps(heatmaps: Tensor, decoder: str = "window", **options: Any) -
 def _unravel(index: Tensor, heatmaps: Tensor) -> Tensor:
     width = heatmaps.shape[-1]
     return torch.stack([index % width, torch.div(index, width, rounding_mode="floor")], dim=-1)
-
-
-def _peak(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
-    points, scores = decode_argmax(heatmaps)
-    return points, scores
 
 
 def _limit(heatmaps: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from posekit.metrics.joint_rows import Groups, group_indices
 from posekit.metrics.mpjpe import acceleration_error
-from posekit.metrics.rows import RowsMetric
+from posekit.metrics.rows import RowsMetric, process_rank
 
 LABEL = "acceleration_error"
 
@@ -90,8 +90,6 @@ class AccelerationError(RowsMetric):
             raise ValueError("frames (N, J, 3) need clip_ids and frame_ids")
         lead = pred.shape[:-2]
         if clip_ids is None:
-            from posekit.metrics.rows import process_rank
-
             clip_ids = -1 - (((self._clips + torch.arange(lead[0])) << 20) | process_rank())
             self._clips += lead[0]
         clips = clip_ids.cpu().reshape(-1, *[1] * (len(lead) - 1)).expand(lead)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from posekit.errors import UserError
+from posekit.errors import UserError, one_line
 from posekit.metrics._coco_match import Bools, DetectionRows, Floats, TruthRows
 from posekit.metrics._stack import joint_extent_area
 from posekit.metrics.oks_ap import evaluate_coco, summarise
@@ -91,8 +92,8 @@ def load_coco(
         chosen = np.array([images[i] for i in _known(image_ids, images, gt_name)], dtype=np.int64)
         gt_in, det_in = np.isin(truth.image, chosen), np.isin(det.image, chosen)
     gt_category, det_category = (_get(entries, "category_id", 1) for entries in (annotations, results))
-    categories = [c["id"] for c in gt.get("categories", [])] or list(dict.fromkeys(gt_category))
-    _check_categories(categories, det_category, gt_name, res_name)
+    categories = _category_ids(gt.get("categories"), gt_name) or list(dict.fromkeys(gt_category))
+    _check_categories(categories, gt_category, det_category, gt_name, res_name)
     return [
         (truth.take(gt_in & _equal(gt_category, category)), det.take(det_in & _equal(det_category, category)))
         for category in categories
@@ -121,6 +122,10 @@ def read_json(source: Source, what: str) -> tuple[str, Any]:
         raise UserError(f"{path}: not valid JSON at line {error.lineno}, column {error.colno}{cut}") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: not valid JSON (not a text file)") from None
+    except RecursionError:
+        raise UserError(f"{path}: JSON nested too deeply to be read") from None
+    except ValueError as error:  # a number of thousands of digits
+        raise UserError(f"{path}: JSON that cannot be read ({one_line(error)})") from None
     finally:
         if collecting:
             gc.enable()
@@ -133,12 +138,42 @@ def _equal(values: Sequence[Any], wanted: Any) -> Bools:
     return np.fromiter((v == wanted for v in values), dtype=bool, count=len(values))
 
 
-def _check_categories(known: Sequence[Any], used: Sequence[Any], gt_name: str, res_name: str) -> None:
-    strange = sorted(set(used) - set(known), key=str)
-    if strange and set(used).isdisjoint(known):
-        raise UserError(f"{res_name}: category_id {strange[0]!r} is not in {gt_name}, which has {list(known)}")
-    if strange:
-        warnings.warn(f"{res_name}: results of categories {strange} are left out: {gt_name} lacks them", stacklevel=4)
+def _category_ids(categories: Any, name: str) -> list[Any]:
+    if categories is None:
+        return []
+    if not isinstance(categories, list):
+        raise UserError(f"{name}: categories is no list")
+    _check_ids(categories, {"id": None}, f"{name}: categories")
+    ids = [category["id"] for category in categories]
+    if len(set(ids)) < len(ids):
+        raise UserError(f"{name}: two categories have one id; the ids are {ids}")
+    return ids
+
+
+def _check_categories(
+    known: Sequence[Any], annotated: Sequence[Any], used: Sequence[Any], gt_name: str, res_name: str
+) -> None:
+    """Refuses a file none of whose entries is of a listed category; warns of those that are not."""
+    for name, what, found in ((gt_name, "annotations", annotated), (res_name, "results", used)):
+        strange = [category for category in found if category not in known]
+        if not strange:
+            continue
+        if len(strange) == len(found):
+            raise UserError(f"{name}: category_id {strange[0]!r} is not in {gt_name}, which has {list(known)}")
+        names = sorted(set(strange), key=str)
+        warnings.warn(
+            f"{name}: {len(strange)} {what} of categories {names} are left out: {gt_name} does not list them",
+            stacklevel=4,
+        )
+
+
+def _check_ids(entries: Sequence[Any], fields: Mapping[str, Any], what: str) -> None:
+    """Refuses entries whose ids are neither numbers nor text; ``fields`` says what stands for an absent one."""
+    for i, entry in enumerate(entries):
+        for field, default in fields.items():
+            value = entry.get(field, default) if isinstance(entry, Mapping) else None
+            if not (math.isfinite(value) if isinstance(value, float) else isinstance(value, int | str | np.integer)):
+                raise UserError(f"{what}[{i}] has {'no' if value is None else 'a wrong'} {field}")
 
 
 def _get(entries: Sequence[Entry], field: str, default: Any) -> list[Any]:
@@ -146,10 +181,13 @@ def _get(entries: Sequence[Entry], field: str, default: Any) -> list[Any]:
 
 
 def _numbered(images: Sequence[Entry], name: str) -> dict[Any, int]:
-    for i, image in enumerate(images):
-        if "id" not in image:
-            raise UserError(f"{name}: images[{i}] has no id")
-    return {key: i for i, key in enumerate(sorted({image["id"] for image in images}))}
+    _check_ids(images, {"id": None}, f"{name}: images")
+    ids = [image["id"] for image in images]
+    if len(set(ids)) < len(ids):
+        raise UserError(f"{name}: image id {Counter(ids).most_common(1)[0][0]} is given more than once")
+    if len({isinstance(key, str) for key in ids}) > 1:
+        raise UserError(f"{name}: some image ids are numbers and some are text")
+    return {key: i for i, key in enumerate(sorted(ids))}
 
 
 def _known(image_ids: Sequence[int], images: Mapping[Any, int], name: str) -> Sequence[int]:
@@ -163,10 +201,16 @@ def _check_annotations(
     annotations: Sequence[Entry], images: Mapping[Any, int], name: str, need_area: bool
 ) -> list[Entry]:
     """Checks ids and the presence of fields; those of images that are not listed are left out."""
+    what = f"{name}: annotations"
     for i, entry in enumerate(annotations):
+        if not isinstance(entry, Mapping):
+            raise UserError(f"{name}: annotations[{i}] is no object")
         for field in ("id", "image_id", "keypoints", "bbox", *(("area",) if need_area else ())):
             if field not in entry:
                 raise UserError(f"{name}: annotations[{i}] (id {entry.get('id')}) has no {field!r}")
+        if entry.get("iscrowd") not in (0, 1, None):
+            raise UserError(f"{name}: annotations[{i}] (id {entry['id']}) has an iscrowd other than 0 or 1")
+    _check_ids(annotations, {"id": None, "image_id": None, "category_id": 1}, what)
     ids = Counter(entry["id"] for entry in annotations)
     if len(ids) < len(annotations):
         double, times = ids.most_common(1)[0]
@@ -196,8 +240,8 @@ def _numbers(entries: Sequence[Entry], field: str, length: int, what: str, named
     try:
         flat = chain.from_iterable(e[field] for e in entries) if length else (e[field] for e in entries)
         values = np.fromiter(flat, dtype=np.float64, count=len(entries) * max(length, 1))
-    except (TypeError, ValueError):
-        i = next(i for i, e in enumerate(entries) if not _is_numeric(e[field]))
+    except (OverflowError, TypeError, ValueError):
+        i = next((i for i, e in enumerate(entries) if not _is_numeric(e[field], length)), 0)
         raise UserError(f"{label(i)}: {field} holds something that is no number") from None
     values = values.reshape(len(entries), length) if length else values
     wrong = ~np.isfinite(values) if not length else ~np.isfinite(values).all(1)
@@ -206,12 +250,12 @@ def _numbers(entries: Sequence[Entry], field: str, length: int, what: str, named
     return values
 
 
-def _is_numeric(value: Any) -> bool:
+def _is_numeric(value: Any, length: int) -> bool:
     try:
-        np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
+        found = np.asarray(value, dtype=np.float64)
+    except (OverflowError, TypeError, ValueError):
         return False
-    return value is not None
+    return value is not None and found.shape == ((length,) if length else ())
 
 
 def _truth(
@@ -223,7 +267,8 @@ def _truth(
     labelled = points[..., 2] > 0
     crowd = np.array([bool(e.get("iscrowd", 0)) for e in entries], dtype=bool)
     number = labelled.sum(1)
-    given = np.array([e.get("num_keypoints", n) for e, n in zip(entries, number.tolist(), strict=True)])
+    counts = [{"num_keypoints": e.get("num_keypoints", n)} for e, n in zip(entries, number.tolist(), strict=True)]
+    given = _numbers(counts, "num_keypoints", 0, what, named)
     zero = np.array([e["id"] == 0 for e in entries], dtype=bool)
     if zero.any():
         warnings.warn(
@@ -241,6 +286,7 @@ def _truth(
 def _detections(entries: Sequence[Entry], images: Mapping[Any, int], joints: int, name: str) -> DetectionRows:
     own_boxes = bool(entries) and bool(entries[0].get("bbox"))
     needed = ("image_id", "keypoints", "score", *(("bbox",) if own_boxes else ()))
+    _check_ids(entries, {"image_id": 0, "category_id": 1}, f"{name}: result ")
     for i, entry in enumerate(entries):
         for field in needed:
             if entry.get(field) is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -39,14 +40,14 @@ def evaluate_crowdpose(
     Raises:
         UserError: As :func:`~posekit.metrics.evaluate_coco_keypoints`; or an image has no ``crowdIndex``.
     """
+    loaded = load_coco(gt_json, results_json, sigmas, box_area=BOX_SHARE)
     name, gt = read_json(gt_json, "the ground truth")
-    _, results = read_json(results_json, "the results")
-    loaded = load_coco(gt, results, sigmas, box_area=BOX_SHARE)
     index = {}
     for i, image in enumerate(gt["images"]):
-        if "crowdIndex" not in image:
-            raise UserError(f"{name}: images[{i}] (id {image['id']}) has no 'crowdIndex'")
-        index[image["id"]] = float(image["crowdIndex"])
+        value = image.get("crowdIndex")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise UserError(f"{name}: images[{i}] (id {image['id']}) has no 'crowdIndex', a number")
+        index[image["id"]] = float(value)
     level = np.searchsorted(limits, [index[key] for key in sorted(index)], side="right")
     total = summarise(*(evaluate_coco(det, truth, sigmas) for truth, det in loaded))
     result = {key: total[key] for key in ("AP", "AP50", "AP75", "AR", "AR50", "AR75")}

@@ -62,13 +62,14 @@ def show(report: Report) -> None:
     """Prints the table, and below it one line per note."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(title=report.title, title_justify="left")
     table.add_column("")
     for column in report.columns:
         table.add_column(column, justify="right", no_wrap=True)
     for label, cells in report.rows:
-        table.add_row(label, *("-" if math.isnan(c) else f"{c:.{report.decimals}f}" for c in cells))
+        table.add_row(Text(_printable(label)), *("-" if math.isnan(c) else f"{c:.{report.decimals}f}" for c in cells))
     console = Console()
     if not console.is_terminal:
         console = Console(width=160)  # a file or a pipe has no width, and rich would cut columns at 80
@@ -76,7 +77,12 @@ def show(report: Report) -> None:
     for other in report.more:
         show(other)
     for note in report.notes:
-        console.print(f"note: {note}", markup=False, highlight=False)
+        console.print(f"note: {_printable(note)}", markup=False, highlight=False)
+
+
+def _printable(text: str) -> str:
+    """Returns text of a file without what no terminal can show: halves of characters."""
+    return text.encode(errors="replace").decode()
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:

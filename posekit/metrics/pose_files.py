@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from posekit.errors import UserError
+from posekit.errors import UserError, listed, one_line
 from posekit.mat5 import read_mat5
 from posekit.metrics._coco_match import Floats
 from posekit.metrics.coco_files import read_json
@@ -26,6 +26,7 @@ TEST_JOINTS_3DHP = (
     "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "pelvis", "spine", "head",
 )  # fmt: skip
 _EVALUATED_3DHP, _ROOT_3DHP = 14, 14  # PCK is over the first 14 joints, both poses centred on the pelvis
+_LIMIT = 1e15  # of any number; squares of much larger ones overflow
 _METRES = {"m": 1.0, "mm": 0.001}
 
 
@@ -36,7 +37,6 @@ class PoseTable:
     values: dict[str, Any]
     columns: list[str]
     rows: list[tuple[str, list[float]]]
-    notes: list[str] = field(default_factory=list)
 
 
 # -- MPII -------------------------------------------------------------------------------------------------------------
@@ -110,11 +110,16 @@ def _mpii_truth(path: Path) -> tuple[Floats, Floats, Floats]:
         raise UserError(f"{path.name}: no list of people")
     for i, person in enumerate(people):
         for name, size in (("joints", 16), ("joints_vis", 16), ("head_box", 4)):
-            if len(person.get(name, ())) != size:
+            value = person.get(name) if isinstance(person, Mapping) else None
+            if not isinstance(value, list) or len(value) != size:
                 hint = "; MPII's official head boxes are in gt_valid.mat" if name == "head_box" else ""
                 raise UserError(f"{path.name}: person [{i}] has no {name} of length {size}{hint}")
     rows = [[p[k] for p in people] for k in ("joints", "joints_vis", "head_box")]
-    joints, visible, boxes = (np.array(r, dtype=np.float64) for r in rows)
+    joints, visible, boxes = (_poses(r, path) for r in rows)
+    if joints.ndim != 3 or joints.shape[2] < 2 or visible.ndim != 2 or boxes.ndim != 2:
+        raise UserError(f"{path.name}: joints must be 16 pairs, joints_vis 16 numbers and head_box 4 numbers each")
+    for name, values in (("joints", joints[..., :2]), ("joints_vis", visible), ("head_box", boxes)):
+        _finite(values, path, f"person [{{}}]'s {name}")
     return joints[..., :2], (visible > 0).astype(np.float64), boxes
 
 
@@ -123,8 +128,13 @@ def _mpii_results(path: Path) -> Floats:
         poses = _field(_mat(path, "results"), "preds", path) - 1
     else:
         _, content = read_json(path, "results")
+        if not isinstance(content, list):
+            raise UserError(f"{path.name}: no list of poses")
+        for i, entry in enumerate(content):
+            if isinstance(entry, Mapping) and "keypoints" not in entry:
+                raise UserError(f"{path.name}: result [{i}] has no keypoints")
         poses = _poses([e["keypoints"] if isinstance(e, Mapping) else e for e in content], path)
-    if poses.ndim == 2:
+    if poses.ndim == 2 and poses.shape[1] % 16 == 0:
         poses = poses.reshape(len(poses), 16, -1)
     if poses.ndim != 3 or poses.shape[1] != 16 or poses.shape[2] < 2:
         raise UserError(f"{path.name}: poses of shape {poses.shape}, needed is (N, 16, 2)")
@@ -134,15 +144,19 @@ def _mpii_results(path: Path) -> Floats:
 
 def _poses(content: Any, path: Path) -> Floats:
     try:
-        return np.array(content, dtype=np.float64)
-    except (TypeError, ValueError):
+        found = np.asarray(content)
+        if found.dtype.kind not in "buif":  # text would be read as numbers
+            raise TypeError
+        return found.astype(np.float64)
+    except (OverflowError, TypeError, ValueError):
         raise UserError(f"{path.name}: poses of different length, or something that is no number") from None
 
 
-def _finite(poses: Floats, path: Path) -> None:
-    wrong = ~np.isfinite(poses).reshape(len(poses), -1).all(1)
+def _finite(poses: Floats, path: Path, what: str = "pose [{}]") -> None:
+    wrong = ~(np.abs(poses) < _LIMIT).reshape(len(poses), -1).all(1)
     if wrong.any():
-        raise UserError(f"{path.name}: pose [{int(wrong.argmax())}] holds NaN or infinity")
+        label = what.format(int(wrong.argmax()))
+        raise UserError(f"{path.name}: {label} holds NaN or infinity, or more than {_LIMIT:g}")
 
 
 # -- Human3.6M --------------------------------------------------------------------------------------------------------
@@ -167,7 +181,15 @@ def evaluate_h36m(gt: str | Path, results: str | Path, unit: str = "m", root: in
     target, pred = target[..., :3] * _METRES[unit], pred[..., :3] * _METRES[unit]
     if pred.shape != target.shape:
         raise UserError(f"{Path(results).name}: poses of shape {pred.shape}, {Path(gt).name} has {target.shape}")
+    if not 0 <= root < target.shape[1]:
+        raise UserError(
+            f"root is joint {root}, but the poses of {Path(gt).name} have joints 0 to {target.shape[1] - 1}"
+        )
     _finite(pred, Path(results))
+    _finite(np.where(weight[..., None] > 0, target, 0), Path(gt))
+    _finite(weight, Path(gt))
+    if not (weight > 0).any():
+        raise UserError(f"{Path(gt).name} has no joint that counts, in {len(target)} poses")
     joints = H36M17.joints if target.shape[1] == len(H36M17) else None
     metrics = [cls(root=root, joints=joints, sync_on_compute=False) for cls in (MPJPE, PAMPJPE, NMPJPE)]
     labels = [m.label for m in metrics]
@@ -223,7 +245,7 @@ def _poses3d(path: Path) -> tuple[Floats, list[str]]:
             )
         poses = _poses(arrays[key], path)
         named = next((k for k in ("action", "imgname") if k in arrays), None)
-        names = [str(n) for n in arrays[named]] if named else []
+        names = [str(n) for n in np.atleast_1d(arrays[named])] if named else []
     if poses.ndim != 3 or poses.shape[-1] not in (3, 4):
         raise UserError(f"{path.name}: poses of shape {poses.shape}, needed is (N, J, 3)")
     if names and len(names) != len(poses):
@@ -236,7 +258,7 @@ def _numpy(path: Path) -> dict[str, Any]:
         loaded = np.load(path)
         return {"": loaded} if isinstance(loaded, np.ndarray) else {k: loaded[k] for k in loaded.files}
     except Exception as error:
-        raise UserError(f"{path}: no numpy file that can be read ({error})") from None
+        raise UserError(f"{path}: no numpy file that can be read ({one_line(error)})") from None
 
 
 # -- MPI-INF-3DHP -----------------------------------------------------------------------------------------------------
@@ -256,6 +278,10 @@ def evaluate_3dhp(gt: str | Path, results: str | Path, unit: str = "mm") -> Pose
     """
     truth = _sequences_3dhp(Path(gt), unit)
     pred = _named_poses(Path(results))
+    others = [name for name in pred if name not in truth and not name.endswith("_valid")]
+    if others:
+        text = f"{Path(results).name}: sequences that the ground truth lacks are left out: {listed(others)}"
+        warnings.warn(text, stacklevel=2)
     # Both poses are centred on the pelvis before the metrics see them, since it is none of the 14 joints.
     pooled = PCK3D(sync_on_compute=False, joints=TEST_JOINTS_3DHP[:_EVALUATED_3DHP])
     error = MPJPE(root=None, sync_on_compute=False)
@@ -265,11 +291,14 @@ def evaluate_3dhp(gt: str | Path, results: str | Path, unit: str = "mm") -> Pose
         if name not in pred:
             raise UserError(f"{Path(results).name} has no sequence {name}; it has {', '.join(sorted(pred))}")
         found = pred[name] * _METRES[unit]
-        if len(found) == len(valid):
+        if found.ndim == 3 and len(found) == len(valid):
             found = found[valid]
+        if not valid.any():
+            raise UserError(f"{Path(gt).name}: {name} has no valid frame")
         if found.shape != target[valid].shape:
             raise UserError(f"{Path(results).name}: {name} has shape {found.shape}, needed is {target[valid].shape}")
         _finite(found, Path(results))
+        _finite(target[valid], Path(gt))
         single, own_error = PCK3D(sync_on_compute=False), MPJPE(root=None, sync_on_compute=False)
         pair = [torch.from_numpy(a - a[:, _ROOT_3DHP : _ROOT_3DHP + 1]) for a in (found, target[valid])]
         for metric, joints in ((single, _EVALUATED_3DHP), (pooled, _EVALUATED_3DHP), (own_error, 17), (error, 17)):
@@ -281,7 +310,14 @@ def evaluate_3dhp(gt: str | Path, results: str | Path, unit: str = "mm") -> Pose
     rows.append(("all", [total["PCK"], total["AUC"], float(error.compute())]))
     by_joint = {f"PCK/{k}": v for k, v in total.items() if k not in ("PCK", "AUC")}
     return PoseTable(
-        {"PCK": total["PCK"], "AUC": total["AUC"], "MPJPE": float(error.compute()), **by_joint, **values},
+        {
+            "PCK": total["PCK"],
+            "AUC": total["AUC"],
+            "MPJPE": float(error.compute()),
+            **by_joint,
+            **values,
+            "frames": sum(int(valid.sum()) for _, valid in truth.values()),
+        },
         ["PCK@150mm", "AUC", "MPJPE mm"],
         rows,
     )
@@ -290,7 +326,7 @@ def evaluate_3dhp(gt: str | Path, results: str | Path, unit: str = "mm") -> Pose
 def _named_poses(path: Path) -> dict[str, Floats]:
     if not path.is_file():
         raise UserError(f"file {path} does not exist")
-    content = json.loads(path.read_text()) if path.suffix == ".json" else _numpy(path)
+    content = read_json(path, "poses")[1] if path.suffix == ".json" else _numpy(path)
     if not isinstance(content, Mapping):
         raise UserError(f"{path.name}: no dict of sequences")
     return {k: _poses(v, path) for k, v in content.items()}
@@ -310,7 +346,14 @@ def _sequences_3dhp(path: Path, unit: str) -> dict[str, tuple[Floats, Any]]:
         if poses.ndim != 3 or poses.shape[1:] != (17, 3):
             raise UserError(f"{path.name}: {name} has shape {poses.shape}, needed is (F, 17, 3)")
         valid = content.get(name + "_valid", np.ones(len(poses))) > 0
+        if valid.shape != (len(poses),):
+            raise UserError(f"{path.name}: {name}_valid has shape {valid.shape} for {len(poses)} frames of {name}")
         sequences[name] = (poses * _METRES[unit], valid)
+    lost = [name for name in content if name.endswith("_valid") and name.removesuffix("_valid") not in sequences]
+    if lost:
+        raise UserError(f"{path.name} has {lost[0]}, but no sequence {lost[0].removesuffix('_valid')}")
+    if not sequences:
+        raise UserError(f"{path.name} has no sequence (TS1 with poses (F, 17, 3), ...)")
     return sequences
 
 
@@ -325,6 +368,7 @@ def _annotation_3dhp(path: Path) -> tuple[Floats, Any]:
             poses = np.asarray(file["univ_annot3"], dtype=np.float64).reshape(-1, 17, 3)
             valid = np.asarray(file["valid_frame"]).reshape(-1) > 0
     except (OSError, KeyError, ValueError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise UserError(f"{path.parent.name}/{path.name} cannot be read: {reason}") from None
+        raise UserError(f"{path.parent.name}/{path.name} cannot be read: {one_line(error)}") from None
+    if len(poses) != len(valid):
+        raise UserError(f"{path.parent.name}/{path.name}: {len(valid)} entries of valid_frame for {len(poses)} frames")
     return poses * _METRES["mm"], valid

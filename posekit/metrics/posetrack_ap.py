@@ -20,12 +20,12 @@ from torch import Tensor
 from posekit.errors import UserError
 from posekit.metrics._coco_match import Bools, Floats
 from posekit.metrics._stack import as_array
+from posekit.metrics.pck import HEAD_SHARE
 from posekit.metrics.posetrack_files import SLOTS_2018, Frame, Paths, People, read_sequence, sequence_files
 from posekit.metrics.rows import RowsMetric, first_dict_of_sample, process_rank
 from posekit.skeletons import POSETRACK15
 
 JOINTS = len(POSETRACK15)
-HEAD_SHARE = 0.6
 COLUMNS = {
     "Head": ("head_top", "head_bottom", "nose"), "Shou": ("right_shoulder", "left_shoulder"),
     "Elb": ("right_elbow", "left_elbow"), "Wri": ("right_wrist", "left_wrist"), "Hip": ("right_hip", "left_hip"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from posekit.errors import UserError
+from posekit.errors import UserError, one_line
 from posekit.metrics._coco_match import Bools, Floats
 from posekit.metrics.coco_files import read_json
 from posekit.skeletons import POSETRACK15
@@ -110,6 +111,15 @@ def read_sequence(path: Path) -> list[Frame]:
         UserError: The file is missing, no JSON, of neither format, or an entry is wrong.
     """
     name, content = read_json(path, "sequence")
+    try:
+        return _frames(content, name)
+    except UserError:
+        raise
+    except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:  # e.g. a list for an object
+        raise UserError(f"{name}: an entry is not of PoseTrack's form ({one_line(error)})") from None
+
+
+def _frames(content: Any, name: str) -> list[Frame]:
     if isinstance(content, Mapping) and isinstance(content.get("annolist"), list):
         return [_frame_2017(frame, f"{name}: annolist[{i}]") for i, frame in enumerate(content["annolist"])]
     if isinstance(content, Mapping) and all(isinstance(content.get(k), list) for k in ("images", "annotations")):
@@ -126,20 +136,39 @@ def _first(value: Any, what: str) -> float:
         value = value[0]
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UserError(f"{what} is {value!r}, no number")
+    if not math.isfinite(value):
+        raise UserError(f"{what} is {value}, not finite")
     return float(value)
 
 
+def _finite(values: Any, what: str) -> Floats:
+    found = np.array(values, dtype=np.float64)
+    if not np.isfinite(found).all():
+        raise UserError(f"{what} holds NaN or infinity")
+    return found
+
+
+def _rects(value: Any, what: str) -> list[Mapping[str, Any]]:
+    """Returns the people of a frame; MATLAB's export has no list around a single one."""
+    if value is None or value == {}:
+        return []
+    rects = [value] if isinstance(value, Mapping) else value
+    if not isinstance(rects, list) or not all(isinstance(rect, Mapping) for rect in rects):
+        raise UserError(f"{what} is no list of people")
+    return rects
+
+
 def _frame_2017(frame: Mapping[str, Any], what: str) -> Frame:
-    rects = frame.get("annorect") or []
+    rects = _rects(frame.get("annorect"), f"{what}.annorect")
     people = People.empty(len(rects))
     for i, rect in enumerate(rects):
         label = f"{what}.annorect[{i}]"
         if all(k in rect for k in ("x1", "y1", "x2", "y2")):
             people.head[i] = [_first(rect[k], f"{label}.{k}") for k in ("x1", "y1", "x2", "y2")]
         holder = rect.get("annopoints") or [{}]
-        points = (holder[0] or {}).get("point") if isinstance(holder, list) else None
+        points = ((holder[0] if isinstance(holder, list) else holder) or {}).get("point")
         people.has_points[i] = points is not None
-        for point in points or []:
+        for point in [points] if isinstance(points, Mapping) else points or []:
             _add_point(people, i, point, label)
     image = frame.get("image") or [{}]
     regions = []
@@ -179,6 +208,8 @@ def _frames_2018(content: Mapping[str, Any], name: str) -> list[Frame]:
     for i, image in enumerate(content["images"]):
         if "id" not in image:
             raise UserError(f"{name}: images[{i}] has no id")
+        if image["id"] in by_image:
+            raise UserError(f"{name}: images[{i}] has the id {image['id']}, which another has")
         by_image[image["id"]] = []
     for i, entry in enumerate(content["annotations"]):
         if entry.get("image_id") not in by_image:
@@ -204,17 +235,18 @@ def _people_2018(
         if values is not None:
             if len(values) != 3 * slots:
                 raise UserError(f"{label}: keypoints has {len(values)} numbers, needed are {3 * slots}")
-            points = np.array(values, dtype=np.float64).reshape(slots, 3)[columns]
+            points = _finite(values, f"{label}: keypoints").reshape(slots, 3)[columns]
             people.xy[i] = points[:, :2]
             people.present[i] = (points != 0).any(1)  # (x, y, 0) counts as annotated for poseval
         scores = entry.get("scores")
         if scores:
             if len(scores) != slots:
                 raise UserError(f"{label}: scores has {len(scores)} numbers, needed are {slots}")
-            people.score[i] = np.array(scores, dtype=np.float64)[columns]
+            people.score[i] = _finite(scores, f"{label}: scores")[columns]
         box = entry.get("bbox_head")
         if box:
-            people.head[i] = [box[0], box[1], box[0] + box[2], box[1] + box[3]]
+            x, y, width, height = _finite(box, f"{label}: bbox_head").tolist()
+            people.head[i] = [x, y, x + width, y + height]
     return people
 
 

@@ -10,7 +10,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from posekit.errors import UserError
+from posekit.errors import UserError, one_line
 from posekit.safe_pickle.stand_ins import PLAIN_NAMES, RefusedPickleError
 
 
@@ -99,8 +99,9 @@ def guarded(path: Path, what: str, load: Callable[[IO[bytes]], Any]) -> Any:
     except UserError:
         raise
     except Exception as error:  # broken pickles raise whatever their bytes happen to mean
-        reason = " ".join(str(error).split())[:100]
-        raise UserError(f"{what} {path} is truncated or no pickle ({type(error).__name__}: {reason})") from None
+        raise UserError(
+            f"{what} {path} is truncated or no pickle ({type(error).__name__}: {one_line(error)})"
+        ) from None
 
 
 def load_npz_object(path: str | Path, name: str, what: str = "file") -> Any:

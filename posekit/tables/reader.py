@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
 
 from posekit.cli.configs import examples_folder
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, one_line, unknown_name
 from posekit.tables.spec import COMMANDS, Column, Curve, Job, Overrides, Row, Select, TableSpec
 
 
@@ -55,15 +57,36 @@ def load_table(name: str, real: bool = False) -> TableSpec:
     """
     short, path = find_table(name)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"table {path} is not YAML: {getattr(error, 'problem', None) or error}") from None
+        raise UserError(f"table {path} is not YAML: {getattr(error, 'problem', None) or one_line(error)}") from None
+    except (RecursionError, ValueError) as error:  # nested too deeply; a date that is none
+        raise UserError(f"table {path} is no YAML that can be read: {one_line(error)}") from None
     if not isinstance(content, dict):
         raise UserError(f"table {path} holds no keys (title, jobs, columns, rows)")
     try:
         return _Reader(short, path).table(content, real)
-    except (TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"table {path}: {error}") from None
+    except UserError:
+        raise
+    except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
+        raise UserError(f"table {path}: {one_line(error)}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key that is given twice is a fault, not the loss of the first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Builds a mapping.
+
+        Raises:
+            yaml.constructor.ConstructorError: A key is there twice.
+        """
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            text = f"key {twice!r} is twice in the keys from line {node.start_mark.line + 1} on"
+            raise yaml.constructor.ConstructorError(None, None, text)
+        return super().construct_mapping(node, deep)
 
 
 class _Reader:
@@ -73,7 +96,7 @@ class _Reader:
         self.name, self.path = name, path
 
     def fail(self, text: str) -> UserError:
-        return UserError(f"table {self.path}: {text}")
+        return UserError(f"table {self.path}: {text if len(text) < 500 else text[:500] + ' …'}")
 
     def take(self, where: str, entry: Any, required: tuple[str, ...], optional: tuple[str, ...]) -> dict[str, Any]:
         """Checks an entry's keys."""
@@ -87,13 +110,48 @@ class _Reader:
                 raise self.fail(str(unknown_name(f"key of {where}", str(key), (*required, *optional))))
         return dict(entry)
 
+    def some(self, where: str, entry: Any, kind: type[Any]) -> Any:
+        """Returns a list or mapping that holds something."""
+        if not isinstance(entry, kind) or not entry:
+            raise self.fail(f"{where} must {'list entries' if kind is list else 'hold keys'}, not {entry!r}")
+        return entry
+
+    def text(self, where: str, value: Any) -> str:
+        """Returns text; numbers are names as well."""
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise self.fail(f"{where} must be text, not {value!r}")
+        return str(value)
+
+    def number(self, where: str, value: Any, least: float = -math.inf) -> float:
+        """Returns a finite number."""
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < least:
+            more = "" if least == -math.inf else f" of at least {least:g}"
+            raise self.fail(f"{where} must be a number{more}, not {value!r}")
+        return value
+
+    def options(self, where: str, entry: Any, jobs: Mapping[str, Any] = MappingProxyType({})) -> Overrides:
+        """Returns options, flat or by job."""
+        entry = {} if entry is None else entry
+        if not isinstance(entry, Mapping) or not all(isinstance(key, str) for key in entry if key not in jobs):
+            raise self.fail(f"{where} must hold options, not {entry!r}")
+        if entry and all(key in jobs for key in entry):
+            return {job: self.options(f"{where}.{job}", part) for job, part in entry.items()}
+        return dict(entry)
+
+    def seeds(self, where: str, entry: Any) -> list[int]:
+        """Returns seeds: different whole numbers from 0 on."""
+        seeds = self.some(where, entry, list)
+        if any(type(s) is not int or not 0 <= s < 2**32 for s in seeds) or len(set(seeds)) < len(seeds):
+            raise self.fail(f"{where} must be different numbers from 0 on, not {seeds!r}")
+        return list(seeds)
+
     def table(self, content: Mapping[str, Any], real: bool) -> TableSpec:
         """Builds the whole."""
         optional = ("note", "real_note", "seeds", "curve", "plot", "select")
         entry = self.take("the table", content, ("title", "source", "jobs", "columns", "rows"), optional)
-        jobs = {name: self.job(name, job, real) for name, job in dict(entry["jobs"]).items()}
-        columns = [self.column(c, jobs) for c in entry["columns"]]
-        rows = [self.row(r, columns, jobs, real) for r in entry["rows"]]
+        jobs = {name: self.job(name, job, real) for name, job in self.some("jobs", entry["jobs"], dict).items()}
+        columns = [self.column(c, jobs) for c in self.some("columns", entry["columns"], list)]
+        rows = [self.row(r, columns, jobs, real) for r in self.some("rows", entry["rows"], list)]
         for what, names in (("row", [(r.group, r.name) for r in rows]), ("column", [c.name for c in columns])):
             if len(set(names)) != len(names):
                 raise self.fail(f"two {what}s have the same name")
@@ -110,7 +168,7 @@ class _Reader:
             jobs=jobs,
             columns=columns,
             rows=rows,
-            seeds=[int(s) for s in entry.get("seeds", [0])],
+            seeds=self.seeds("seeds", entry.get("seeds", [0])),
             real=real,
             curve=self.curve(entry["curve"], jobs) if entry.get("curve") else None,
             plot=self.plot(entry["plot"], columns) if entry.get("plot") else None,
@@ -127,9 +185,9 @@ class _Reader:
         return Job(
             name=name,
             command=job["command"],
-            config=str(job["config"]),
-            overrides=dict(job.get("overrides") or {}),
-            minutes=float(job.get("minutes", 1.0)),
+            config=self.text(f"config of job {name}", job["config"]),
+            overrides=self.options(f"overrides of job {name}", job.get("overrides")),
+            minutes=float(self.number(f"minutes of job {name}", job.get("minutes", 1.0), 0)),
             after=job.get("after"),
             after_overrides=bool(job.get("after_overrides", False)),
             data_folder=bool(job.get("data_folder", False)),
@@ -138,13 +196,18 @@ class _Reader:
     def column(self, entry: Any, jobs: Mapping[str, Job]) -> Column:
         optional = ("job", "scale", "digits", "better", "overrides")
         column = self.take("a column", entry, ("name", "metric"), optional)
-        column["name"] = str(column["name"])
+        column["name"] = name = self.text("name of a column", column["name"])
+        column["metric"] = self.text(f"metric of column {name}", column["metric"])
+        self.number(f"scale of column {name}", column.get("scale", 1.0))
+        digits = column.get("digits", 1)
+        if type(digits) is not int or not 0 <= digits <= 12:
+            raise self.fail(f"digits of column {name} must be a whole number from 0 to 12, not {digits!r}")
         column.setdefault("job", next(iter(jobs)))
         if column["job"] not in jobs:
             raise self.fail(str(unknown_name(f"job of column {column['name']}", column["job"], jobs)))
         if column.get("better", "higher") not in ("higher", "lower", None):
             raise self.fail(f"better of column {column['name']} must be higher, lower or null")
-        column["overrides"] = dict(column.get("overrides") or {})
+        column["overrides"] = self.options(f"overrides of column {name}", column.get("overrides"), jobs)
         return Column(**column)
 
     def row(self, entry: Any, columns: list[Column], jobs: Mapping[str, Job], real: bool) -> Row:
@@ -152,7 +215,10 @@ class _Reader:
         row = self.take("a row", entry, ("name",), optional)
         if real and row.get("real") is not None:
             row["overrides"] = row["real"]
-        paper = {str(name): value for name, value in dict(row.get("paper") or {}).items()}
+        row["name"] = self.text("name of a row", row["name"])
+        where = f"paper of row {row['name']}"
+        given = self.some(where, row["paper"], dict) if row.get("paper") else {}
+        paper = {str(name): None if v is None else self.number(f"{name} in {where}", v) for name, v in given.items()}
         for name in paper:
             if name not in {c.name for c in columns}:
                 raise self.fail(
@@ -162,21 +228,23 @@ class _Reader:
             if row.get("external") and row.get(key):
                 raise self.fail(f"row {row['name']} is external, so it has no {key}")
         tune = self.tune(f"tune of row {row['name']}", row.get("tune") or {}, jobs)
+        seeds = row.get("seeds")
         return Row(
-            name=str(row["name"]),
-            group=str(row.get("group", "")),
-            overrides=dict(row.get("overrides") or {}),
+            name=row["name"],
+            group=self.text(f"group of row {row['name']}", row.get("group", "")),
+            overrides=self.options(f"overrides of row {row['name']}", row.get("overrides"), jobs),
             paper={name: float(value) for name, value in paper.items() if value is not None},
             external=bool(row.get("external", False)),
             config=row.get("config"),
             tune=({},) if real else tune,  # on real data the config's value, the paper's, stands
-            seeds=tuple(int(s) for s in row["seeds"]) if row.get("seeds") is not None else None,
+            seeds=None if seeds is None else tuple(self.seeds(f"seeds of row {row['name']}", seeds)),
         )
 
     def tune(self, where: str, entry: Any, jobs: Mapping[str, Job]) -> tuple[Overrides, ...]:
         """Returns every combination of the listed values, flat or by job as they are listed."""
         if not isinstance(entry, Mapping):
             raise self.fail(f"{where} must hold options and their values, not {entry!r}")
+        entry = self.options(where, entry, jobs)
         by_job = bool(entry) and all(key in jobs for key in entry)
         listed = [(job, dict(part)) for job, part in entry.items()] if by_job else [(None, dict(entry))]
         names = [(job, option) for job, part in listed for option in part]
@@ -199,13 +267,14 @@ class _Reader:
             raise self.fail(str(unknown_name("job of select", select["job"], jobs)))
         if select.get("better", "higher") not in ("higher", "lower"):
             raise self.fail("better of select must be higher or lower")
+        select["metric"] = self.text("metric of select", select["metric"])
         return Select(**select)
 
     def curve(self, entry: Any, jobs: Mapping[str, Job]) -> Curve:
         curve = self.take("curve", entry, ("job", "x", "y"), ())
         if curve["job"] not in jobs:
             raise self.fail(str(unknown_name("job of curve", curve["job"], jobs)))
-        return Curve(**curve)
+        return Curve(curve["job"], self.text("x of curve", curve["x"]), self.text("y of curve", curve["y"]))
 
     def plot(self, entry: Any, columns: list[Column]) -> tuple[str, str]:
         plot = self.take("plot", entry, ("x", "y"), ())

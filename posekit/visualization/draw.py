@@ -14,7 +14,7 @@ Color = tuple[int, int, int]
 LEFT: Color = (255, 140, 40)
 RIGHT: Color = (50, 160, 255)
 MIDDLE: Color = (90, 220, 110)
-_SHIFT = 4  # OpenCV draws at 1/16 px, so that a small crop shows sub-pixel joints
+SHIFT = 4  # OpenCV draws at 1/16 px, so that a small crop shows sub-pixel joints
 
 
 def side_color(skeleton: Skeleton, *joints: int) -> Color:
@@ -29,7 +29,7 @@ def side_color(skeleton: Skeleton, *joints: int) -> Color:
 
 def fixed_point(point: NDArray[np.floating]) -> tuple[int, int]:
     """Returns a point (x, y) px in OpenCV's fixed-point numbers of 1/16 px."""
-    x, y = np.round(np.clip(point, -1e4, 1e4) * (1 << _SHIFT)).astype(int)
+    x, y = np.round(np.clip(point, -1e4, 1e4) * (1 << SHIFT)).astype(int)
     return int(x), int(y)
 
 
@@ -58,7 +58,7 @@ def draw_people(
     people = np.asarray(keypoints, dtype=np.float64).reshape(-1, len(skeleton), 3)
     for box in np.asarray(boxes if boxes is not None else [], dtype=np.float64).reshape(-1, 4):
         corner = box[:2] + box[2:]
-        cv2.rectangle(canvas, fixed_point(box[:2]), fixed_point(corner), (235, 235, 235), 1, cv2.LINE_AA, _SHIFT)
+        cv2.rectangle(canvas, fixed_point(box[:2]), fixed_point(corner), (235, 235, 235), 1, cv2.LINE_AA, SHIFT)
     for person in people:
         _draw_person(canvas, person, skeleton, threshold, thickness)
     return canvas
@@ -75,13 +75,13 @@ def _draw_person(
     for a, b in skeleton.edges:
         if shown[a] and shown[b]:
             ends = fixed_point(person[a, :2]), fixed_point(person[b, :2])
-            cv2.line(canvas, *ends, (20, 20, 20), width + 2, cv2.LINE_AA, _SHIFT)
-            cv2.line(canvas, *ends, side_color(skeleton, a, b), width, cv2.LINE_AA, _SHIFT)
-    radius = max(int((width + 1) * (1 << _SHIFT) * 0.75), 1 << _SHIFT)
+            cv2.line(canvas, *ends, (20, 20, 20), width + 2, cv2.LINE_AA, SHIFT)
+            cv2.line(canvas, *ends, side_color(skeleton, a, b), width, cv2.LINE_AA, SHIFT)
+    radius = max(int((width + 1) * (1 << SHIFT) * 0.75), 1 << SHIFT)
     for j in np.flatnonzero(shown).tolist():
         center = fixed_point(person[j, :2])
-        cv2.circle(canvas, center, radius, (255, 255, 255), -1, cv2.LINE_AA, _SHIFT)
-        cv2.circle(canvas, center, radius, side_color(skeleton, j), 1, cv2.LINE_AA, _SHIFT)
+        cv2.circle(canvas, center, radius, (255, 255, 255), -1, cv2.LINE_AA, SHIFT)
+        cv2.circle(canvas, center, radius, side_color(skeleton, j), 1, cv2.LINE_AA, SHIFT)
 
 
 def draw_heatmap(image: NDArray[np.uint8], heatmap: NDArray[np.floating], opacity: float = 0.6) -> NDArray[np.uint8]:

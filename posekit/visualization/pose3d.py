@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from posekit.errors import unknown_name
 from posekit.skeletons import Skeleton
-from posekit.visualization.draw import fixed_point, side_color
+from posekit.visualization.draw import SHIFT, fixed_point, side_color
 
 Float = NDArray[np.float64]
 Up = Literal["-y", "y", "z"]
@@ -27,7 +27,6 @@ _BACKGROUND, _GRID, _SHADOW, _INK = (250, 250, 250), (214, 214, 214), (188, 188,
 _ELEVATION = 14.0  # degrees of the view above the horizontal
 _DISTANCE = 3.2  # of the view, in spans
 _CELL = 0.5  # metres
-_SHIFT = 4  # OpenCV draws at 1/16 px
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,7 @@ def _draw_floor(canvas: NDArray[np.uint8], view: _View, ground: float) -> None:
             [(x0 - reach, ground, z0 + tick), (x0 + reach, ground, z0 + tick)],
         ):
             (a, b), _ = view(np.array(ends))
-            cv2.line(canvas, fixed_point(a), fixed_point(b), _GRID, 1, cv2.LINE_AA, _SHIFT)
+            cv2.line(canvas, fixed_point(a), fixed_point(b), _GRID, 1, cv2.LINE_AA, SHIFT)
 
 
 def _draw_shadow(
@@ -146,7 +145,7 @@ def _draw_shadow(
     pixels, _ = view(flat)
     for a, b in skeleton.edges:
         if shown[a] and shown[b]:
-            cv2.line(canvas, fixed_point(pixels[a]), fixed_point(pixels[b]), _SHADOW, _width(view), cv2.LINE_AA, _SHIFT)
+            cv2.line(canvas, fixed_point(pixels[a]), fixed_point(pixels[b]), _SHADOW, _width(view), cv2.LINE_AA, SHIFT)
 
 
 def _width(view: _View) -> int:
@@ -167,9 +166,9 @@ def _draw_bones(
         color = side_color(skeleton, *joints)
         if len(joints) == 2:
             ends = fixed_point(pixels[joints[0]]), fixed_point(pixels[joints[1]])
-            cv2.line(canvas, *ends, _INK, width + 2, cv2.LINE_AA, _SHIFT)
-            cv2.line(canvas, *ends, color, width, cv2.LINE_AA, _SHIFT)
+            cv2.line(canvas, *ends, _INK, width + 2, cv2.LINE_AA, SHIFT)
+            cv2.line(canvas, *ends, color, width, cv2.LINE_AA, SHIFT)
         else:
-            center, radius = fixed_point(pixels[joints[0]]), int((width * 0.5 + 1.5) * (1 << _SHIFT))
-            cv2.circle(canvas, center, radius, (255, 255, 255), -1, cv2.LINE_AA, _SHIFT)
-            cv2.circle(canvas, center, radius, color, 1, cv2.LINE_AA, _SHIFT)
+            center, radius = fixed_point(pixels[joints[0]]), int((width * 0.5 + 1.5) * (1 << SHIFT))
+            cv2.circle(canvas, center, radius, (255, 255, 255), -1, cv2.LINE_AA, SHIFT)
+            cv2.circle(canvas, center, radius, color, 1, cv2.LINE_AA, SHIFT)

@@ -10,9 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from posekit.visualization.draw import Color, fixed_point
+from posekit.visualization.draw import SHIFT, Color, fixed_point
 
-SHIFT = 4  # OpenCV draws at 1/16 px
 PREVIOUS: Color = (60, 220, 60)
 NEXT: Color = (0, 220, 230)
 LINE: Color = (40, 90, 255)

@@ -13,7 +13,7 @@ from posekit.errors import UserError, unknown_name
 from posekit_nlrd.augment import Draws, contrast_view, jitter
 from posekit_nlrd.image import LAYERS
 from posekit_nlrd.losses import TEMPERATURE, info_nce, relation_energy
-from posekit_nlrd.relations import LENGTH
+from posekit_nlrd.motion import LENGTH
 from posekit_nlrd.stages.base import Logs, Stage, StageOptions, Tools
 from posekit_nlrd.stages.source import SourceOptions, supervised_step
 

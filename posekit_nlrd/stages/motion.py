@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from posekit_nlrd.augment import Draws, ViewAugmentation
 from posekit_nlrd.geometry import fit_canonical
 from posekit_nlrd.losses import velocity_l2
-from posekit_nlrd.relations import LENGTH
+from posekit_nlrd.motion import LENGTH
 from posekit_nlrd.stages.base import Logs, Stage, StageOptions, Tools
 
 

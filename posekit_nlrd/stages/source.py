@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from posekit_nlrd.augment import Draws, jitter
-from posekit_nlrd.geometry import CANONICAL, FLIP, bone_lengths, fit_canonical, rotate, tilt_matrix
+from posekit_nlrd.geometry import FLIP, bone_lengths, canonical_lengths, fit_canonical, rotate, tilt_matrix
 from posekit_nlrd.losses import weighted_l1
 from posekit_nlrd.relations import flip_pose, turn_image
 from posekit_nlrd.stages.base import Logs, Stage, StageOptions, Tools
@@ -141,9 +141,8 @@ def unit_length(pose: Tensor, weight: Tensor) -> Tensor:
         pose: (B, 17, 3) metres.
         weight: (B, 17).
     """
-    canonical = torch.tensor(CANONICAL, device=pose.device)
     known = (weight > 0).to(pose)
-    return (bone_lengths(pose) * known).sum() / (canonical * known).sum().clamp(min=1e-6)
+    return (bone_lengths(pose) * known).sum() / (canonical_lengths(pose) * known).sum().clamp(min=1e-6)
 
 
 def running_scale(scale: Tensor, pose: Tensor, weight: Tensor, step: int) -> Tensor:

@@ -50,6 +50,10 @@ def test_runs_without_a_log_leave_no_file(config, flag):  # noqa: F811
         (["--data.num_workers=-1"], "num_workers"),
         (["--trainer.devices=0"], "devices"),
         (["--model.lr=0"], "lr must be positive"),
+        (["--model.lr=.nan"], "lr must be positive, not nan"),
+        (["--model.weight_decay=-0.1"], "weight_decay must be at least 0, not -0.1"),
+        (["--model.lr_warmup_steps=-5"], "lr_warmup_steps must be at least 0, not -5"),
+        (["--model.lr_peak=1.5"], "lr_peak must be from 0 to 1, not 1.5"),
         (["--data.skeleton=MPII16", "--model.skeleton=COCO17"], "linked"),
     ],
 )

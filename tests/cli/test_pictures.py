@@ -133,6 +133,15 @@ def test_predict_reads_every_kind(kinds, tmp_path, monkeypatch):
     assert overlays["turned"] == (64, 48, 3)
 
 
+def test_overlays_of_pictures_of_one_stem_do_not_replace_each_other(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "twins").mkdir()
+    for name in ("a.png", "a.bmp", "b.png"):
+        cv2.imwrite(str(tmp_path / "twins" / name), np.full((32, 24, 3), 90, np.uint8))
+    predict(tmp_path / "twins")
+    assert {p.name for p in (tmp_path / "out/overlays").iterdir()} == {"a.png.jpg", "a.bmp.jpg", "b.jpg"}
+
+
 def test_predict_names_counts_and_leaves_out_broken_pictures(kinds, tmp_path, monkeypatch, capsys, caplog):
     monkeypatch.chdir(tmp_path)
     for name, (content, _) in BROKEN.items():

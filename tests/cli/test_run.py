@@ -10,6 +10,8 @@ import torch
 import yaml
 
 from posekit.cli import main
+from posekit.errors import UserError
+from posekit.module import picture_size, read_checkpoint
 
 from . import toys  # noqa: F401  (its classes become known by name)
 
@@ -148,6 +150,31 @@ def test_mistakes_in_a_config_get_one_line(config, capsys, content, texts):
     line = refused(capsys, "fit", "--config", str(config), "--config", str(bad))
     for text in texts:
         assert text in line
+
+
+@pytest.mark.parametrize("size", [[192], [192, 256, 3], [0, 64], []])
+def test_the_size_of_pictures_is_two_numbers(size):
+    assert picture_size([64, 48], (1, 2)) == (64, 48)
+    assert picture_size(None, (1, 2)) == (1, 2)
+    with pytest.raises(UserError, match=r"image_size must be \[W, H\] in px, not \["):
+        picture_size(size, (1, 2))
+
+
+def test_configuration_text_can_be_long(config):
+    content = yaml.safe_load(config.read_text())
+    text = json.dumps({**content, "trainer": {**content["trainer"], "max_epochs": 1}}).ljust(300)
+    main(["fit", "--config", text])  # no file has so long a name
+    assert (config.parent / "runs" / "run" / "version_0" / "results.json").exists()
+
+
+def test_an_error_without_words_is_named(tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise EOFError
+
+    (tmp_path / "a.ckpt").write_bytes(b"")
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(UserError, match="EOFError"):
+        read_checkpoint(tmp_path / "a.ckpt")
 
 
 def test_checkpoints_that_cannot_be_used(config, capsys):

@@ -8,6 +8,7 @@ import torch
 
 from posekit.callbacks.throughput import process_memory
 from posekit.callbacks.writer import PredictionWriter, coco_results
+from posekit.callbacks.writer3d import PredictionWriter3D
 from posekit.data.files import atomic_write_text
 from posekit.metrics.keypoint_error import KeypointError
 from posekit.skeletons import get_skeleton
@@ -78,6 +79,17 @@ def test_weak_candidates_are_in_the_file_but_neither_counted_nor_drawn(tmp_path,
         assert said.startswith("3 people: ")
     drawn = [cv2.imread(str(tmp_path / "overlays" / name)).any() for name in ("a.jpg", "b.jpg")]
     assert drawn == [True, not least]
+
+
+@pytest.mark.parametrize("writer", [PredictionWriter, PredictionWriter3D])
+def test_a_data_module_without_files_has_no_list_of_them(tmp_path, writer):
+    datamodule = SimpleNamespace(frames=16)  # frames of a window, as the synthetic data has them
+    trainer = SimpleNamespace(datamodule=datamodule, world_size=1)
+    writer = writer(str(tmp_path))
+    writer.on_predict_start(trainer, None)
+    writer.on_predict_end(trainer, SimpleNamespace())
+    assert (tmp_path / "results.json").exists()
+    assert not (tmp_path / "images.json").exists()
 
 
 def test_process_memory_is_plausible():

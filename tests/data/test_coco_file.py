@@ -108,6 +108,14 @@ def test_names_in_sub_folders_are_fine():
     assert not escapes_folder("a..b.jpg")
 
 
+def test_image_sizes_beyond_64_bits_count_as_unknown(coco):
+    def change(content):
+        content["images"][0]["width"] = 10**30
+
+    coco.edit(change)
+    assert read_coco(coco.file(), COCO17).image_sizes[0].tolist() == [0, 0]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -148,6 +148,15 @@ def test_a_boxes_file_of_a_whole_set_serves_one_image(folder, tmp_path):
         ([{"bbox": [1, 2, 3, 4]}], "neither file_name nor an integer image_id"),
         ([{"image_id": 0, "bbox": [1, 2, 3, 4], "score": "high"}], "score that is no finite number"),
         ([5], "is no object"),
+        ([{"image_id": 0, "bbox": [1, 2, 3, 4], "category_id": "1"}], "category_id that is no number: 1"),
+        (
+            [{"image_id": 0, "bbox": box} for box in ([0, 0, 9, 9], [120, 0, 9, 9], [5, -40, 9, 39])],
+            r"2 faulty boxes: box number 1 \[120, 0, 9, 9\] lies wholly outside the 120 x 90 px of C.JPG; box number 2",
+        ),
+        (
+            {"images": [{"id": 1, "file_name": n} for n in ("a.png", "b.jpg")], "annotations": []},
+            "several images have the id 1",
+        ),
         ([], "no box of score"),
         ({"images": []}, "neither a list of boxes nor a COCO file"),
     ],
@@ -156,6 +165,34 @@ def test_faulty_boxes_files(folder, tmp_path, content, message):
     with pytest.raises(UserError, match=message) as error:
         predictions_of(folder, boxes=write_json(tmp_path, content))
     assert "\n" not in str(error.value)
+
+
+def test_faulty_boxes_and_those_outside_can_be_left_out(folder, tmp_path, caplog):
+    boxes = [[0, 0, 9, 9], [120, 0, 9, 9], [119, 0, 9, 9], [-8, 0, 9, 9], [-9, 0, 8, 9], [1, 1, 0, 9]]
+    entries = [{"image_id": 0, "bbox": box} for box in boxes]
+    path = write_json(tmp_path, entries)
+    module, _ = predictions_of(folder, boxes=path, on_bad_annotation="skip")
+    assert sorted(module.dataset("predict").table.sample_ids.tolist()) == [0, 2, 3]
+    assert "left out 1 faulty box: box number 5" in caplog.text
+    assert "left out 2 faulty boxes: box number 1" in caplog.text
+    path = write_json(tmp_path, entries[1:2])
+    with pytest.raises(UserError, match="no box of it touches its image"):
+        predictions_of(folder, boxes=path, on_bad_annotation="skip")
+    with pytest.raises(UserError, match="unknown on_bad_annotation of ImageSource 'keep'"):
+        ImageSource(str(folder), on_bad_annotation="keep")
+
+
+def test_boxes_outside_the_frames_of_a_video(write_video, tmp_path):
+    path = write_json(tmp_path, [{"image_id": 2, "bbox": [64, 0, 9, 9]}, {"image_id": 2, "bbox": [0, 0, 9, 9]}])
+    with pytest.raises(UserError, match=r"outside the 64 x 48 px of clip.mp4#2"):
+        predictions_of(write_video(), boxes=path)
+    _, (batch,) = predictions_of(write_video(), boxes=path, on_bad_annotation="skip")
+    assert batch["sample_id"].tolist() == [1]
+
+
+def test_pictures_in_sub_folders_alone(folder):
+    with pytest.raises(UserError, match=r"holds no image .*only its top level is read: .* e.g. .*photos$"):
+        predictions_of(folder.parent)
 
 
 def test_sources_that_are_none(folder, tmp_path, capfd):

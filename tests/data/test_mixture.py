@@ -79,6 +79,14 @@ def picks_of(mixture, epoch=0):
     return list(loader.sampler)
 
 
+def test_a_kind_that_does_not_train_needs_no_batch_size():
+    mixture = Mixture(
+        parts(a=(Clips(4, 2), 0.0)), parts(c=Images(8, 0)), clip_batch_size=0, image_batch_size=4, evaluate="a"
+    )
+    assert mixture.batch_sizes == {"images": 4}
+    assert mixture.batch_size == 4
+
+
 def test_batches_have_clips_and_images():
     mixture = Mixture(
         parts(a=(Clips(12, 60, body=True), 3.0), b=(Clips(40, 120), 4.0)), parts(c=Images(30, 200)),

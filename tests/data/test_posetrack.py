@@ -426,6 +426,11 @@ def _drop_names(content):
         (lambda c: c["images"][1].update(id=c["images"][0]["id"]), "which another has"),
         (lambda c: c.pop("images"), "is no PoseTrack file"),
         (_drop_names, "has 17 names and lacks right_ankle"),
+        (lambda c: c["images"][0].update(id=10**30), r"images\[0\] has no integer id"),
+        (lambda c: c["categories"][0].update(keypoints=True), "an entry is not of PoseTrack's 2018 form"),
+        (lambda c: c["images"][1].update(ignore_regions_x=1.5), "an entry is not of PoseTrack's 2018 form"),
+        (lambda c: c["images"][1].update(ignore_regions_x=[["x"]], ignore_regions_y=[[1]]), "PoseTrack's 2018 form"),
+        (lambda c: c["annotations"][1].update(image_id=[]), r"belongs to image \[\], which is not listed"),
     ],
 )
 def test_faulty_files_2018(tmp_path, change, text):
@@ -435,6 +440,12 @@ def test_faulty_files_2018(tmp_path, change, text):
         module(tmp_path).dataset("val")
     assert "000001_a.json" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_numbers_beyond_64_bits_are_no_tracks_and_no_ids(tmp_path):
+    folder = make_2018(tmp_path)
+    edit(folder / "000001_a.json", lambda c: c["annotations"][0].update(track_id=10**30, id=10**30))
+    assert len(module(tmp_path).dataset("val")) > 0
 
 
 def _point(content):

@@ -232,6 +232,16 @@ def test_boxes_of_several_videos_say_which(frame_folder, write_boxes, tmp_path):
         module(tmp_path / "folders", boxes=write_boxes(boxes)).dataset("predict")
 
 
+def test_boxes_outside_their_frame(write_video, write_boxes, caplog):
+    boxes = [{"frame": k, "bbox": [x, 5, 20, 30], "track": x} for x in (5, 64) for k in range(3)]
+    path = write_boxes(boxes)
+    with pytest.raises(UserError, match=r"3 faulty boxes: box number 3 \[64, 5, 20, 30\] lies wholly outside"):
+        module(write_video(), boxes=path).dataset("predict")
+    data = module(write_video(), boxes=path, on_bad_annotation="skip")
+    assert [len(track.frames) for track in data.dataset("predict").tracks] == [3]
+    assert "left out 3 faulty boxes" in caplog.text
+
+
 # -- training on unlabelled clips -------------------------------------------------------------------------------------
 
 
@@ -243,7 +253,7 @@ def people(**heights):
 
 
 def test_learning_takes_long_clips_of_one_large_person(write_video, write_boxes):
-    boxes = people(good=(0, 100, range(20)), low=(200, 90, range(20)), brief=(400, 100, range(7)))
+    boxes = people(good=(0, 100, range(20)), low=(52, 90, range(20)), brief=(-45, 100, range(7)))
     data = module(write_video(20), boxes=write_boxes(boxes), frames=8, min_frames=10, hop=4)
     found = clips(data, "train")
     assert [s["frame"].tolist() for s in found] == [list(range(k, k + 8)) for k in (0, 4, 8, 12)]

@@ -112,6 +112,15 @@ def test_lsp_labels(tmp_path, end):
     assert set(whole.joints[1, :, 2]) == {2}
 
 
+@pytest.mark.parametrize("count", [2, 3, 8])
+def test_few_lsp_pictures_are_in_both_splits(tmp_path, count):
+    write_lsp(tmp_path, count)
+    train, val = (lsp(tmp_path).tracks(split)[0].image_rows for split in ("train", "val"))
+    assert sorted([*train, *val]) == list(range(count))
+    assert len(train) > 0
+    assert len(val) > 0
+
+
 def test_lsp_faults(tmp_path, caplog):
     write_lsp(tmp_path)
     with pytest.raises(UserError, match="single pictures: frames must be 1, not 16"):

@@ -305,6 +305,35 @@ def test_bad_input():
     HeatmapMatchingLoss(check_finite=True)(maps, dots, weight)
 
 
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_maps_that_are_not_finite_are_refused_by_every_loss(name, value):
+    maps, dots, weight = example()
+    maps = maps.detach().clone()
+    maps[0, 1, 3, 3] = value
+    if value == -float("inf") and LOSSES[name].is_distribution:  # a pixel without mass
+        maps[0, 1, 0, 0] = float("inf")
+    for check in (None, True):
+        with pytest.raises(UserError, match="1 of 8 joints"):
+            build_loss(name, check_finite=check)(maps, dots, weight)
+    weight[0, 1] = 0
+    assert torch.isfinite(build_loss(name)(maps, dots, weight))
+    weight[0, 1] = 1
+    assert not torch.isfinite(build_loss(name, check_finite=False, reduction="none")(maps, dots, weight)[0, 1])
+
+
+def test_minus_infinity_is_a_pixel_without_mass():
+    maps, dots, weight = example()
+    dots[...] = 5.3
+    masked, low = maps.detach().clone(), maps.detach().clone()
+    masked[..., :3], low[..., :3] = -float("inf"), -1e4
+    for suppliers in ("softmax", "softplus", "relu"):
+        value, gradient = gradient_of(HeatmapMatchingLoss(suppliers=suppliers), masked.requires_grad_(), dots, weight)
+        expected, other = gradient_of(HeatmapMatchingLoss(suppliers=suppliers), low.requires_grad_(), dots, weight)
+        torch.testing.assert_close(value, expected)
+        torch.testing.assert_close(gradient, other)
+
+
 @pytest.mark.parametrize(
     "options",
     [{"epsilon": 0}, {"epsilon": -1.0}, {"epsilon": "a"}, {"suppliers": "sigmoid"}, {"truncate": 0}, {"solver": "x"},

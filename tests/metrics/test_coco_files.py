@@ -29,12 +29,14 @@ def test_missing_truncated_and_foreign_files(tmp_path, content):
     (tmp_path / "cut.json").write_text(json.dumps(results)[:-40])
     (tmp_path / "bad.json").write_text("{'a': 1}")
     (tmp_path / "bytes.json").write_bytes(b"\xff\xfe\x00\x81")
+    (tmp_path / "deep.json").write_text("[" * 100_000)
     good = evaluate_coco_keypoints(str(tmp_path / "gt.json"), tmp_path / "dt.json")
     assert difference(good, official(gt, results)) < 1e-12
     check(tmp_path / "no.json", results, "no.json does not exist")
     check(gt, tmp_path / "cut.json", "cut.json: not valid JSON")
     check(tmp_path / "bad.json", results, "line 1, column 2")
     check(tmp_path / "bytes.json", results, "not valid JSON")
+    check(tmp_path / "deep.json", results, "deep.json: JSON nested too deeply")
     check(tmp_path, results, "cannot be read")
     check(tmp_path / "dt.json", results, "no COCO annotation file")
     check(gt, tmp_path / "gt.json", "no COCO results file")
@@ -75,11 +77,35 @@ def test_wrong_annotations(content):
     check(changed(area=float("inf")), results, r"area holds NaN or infinity")
 
 
+def test_entries_of_another_form_are_named(content):
+    gt, results = content
+    check({**gt, "images": [3]}, results, r"images\[0\] has no id")
+    check({**gt, "annotations": [3]}, results, r"annotations\[0\] is no object")
+
+
 def test_categories_and_first_box(content):
     gt, results = content
     check(gt, [{**r, "category_id": 9} for r in results], "category_id 9")
     results[0]["bbox"] = [0.0, 0.0, 5.0, 5.0]
     check(gt, results, r"result \[1\].*no 'bbox', but the first result has one")
+
+
+def test_entries_that_would_be_lost_or_counted_twice(content):
+    gt, results = content
+    twice = [*gt["categories"], gt["categories"][0]]
+    check({**gt, "categories": twice}, results, "two categories have one id")
+    check({**gt, "images": [*gt["images"], gt["images"][0]]}, results, "image id 0 is given more than once")
+    check(gt, [{**results[0], "image_id": []}], "has a wrong image_id")
+    check(gt, [{**results[0], "score": [0.5]}], "score holds something that is no number")
+    other = copy.deepcopy(gt)
+    other["annotations"][1]["num_keypoints"] = "x"
+    check(other, results, "num_keypoints holds something that is no number")
+    other["annotations"][1].update(num_keypoints=3, iscrowd="0")
+    check(other, results, "an iscrowd other than 0 or 1")
+    other["annotations"][1].update(iscrowd=0, category_id=7)
+    with pytest.warns(UserWarning, match="1 annotations of categories \\[7\\] are left out"):
+        got = evaluate_coco_keypoints(other, results)
+    assert difference(got, official(other, results)) < 1e-12
 
 
 def test_warnings(content):

@@ -106,6 +106,55 @@ def test_mpii(tmp_path, capsys):
     rejected("mpii", tmp_path / "gt_valid.mat", tmp_path / "pred.mat", match=r"pose \[3\] holds NaN")
 
 
+@pytest.mark.parametrize(
+    ("results", "match"),
+    [
+        ([{"x": 1}], r"result \[0\] has no keypoints"),
+        ([[1, 2, 3]], r"poses of shape \(1, 3\)"),
+        (3, "no list of poses"),
+    ],
+)
+def test_mpii_names_results_of_another_form(tmp_path, results, match):
+    person = {"joints": [[0, 0]] * 16, "joints_vis": [1] * 16, "head_box": [0, 0, 5, 5]}
+    (tmp_path / "gt.json").write_text(json.dumps([person]))
+    (tmp_path / "pred.json").write_text(json.dumps(results))
+    rejected("mpii", tmp_path / "gt.json", tmp_path / "pred.json", match=match)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (None, r"person \[0\] has no joints"),
+        ({"joints": 5}, r"person \[0\] has no joints"),
+        ({"joints": [[0, 0]] * 15 + [3]}, "something that is no number"),
+        ({"joints": [0] * 16}, "joints must be 16 pairs"),
+    ],
+)
+def test_mpii_names_people_of_another_form(tmp_path, change, match):
+    person = {"joints": [[0, 0]] * 16, "joints_vis": [1] * 16, "head_box": [0, 0, 5, 5]}
+    (tmp_path / "gt.json").write_text(json.dumps([[1] if change is None else {**person, **change}]))
+    (tmp_path / "pred.json").write_text(json.dumps([[[0, 0]] * 16]))
+    rejected("mpii", tmp_path / "gt.json", tmp_path / "pred.json", match=match)
+
+
+def test_3d_files_of_another_form_are_named(tmp_path):
+    np.savez(tmp_path / "h36m.npz", S=np.random.default_rng(0).random((3, 17, 3)))
+    rejected("h36m", tmp_path / "h36m.npz", tmp_path / "h36m.npz", "--root", 40, match="root is joint 40.*0 to 16")
+    np.savez(tmp_path / "gt.npz", TS1=np.zeros((4, 17, 3)))
+    np.savez(tmp_path / "short.npz", TS1=np.zeros((4, 17, 3)), TS1_valid=np.ones(3))
+    np.savez(tmp_path / "number.npz", TS1=np.float64(3))
+    (tmp_path / "cut.json").write_text('{"TS1": [')
+    rejected("3dhp", tmp_path / "gt.npz", tmp_path / "cut.json", match="not valid JSON")
+    rejected("3dhp", tmp_path / "gt.npz", tmp_path / "number.npz", match=r"TS1 has shape \(\)")
+    for name, content in {"empty": {}, "flags": {"TS1_valid": [1]}}.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    rejected("3dhp", tmp_path / "empty.json", tmp_path / "empty.json", match=r"empty.json has no sequence")
+    rejected("3dhp", tmp_path / "flags.json", tmp_path / "flags.json", match="has TS1_valid, but no sequence TS1")
+    np.savez(tmp_path / "none.npz", TS1=np.zeros((4, 17, 3)), TS1_valid=np.zeros(4))
+    rejected("3dhp", tmp_path / "none.npz", tmp_path / "gt.npz", match="TS1 has no valid frame")
+    rejected("3dhp", tmp_path / "short.npz", tmp_path / "gt.npz", match=r"TS1_valid has shape \(3,\) for 4 frames")
+
+
 def test_h36m(tmp_path, capsys):
     rng = np.random.default_rng(0)
     target, pred = rng.standard_normal((2, 6, 17, 3))

@@ -54,6 +54,22 @@ def first_case(name):
     return json.loads(path.read_text())
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"annolist": [3]},
+        {"annolist": [{"image": 3, "annorect": []}]},
+        {"images": [3], "annotations": []},
+        {"images": [{"id": "x", "frame_id": []}], "annotations": []},
+    ],
+)
+def test_entries_of_another_form_get_one_line(content, tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"a\.json") as caught:
+        read_sequence(tmp_path / "a.json")
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["random_basic", "random_ignore", "random_empty_frames", "posetrack18_format"])
 def test_class_equals_the_files(name, tmp_path):
     case = first_case(name)

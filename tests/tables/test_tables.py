@@ -197,7 +197,7 @@ def test_results_of_another_version_are_refused(tmp_path):
         ({"rows": [{"name": "a", "external": True, "overrides": {"x": 1}}]}, "external, so it has no overrides"),
         ({"columns": [{"name": "AP", "metric": "val/AP", "job": "fitt"}]}, "job of column AP"),
         ({"curve": {"job": "fit", "x": "val/loss"}}, "curve lacks 'y'"),
-        ({"seeds": ["one"]}, "invalid literal"),
+        ({"seeds": ["one"]}, "seeds must be different numbers from 0 on"),
     ],
 )
 def test_faults_of_a_table_file_are_named(tmp_path, keys, message):

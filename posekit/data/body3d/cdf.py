@@ -56,10 +56,10 @@ class _Cdf:
         if magic not in _MAGIC:
             raise _BadFile("is no CDF file of version 2.6 to 3")
         self.wide = _MAGIC[magic]
+        self._visited = 0
         self.content = content
         if state == _COMPRESSED:
             self.content = content[:8] + self._inflate_file()
-        self._visited = 0
         self._read_heads()
 
     # -- bytes --------------------------------------------------------------------------------------------------------
@@ -74,7 +74,7 @@ class _Cdf:
         """Returns a record's kind, size, and where its fields begin."""
         form = ">QI" if self.wide else ">II"
         size, kind = self._unpack_from(self.content, form, at)
-        self._visited = getattr(self, "_visited", 0) + 1
+        self._visited += 1
         if kind not in kinds or size < struct.calcsize(form) or self._visited > _MAX_RECORDS:
             raise _BadFile(f"has a record of kind {kind} at byte {at}, expected {' or '.join(map(str, kinds))}")
         if at + size > len(self.content):

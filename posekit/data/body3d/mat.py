@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from posekit.errors import UserError
+from posekit.errors import UserError, one_line
 from posekit.mat5 import read_mat5
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -61,8 +61,7 @@ def _read_hdf5(path: Path, names: Sequence[str], what: str, optional: Sequence[s
     except UserError:
         raise
     except Exception as error:  # HDF5's library raises whatever the bytes lead it to
-        reason = " ".join(str(error).split())[:80] or type(error).__name__
-        raise UserError(f"{what} {path} is truncated or no HDF5 file ({reason})") from None
+        raise UserError(f"{what} {path} is truncated or no HDF5 file ({one_line(error)})") from None
 
 
 def frames_first(array: NDArray[Any], shape: Sequence[int], label: str) -> NDArray[np.float64]:

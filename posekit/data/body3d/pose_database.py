@@ -28,7 +28,6 @@ from posekit.skeletons import SPIN49
 Array = NDArray[Any]
 Float = NDArray[np.float64]
 
-DATASETS = ("insta", "posetrack", "pennaction", "3dpw", "mpii3d", "h36m", "coco2014-all", "lspet", "mpii")
 _WHAT = "database"
 _SHAPES: dict[str, tuple[tuple[int, ...], ...]] = {
     "joints2D": ((49, 3), (49, 2)),

@@ -61,7 +61,7 @@ class SURREAL(BodyDataModule):
         fps: Frames per second to bring recordings to.
         source_fps: Frames per second of recordings whose files do not say.
         every: Use only every so-manyth frame.
-        eval_joints: No published evaluation is known here: None.
+        eval_joints: 24 evaluates SMPL's joints, as the data has them; no published evaluation is known here.
         limit: Use only the first so many recordings of each split.
         on_broken_image: ``"error"`` or ``"skip"``.
         on_bad_annotation: ``"error"`` or ``"skip"``.

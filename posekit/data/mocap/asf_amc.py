@@ -110,7 +110,7 @@ def read_asf(path: Path) -> AsfSkeleton:
     frame = euler_matrix("zyx", to_radians * np.array(_number(path, "root", root, "orientation", 3, [0.0] * 3)))
     bones = [Bone(ROOT, -1, np.zeros(3), frame, tuple(order), _product(root.get("axis", ["XYZ"])[0]))]
     rows = {ROOT: 0}
-    for parent, child, line in _hierarchy(path, sections.get("hierarchy", [])):
+    for parent, child, line in _hierarchy(sections.get("hierarchy", [])):
         if parent not in rows:
             raise UserError(
                 f"{_WHAT_ASF} {path}: line {line} names bone {parent!r} as a parent before it has one itself"
@@ -199,7 +199,7 @@ def _bone_data(path: Path, lines: list[tuple[int, list[str]]]) -> dict[str, _Raw
     return bones
 
 
-def _hierarchy(path: Path, lines: list[tuple[int, list[str]]]) -> list[tuple[str, str, int]]:
+def _hierarchy(lines: list[tuple[int, list[str]]]) -> list[tuple[str, str, int]]:
     pairs = []
     for number, words in lines:
         if words[0].lower() not in ("begin", "end"):

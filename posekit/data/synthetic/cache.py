@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from posekit.data.loader import single_threaded
 from posekit.data.synthetic.camera import sample_view
 from posekit.data.synthetic.clip_motion import frame_sampler
 from posekit.data.synthetic.domain import restyle
@@ -176,10 +177,6 @@ def _render_chunk(settings: LayerSettings, start: int, stop: int) -> Chunk:
     return b"".join(layer.rgba.tobytes() for layer in layers), rectangles, labels
 
 
-def _single_threaded() -> None:
-    cv2.setNumThreads(0)
-
-
 def _available_cores() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
@@ -198,7 +195,7 @@ def _chunks(settings: LayerSettings, count: int, workers: int) -> Iterator[Chunk
         return
     # Forking costs nothing and needs no importable main module; elsewhere the platform's own way is the safe one.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
-    with ProcessPoolExecutor(min(workers, len(bounds)), mp_context=context, initializer=_single_threaded) as pool:
+    with ProcessPoolExecutor(min(workers, len(bounds)), mp_context=context, initializer=single_threaded) as pool:
         try:
             starts, stops = zip(*bounds, strict=True)
             yield from pool.map(_render_chunk, [settings] * len(bounds), starts, stops)

@@ -9,11 +9,12 @@ import torch
 from torch.utils.data import Dataset
 
 from posekit.data.batch import ImageTarget
+from posekit.data.crops import Key, split_key
 from posekit.data.synthetic.cache import LayerStore
 from posekit.data.synthetic.clip_settings import ClipSettings
 from posekit.data.synthetic.clip_view import Clip, compose_clip
 from posekit.data.synthetic.compositing import Stock
-from posekit.data.synthetic.dataset import Key, SyntheticDataset, as_float, make_target
+from posekit.data.synthetic.dataset import SyntheticDataset, as_float, make_target
 from posekit.data.synthetic.motion_windows import MotionWindows
 from posekit.data.synthetic.options import Difficulty
 from posekit.data.transforms import normalize_image
@@ -71,7 +72,7 @@ class ClipDataset(SyntheticDataset):
     def __getitem__(self, key: Key) -> dict[str, Any]:
         """Returns a sample with all fields of ``ClipBatch``."""
         clip = self.clip(key)
-        index = key[1] if isinstance(key, tuple) else key
+        _, index = split_key(key)
         count, place = self.settings.frames, self.settings.middle
         labels = {
             name: as_float(np.stack([getattr(part, field) for part in clip.labels]))
@@ -134,7 +135,7 @@ class MotionDataset(Dataset[dict[str, Any]]):
 
     def __getitem__(self, key: Key) -> dict[str, Any]:
         """Returns a sample with all fields of ``MotionBatch``."""
-        index = key[1] if isinstance(key, tuple) else key
+        _, index = split_key(key)
         if not 0 <= index < len(self.rows):
             raise IndexError(index)
         joints = as_float(self.windows[int(self.rows[index])])

@@ -16,7 +16,7 @@ from posekit.data.synthetic.figure import Figure, load_figure
 from posekit.data.synthetic.look import sample_look
 from posekit.data.synthetic.motion import FRAME_RATE, MotionClip, without_heading
 from posekit.data.synthetic.person import Person, thickness
-from posekit.data.synthetic.pose import euler
+from posekit.data.synthetic.pose import NOISY_JOINTS, euler
 from posekit.data.synthetic.shading import sample_light
 from posekit.data.synthetic.streams import PERSON, STYLE, stream
 from posekit.geometry.rotations import axis_angle_to_matrix
@@ -26,7 +26,6 @@ Float64 = NDArray[np.float64]
 
 _LEAST_DEPTH = 0.9  # metres between the camera and the nearest joint in any frame
 _LONGEST = 2.0  # recorded frames: the exposure at motion_blur 1, however far apart the frames lie
-_NOISY_JOINTS = (3, 4, 5, 6, 7, 8, 9, 12, 13, 14, 15, 16, 17, 18, 19)
 
 
 @dataclass(frozen=True)
@@ -67,8 +66,8 @@ def plan_clip(settings: ClipSettings, index: int) -> Plan:
 def _offsets(rng: np.random.Generator, variety: float) -> Float:
     """Draws rotations (24, 3, 3) that a whole clip adds to its joints, so that motion stays as smooth as recorded."""
     result = np.tile(np.eye(3, dtype=np.float32), (24, 1, 1))
-    noise = rng.normal(0, np.deg2rad(5.0) * min(variety, 1.0), (len(_NOISY_JOINTS), 3)).astype(np.float32)
-    result[list(_NOISY_JOINTS)] = axis_angle_to_matrix(noise)
+    noise = rng.normal(0, np.deg2rad(5.0) * min(variety, 1.0), (len(NOISY_JOINTS), 3)).astype(np.float32)
+    result[list(NOISY_JOINTS)] = axis_angle_to_matrix(noise)
     result[15] = result[15] @ euler(rng.normal(0, 0.12), rng.normal(0, 0.3), rng.normal(0, 0.08))
     return result
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from posekit.data.batch import ImageTarget
+from posekit.data.crops import Key, split_key
 from posekit.data.synthetic.cache import LayerStore
 from posekit.data.synthetic.compositing import Stock
 from posekit.data.synthetic.crops import Crop, compose_crop
@@ -18,8 +19,6 @@ from posekit.data.synthetic.scenes import Scene, compose_scene
 from posekit.data.synthetic.streams import COMPOSITE, stream
 from posekit.data.transforms import normalize_image
 from posekit.skeletons import get_skeleton
-
-Key = int | tuple[int, int]
 
 
 class SyntheticDataset(Dataset[dict[str, Any]]):
@@ -55,7 +54,7 @@ class SyntheticDataset(Dataset[dict[str, Any]]):
         Raises:
             IndexError: The index is out of range.
         """
-        epoch, index = key if isinstance(key, tuple) else (0, key)
+        epoch, index = split_key(key)
         if not 0 <= index < self.length:
             raise IndexError(index)
         settings = self.layers.settings
@@ -134,7 +133,7 @@ class CropDataset(SyntheticDataset):
     def __getitem__(self, key: Key) -> dict[str, Any]:
         """Returns a sample with all fields of ``CropBatch``."""
         crop = self.crop(key)
-        index = key[1] if isinstance(key, tuple) else key
+        _, index = split_key(key)
         labels = crop.labels
         sample = {
             "image": normalize_image(crop.image),
@@ -198,7 +197,7 @@ class SceneDataset(SyntheticDataset):
     def __getitem__(self, key: Key) -> dict[str, Any]:
         """Returns a sample with all fields of ``SceneBatch``."""
         scene = self.scene(key)
-        index = key[1] if isinstance(key, tuple) else key
+        _, index = split_key(key)
         return {
             "image": normalize_image(scene.image),
             "keypoints": torch.from_numpy(scene.keypoints),

@@ -63,7 +63,7 @@ def _mild(rng: np.random.Generator, look: Look) -> Look:
 
     bottom = plain(look.bottom)
     top = bottom if look.dress else plain(look.top)
-    return replace(look, skin=skin, lips=lips, top=top, bottom=bottom, chest_patch=0.0, cap_color=look.cap_color)
+    return replace(look, skin=skin, lips=lips, top=top, bottom=bottom, chest_patch=0.0)
 
 
 def _varied(rng: np.random.Generator, look: Look) -> Look:

@@ -17,8 +17,8 @@ class Difficulty:
 
     Attributes:
         truncation: Probability that the picture's border or a wide object cuts the person.
-        closeups: Probability that a cut person is taken from 0.5 to 1.5 m, as in a portrait.
-        occluders: Mean number of objects in front of the person (at most 3).
+        closeups: Probability that a cut person is taken from 0.7 to 1.8 m, as in a portrait.
+        occluders: Mean number of objects in front of the person (at most 3; 4 in clips).
         people: Mean number of other people in a crop, behind, beside or in front (at most 3).
         pose_variety: Strength of everything beyond the recorded frames: mixed and bent arms, sitting, joint noise.
         frontal: Probability that the person roughly faces the camera; any direction otherwise.

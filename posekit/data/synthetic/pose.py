@@ -13,7 +13,7 @@ from posekit.geometry.rotations import axis_angle_to_matrix
 Float = NDArray[np.float32]
 
 _LEFT_ARM, _RIGHT_ARM = (13, 16, 18, 20), (14, 17, 19, 21)
-_NOISY_JOINTS = (3, 4, 5, 6, 7, 8, 9, 12, 13, 14, 15, 16, 17, 18, 19)
+NOISY_JOINTS = (3, 4, 5, 6, 7, 8, 9, 12, 13, 14, 15, 16, 17, 18, 19)
 
 
 def euler(x: float = 0.0, y: float = 0.0, z: float = 0.0) -> Float:
@@ -51,9 +51,7 @@ def sample_pose(rng: np.random.Generator, sampler: FrameSampler, variety: float)
     sigma = np.deg2rad(5.0) * min(variety, 1.0)
     noise = rng.normal(0, 1, (24, 3)).astype(np.float32) * np.float32(sigma)
     if variety > 0:
-        rotations[list(_NOISY_JOINTS)] = rotations[list(_NOISY_JOINTS)] @ axis_angle_to_matrix(
-            noise[list(_NOISY_JOINTS)]
-        )
+        rotations[list(NOISY_JOINTS)] = rotations[list(NOISY_JOINTS)] @ axis_angle_to_matrix(noise[list(NOISY_JOINTS)])
     rotations[15] = rotations[15] @ euler(rng.normal(0, 0.12), rng.normal(0, 0.3), rng.normal(0, 0.08))
     return rotations
 

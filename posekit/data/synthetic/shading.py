@@ -18,10 +18,8 @@ from posekit.data.synthetic.patterns import TILE, cloth_tiles, fold_tiles, grain
 from posekit.geometry.rasterizer import Visible, rasterize
 
 Float = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 
 SKIN, BOTTOM, TOP, SHOE, SOLE, SOCK, HAIR, TRIM, INNER, CAP, GLASS, EYE, IRIS, LIPS, BROW, TEETH, STUBBLE = range(17)
-_CLOTH = (BOTTOM, TOP)
 
 
 @dataclass(frozen=True)
@@ -168,7 +166,6 @@ def albedo(rest: Float, material: NDArray[np.uint8], look: Look) -> tuple[Float,
     if len(hair):
         strands = fold_tiles()[1].reshape(-1)[_tile_index(u[hair] * 2, v[hair], 9.0)]
         relief[hair] += np.float32(0.16) * strands
-    # Blood: cheeks, nose, hands and knees are a little redder than the rest.
     for label, garment in ((TOP, look.top), (BOTTOM, look.bottom)):
         where = np.flatnonzero(material == label)
         if len(where):
