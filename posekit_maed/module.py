@@ -192,13 +192,12 @@ class MAED(PoseModule):
         return fit_to_network(state, self.network, self.init_decoder)
 
     def input_shape(self) -> tuple[int, ...]:
-        """Returns the shape of what the network sees of one clip: without the frames that are interpolated."""
-        return (-(-self.clip_frames // self.keep_every), 3, self.image_size[1], self.image_size[0])
+        """Returns the shape of one clip, with the frames that ``keep_every`` interpolates."""
+        return (self.clip_frames, 3, self.image_size[1], self.image_size[0])
 
     def export_outputs(self, images: Tensor) -> dict[str, Tensor]:
-        """Returns rotations, shape, camera, vertices and joints of clips (B, T, 3, H, W), every frame run."""
-        parameters: BodyParameters = self.network(images, None)
-        output = self._pose(parameters)
+        """Returns rotations, shape, camera, vertices and joints of clips (B, T, 3, H, W)."""
+        parameters, output = self.estimate(images)
         lead = parameters.shape.shape[:2]
         joints = self._joints(output).unflatten(0, lead)
         return {

@@ -89,7 +89,8 @@ def coco_like(module, joints):
             assert len(people.ids) + people.skipped == len(entries(path, "annotations"))
             assert log.refused() == people.skipped
             assert len(people.image_ids) == len(entries(path, "images"))
-            own = {a["id"]: a for a in entries(path, "annotations") if isinstance(a, dict) and a.get("id") is not None}
+            found = [a for a in entries(path, "annotations") if isinstance(a, dict)]
+            own = {a["id"]: a for a in reversed(found) if type(a.get("id")) is int}  # the first of an id counts
             kept = [own[number] for number in people.ids.tolist()]
             labelled = [not a.get("iscrowd") and any(v > 0 for v in a["keypoints"][2::3]) for a in kept]
             assert people.labelled.tolist() == labelled
@@ -454,7 +455,7 @@ def check(case, name, count, caplog, capsys):
         printed = capsys.readouterr().err
         assert "Traceback" not in printed, what
         lines = [told] if told != "told on stderr" else printed.splitlines()
-        assert all("\n" not in line and 0 < len(line) < 1500 for line in lines), what
+        assert all("\n" not in line and 0 < len(line) < 5000 for line in lines), what
         assert len(lines) < 2 or case.path.name == "t.yaml", what
     assert 0 < refused < count  # damage that is always or never seen tests nothing
 

@@ -120,7 +120,7 @@ def _why(path: Path, error: OSError | UnicodeEncodeError) -> str:
         return "has a name that no file can have"
     if isinstance(error, FileNotFoundError):
         return "does not exist"
-    return "is a folder" if path.is_dir() else f"cannot be read ({error.strerror})"
+    return "is a folder" if isinstance(error, IsADirectoryError) else f"cannot be read ({error.strerror})"
 
 
 def _fault(content: bytes) -> str | None:

@@ -249,7 +249,10 @@ def _box_entries(path: Path, content: Any) -> list[tuple[int, Any]]:
         return [(i, e) for i, e in enumerate(content) if not _is_of_others(e, 1)]
     if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
         raise UserError(f"boxes file {path} holds neither a list of boxes nor a COCO file with annotations")
-    categories = [c for c in content.get("categories") or [] if isinstance(c, dict)]
+    categories = content.get("categories") or []
+    if not isinstance(categories, list):
+        raise UserError(f"boxes file {path}: categories is no list")
+    categories = [c for c in categories if isinstance(c, dict)]
     person = next((c.get("id") for c in categories if c.get("name") == "person"), 1)
     return [(i, e) for i, e in enumerate(content["annotations"]) if not (_is_of_others(e, person) or _is_crowd(e))]
 
