@@ -122,8 +122,8 @@ class ExpectedDistance(HeatmapLoss):
     def per_joint(self, heatmaps: Tensor, points: Tensor, valid: Tensor) -> Tensor:
         """Returns each joint's expected distance (B, K), heatmap px."""
         height, width = heatmaps.shape[-2:]
-        like = {"dtype": heatmaps.dtype, "device": heatmaps.device}
-        x, y = torch.arange(width, **like), torch.arange(height, **like)
+        x = torch.arange(width, dtype=heatmaps.dtype, device=heatmaps.device)
+        y = torch.arange(height, dtype=heatmaps.dtype, device=heatmaps.device)
         dx, dy = x - points[..., :1], y - points[..., 1:]
         distance = torch.hypot(dx[..., None, :], dy[..., :, None])
         return (self.normalize(_masked(heatmaps, valid)) * distance).sum((-2, -1))

@@ -165,7 +165,7 @@ class LogoCap(SceneModule):
 
     def export_outputs(self, images: Tensor) -> dict[str, Tensor]:
         """Returns the dense part: heatmaps, offsets and embedding; people are found and refined outside."""
-        return self(images)._asdict()  # type: ignore[no-any-return]
+        return cast(DenseMaps, self(images))._asdict()
 
     def forward(self, images: Tensor) -> DenseMaps:
         """Returns heatmaps, offsets and features at stride 4 of normalised pictures (B, 3, H, W)."""

@@ -6,7 +6,7 @@ import json
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -209,7 +209,7 @@ def escapes_folder(name: str) -> bool:
     return absolute or ".." in windows.parts or "\0" in name
 
 
-def is_whole(value: Any) -> bool:
+def is_whole(value: Any) -> TypeGuard[int]:
     """Tells whether a value is a whole number of 64 bits."""
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
 

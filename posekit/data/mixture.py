@@ -96,10 +96,10 @@ class Mixture(PoseDataModule):
         first = next(iter(self.parts.values())).data
         sizes = {"clips": clip_batch_size, "images": image_batch_size}
         self.batch_sizes = {kind: sizes[kind] for kind in KINDS if self.trained(kind)}
-        for kind, size in self.batch_sizes.items():
-            if size < 1:
+        for kind, count in self.batch_sizes.items():
+            if count < 1:
                 raise UserError(
-                    f"Mixture: {kind[:-1]}_batch_size is {size}, but must be at least 1 (ratio 0 leaves a part out)"
+                    f"Mixture: {kind[:-1]}_batch_size is {count}, but must be at least 1 (ratio 0 leaves a part out)"
                 )
         super().__init__(
             skeleton or first.skeleton, sum(self.batch_sizes.values()), num_workers,
