@@ -39,6 +39,11 @@ def one_line(error: BaseException, length: int = 100) -> str:
     return " ".join(str(error).split())[:length] or type(error).__name__
 
 
+def excerpt(value: object, length: int = 40) -> str:
+    """Returns the beginning of a file's value for a message: strings in quotes, what cannot be printed escaped."""
+    return repr(value.tolist() if hasattr(value, "tolist") else value)[:length]
+
+
 def counted(count: int, noun: str, plural: str = "") -> str:
     """Returns a number with its noun: ``1 person``, ``2 people``.
 

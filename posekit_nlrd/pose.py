@@ -61,6 +61,10 @@ class PoseDecoder(nn.Module):
 
     def forward(self, latent: Tensor) -> Tensor:
         """Maps latents (..., 32) to local unit vectors (..., 17, 3), float32; the root's is zero."""
+        return unit(self.vectors(latent))
+
+    def vectors(self, latent: Tensor) -> Tensor:
+        """Maps latents (..., 32) to local vectors (..., 17, 3) of any length, :meth:`forward` before scaling."""
         x = latent
         for layer in self.into:
             x = _leaky(layer(x))
@@ -77,14 +81,14 @@ class PoseDecoder(nn.Module):
 
 
 def _joined(groups: list[Tensor]) -> Tensor:
-    """Adds up what the groups (..., 3 J) say of each joint, and scales to unit vectors (..., 17, 3)."""
+    """Adds up what the groups (..., 3 J) say of each joint: (..., 17, 3)."""
     said: dict[int, Tensor] = {}
     for group, values in zip(GROUPS, groups, strict=True):
         for joint, vector in zip(group, values.float().unflatten(-1, (-1, 3)).unbind(-2), strict=True):
             said[joint] = said[joint] + vector if joint in said else vector
     # The pelvis is its own parent; times zero, not left out: all of the last layer takes part in every backward.
     said[0] = 0.0 * said[0]
-    return unit(torch.stack([said[j] for j in range(NUM_JOINTS)], dim=-2))
+    return torch.stack([said[j] for j in range(NUM_JOINTS)], dim=-2)
 
 
 class PoseCritic(nn.Module):

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from posekit.errors import UserError, counted, listed, one_line
+from posekit.errors import UserError, counted, excerpt, listed, one_line
 from posekit.skeletons import Skeleton
 
 log = logging.getLogger(__name__)
@@ -234,7 +234,7 @@ def box_fault(box: Any) -> str | None:
         return "has no bbox"
     values = numbers(box, 4)
     if values is None:
-        return f"has a bbox that is not four finite numbers: {str(box)[:60]}"
+        return f"has a bbox that is not four finite numbers: {excerpt(box, 60)}"
     return f"has a box of zero size: {values}" if values[2] <= 0 or values[3] <= 0 else None
 
 
@@ -296,9 +296,9 @@ class _AnnotationReader:
             return f"belongs to image {image}, which is not listed"
         category = annotation.get("category_id", self.category)
         if category != self.category:
-            return f"belongs to category {str(category)[:40]}, which is not listed"
+            return f"belongs to category {excerpt(category)}, which is not listed"
         if annotation.get("iscrowd") not in (0, 1, None):
-            return f"has an iscrowd other than 0 or 1: {str(annotation['iscrowd'])[:40]}"
+            return f"has an iscrowd other than 0 or 1: {excerpt(annotation['iscrowd'])}"
         return None
 
     def _keypoints_fault(self, annotation: dict[str, Any]) -> str | None:
@@ -322,7 +322,7 @@ class _AnnotationReader:
             reason = None
         area = annotation.get("area", 0.0)
         if reason is None and area is not None and numbers([area], 1) is None:
-            reason = f"has an area that is no finite number: {str(area)[:40]}"
+            reason = f"has an area that is no finite number: {excerpt(area)}"
         return reason
 
     @staticmethod

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posekit.data.coco_file import OnFault, box_fault, numbers, read_json, report_faults
-from posekit.errors import UserError
+from posekit.errors import UserError, excerpt
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ def make_boxes(rows: list[tuple[int, list[float], float, int]]) -> Boxes:
 def category_fault(entry: Mapping[str, Any]) -> str | None:
     """Returns what is wrong with a box's ``category_id``, or None: boxes of other objects are left out in silence."""
     category = entry.get("category_id", 1)
-    return None if numbers([category], 1) else f"has a category_id that is no number: {str(category)[:40]}"
+    return None if numbers([category], 1) else f"has a category_id that is no number: {excerpt(category)}"
 
 
 def outside_fault(box: Sequence[float] | NDArray[np.float64], size: tuple[int, int] | None) -> str | None:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posekit.data.coco_file import AREA_SHARE, CocoPeople, OnFault, escapes_folder, numbers, read_json, report_faults
-from posekit.errors import UserError
+from posekit.errors import UserError, excerpt
 from posekit.mat5 import read_mat5
 from posekit.skeletons import MPII16
 
@@ -151,9 +151,9 @@ def _json_person(row: int, entry: Any) -> Person | str | None:
         return "has a joints_vis entry other than 0 or 1"
     center, scale = entry.get("center"), numbers([entry.get("scale")], 1)
     if numbers(center, 2) is None:
-        return f"has a center that is not two finite numbers: {str(center)[:40]}"
+        return f"has a center that is not two finite numbers: {excerpt(center)}"
     if scale is None:
-        return f"has a scale that is no finite number: {str(entry.get('scale'))[:40]}"
+        return f"has a scale that is no finite number: {excerpt(entry.get('scale'))}"
     joints = np.zeros((JOINTS, 3))
     joints[:, :2], joints[:, 2] = np.array(points, dtype=np.float64) - 1, 2 * np.array(seen, dtype=np.float64)
     return _person(row, entry.get("image"), center, scale[0], joints, _NOWHERE)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posekit.data.coco_file import OnFault, escapes_folder, is_whole, numbers, read_json, report_faults
-from posekit.errors import UserError, one_line
+from posekit.errors import UserError, excerpt, one_line
 from posekit.metrics.posetrack_files import SLOTS_2018
 from posekit.skeletons import POSETRACK15
 
@@ -338,7 +338,7 @@ def _add_person_2018(
         return "is no object"
     image = entry.get("image_id")
     if not is_whole(image) or image not in rows:
-        return f"belongs to image {str(image)[:40]}, which is not listed"
+        return f"belongs to image {excerpt(image)}, which is not listed"
     joints = np.zeros((_JOINTS, 3))
     values = entry.get("keypoints")
     if values is not None:
@@ -354,7 +354,7 @@ def _add_person_2018(
     box, head = entry.get("bbox") or None, entry.get("bbox_head") or None
     for name, value in (("bbox", box), ("bbox_head", head)):
         if value is not None and numbers(value, 4) is None:
-            return f"has a {name} that is not four finite numbers: {str(value)[:60]}"
+            return f"has a {name} that is not four finite numbers: {excerpt(value, 60)}"
     track, number = entry.get("track_id"), entry.get("id")
     builder.add_person(
         number if is_whole(number) else -1, rows[entry["image_id"]], track if is_whole(track) else -1, joints,

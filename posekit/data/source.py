@@ -15,7 +15,7 @@ from posekit.data.datamodule import PoseDataModule, Split
 from posekit.data.detections import Boxes, category_fault, make_boxes, outside_fault
 from posekit.data.images import report_broken
 from posekit.data.video import VideoReader
-from posekit.errors import UserError, named, unknown_name
+from posekit.errors import UserError, excerpt, named, unknown_name
 from posekit.skeletons import get_skeleton
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -273,5 +273,5 @@ def _box_entry_fault(entry: Any) -> str | None:
     if numbers([entry.get("score", 1.0)], 1) is None:
         return "has a score that is no finite number"
     if entry.get("iscrowd") not in (0, 1, None):
-        return f"has an iscrowd other than 0 or 1: {str(entry['iscrowd'])[:40]}"
+        return f"has an iscrowd other than 0 or 1: {excerpt(entry['iscrowd'])}"
     return category_fault(entry) or box_fault(entry.get("bbox"))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from posekit.data.coco_file import OnFault, box_fault, numbers, read_json, report_faults
 from posekit.data.detections import outside_fault
-from posekit.errors import UserError
+from posekit.errors import UserError, excerpt
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
@@ -101,7 +101,7 @@ def _fault(entry: Any) -> str | None:
         return "has a score that is no finite number"
     track = entry.get("track", entry.get("track_id"))
     if track is not None and type(track) not in (int, str):
-        return f"has a track that is neither a number nor a name: {str(track)[:40]}"
+        return f"has a track that is neither a number nor a name: {excerpt(track)}"
     return box_fault(entry.get("bbox"))
 
 

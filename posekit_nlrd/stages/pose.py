@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from posekit_nlrd.augment import Draws, ViewAugmentation
-from posekit_nlrd.geometry import fit_canonical, forward_kinematics
+from posekit_nlrd.geometry import fit_canonical, forward_kinematics, to_local, unit
 from posekit_nlrd.losses import critic_accuracy, critic_loss, generator_loss, weighted_l1
 from posekit_nlrd.stages.base import Logs, Stage, StageOptions, Tools
 
@@ -28,6 +28,8 @@ class PoseOptions(StageOptions):
         critic_poses: How many of them the critics judge; they cost four times the auto-encoder. None: all.
         reconstruction: Weight of L_x and L_z.
         adversarial: Weight of L_G.
+        local: Weight, within L_x, of the distance of D_p's vectors before they are scaled to length 1 (0 in the paper).
+            Without it a bone can end up pointing the opposite way for good: there the scaling passes no gradient on.
         warmup_error: The warm-up (auto-encoder on L_x alone, critic alongside) ends below this L_x, in units.
         warmup_steps: It ends at this step at the latest.
         cap: Most steps that critic or auto-encoder train in a row.
@@ -43,6 +45,7 @@ class PoseOptions(StageOptions):
     critic_poses: int | None = None
     reconstruction: float = 100.0
     adversarial: float = 5.0
+    local: float = 0.0
     warmup_error: float = 0.05
     warmup_steps: int = 20_000
     cap: int = 20
@@ -141,8 +144,11 @@ class PoseStage(Stage):
         for critic in networks.critics():
             critic.requires_grad_(False)
         latent = networks.encode_pose(pose)
-        reconstruction = weighted_l1(networks.pose_decoder.pose(latent), pose)
+        vectors = networks.pose_decoder.vectors(latent)
+        reconstruction = weighted_l1(forward_kinematics(unit(vectors)), pose)
         loss, logs = options.reconstruction * reconstruction, {"reconstruction": reconstruction.detach()}
+        if options.local:
+            loss = loss + options.reconstruction * options.local * weighted_l1(vectors, to_local(pose))
         if self.turn.phase == AUTOENCODER:
             judged = pose[: options.critic_poses]
             prior = networks.prior(tools.draws.uniform(len(judged), latent.shape[-1]))

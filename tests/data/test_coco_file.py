@@ -35,8 +35,8 @@ FAULTS = {
     "twice": (lambda c: c["annotations"].append(first(c)), "annotation 1 is listed twice"),
     "no id": (lambda c: first(c).pop("id"), "annotation number 0 of the list has no integer id"),
     "area": (setter("area", float("nan")), "annotation 1 has an area that is no finite number"),
-    "category": (setter("category_id", "1"), "annotation 1 belongs to category 1, which is not listed"),
-    "crowd": (setter("iscrowd", "0"), "annotation 1 has an iscrowd other than 0 or 1: 0"),
+    "category": (setter("category_id", "1"), "annotation 1 belongs to category '1', which is not listed"),
+    "crowd": (setter("iscrowd", "0"), "annotation 1 has an iscrowd other than 0 or 1: '0'"),
     "no object": (lambda c: c["annotations"].insert(0, 7), "annotation number 0 of the list is no object"),
 }
 

@@ -148,7 +148,7 @@ def test_a_boxes_file_of_a_whole_set_serves_one_image(folder, tmp_path):
         ([{"bbox": [1, 2, 3, 4]}], "neither file_name nor an integer image_id"),
         ([{"image_id": 0, "bbox": [1, 2, 3, 4], "score": "high"}], "score that is no finite number"),
         ([5], "is no object"),
-        ([{"image_id": 0, "bbox": [1, 2, 3, 4], "category_id": "1"}], "category_id that is no number: 1"),
+        ([{"image_id": 0, "bbox": [1, 2, 3, 4], "category_id": "1"}], "category_id that is no number: '1'"),
         (
             [{"image_id": 0, "bbox": box} for box in ([0, 0, 9, 9], [120, 0, 9, 9], [5, -40, 9, 39])],
             r"2 faulty boxes: box number 1 \[120, 0, 9, 9\] lies wholly outside the 120 x 90 px of C.JPG; box number 2",

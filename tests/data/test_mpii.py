@@ -410,7 +410,7 @@ def test_missing_places_name_the_source(mpii, tmp_path):
         ({"scale": 0.0}, "person 1 has a scale of 0, but it must be positive"),
         ({"scale": -2}, "person 1 has a scale of -2, but it must be positive"),
         ({"scale": float("inf")}, "person 1 has a scale that is no finite number: inf"),
-        ({"scale": "big"}, "person 1 has a scale that is no finite number: big"),
+        ({"scale": "big"}, "person 1 has a scale that is no finite number: 'big'"),
         ({"image": None}, "person 1 has no image name"),
         ({"image": "../a.jpg"}, "person 1 has an image name that leads out of the image folder: '../a.jpg'"),
     ],

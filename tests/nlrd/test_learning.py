@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from posekit_nlrd.augment import Draws
-from posekit_nlrd.geometry import fit_canonical
+from posekit_nlrd.geometry import fit_canonical, to_local
 from posekit_nlrd.relation import RelationNetwork
 from posekit_nlrd.relations import make_relation
 from posekit_nlrd.stages import Tools
@@ -46,6 +46,26 @@ def test_pose_auto_encoder_learns_a_few_poses_by_heart():
     stage.view = lambda windows, draws: windows
     logs = steps(stage, motion(1, 32), 400)
     assert logs[-1]["reconstruction"] < 0.1 * logs[0]["reconstruction"]
+
+
+@pytest.mark.slow
+def test_a_bone_that_points_the_opposite_way_turns_round():
+    torch.manual_seed(0)
+    options = {"name": "pose", "poses": 32, "lr": 1e-3, "warmup_steps": 500, "critic_poses": 2, "clip": 10.0}
+    stage = make_model([options | {"local": 1.0, "tilt": 0.0}]).stages[0]
+    stage.view = lambda windows, draws: windows
+    windows = motion(1, 32)
+    steps(stage, windows, 150)
+    right_hip = stage.networks.pose_decoder.limbs[2]  # of the right leg; its first joint is the hip
+    with torch.no_grad():
+        right_hip.weight[:3].neg_()
+        right_hip.bias[:3].neg_()
+    steps(stage, windows, 150)
+    pose = fit_canonical(windows["motion"]["joints3d"][0])
+    with torch.no_grad():
+        found = stage.networks.pose_decoder(stage.networks.encode_pose(pose))
+    agreement = (found[:, 9] * to_local(pose)[:, 9]).sum(-1).mean()
+    assert agreement > 0.9
 
 
 def test_turns_of_critic_and_auto_encoder_follow_the_last_steps_numbers():
