@@ -59,7 +59,6 @@ def _small_data(data, roots):
         if key in options:
             options[key] = 2
     options |= {key: 0 for key in ("num_workers",) if key in options}
-    options.pop("pin_memory", None)
     if "epoch_steps" in options:
         options["epoch_steps"] = 2
     root = roots(name, options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, cast
 
+import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -117,6 +118,11 @@ class PoseDataModule(LightningDataModule):
         for split in splits[stage]:
             self.dataset(cast(Split, split))
 
+    @property
+    def pins(self) -> bool:
+        """Whether loaders lock pages: asked for, and of use (without CUDA every loader would warn)."""
+        return self.pin_memory and torch.cuda.is_available()
+
     def loader(self, split: Split) -> DataLoader[Any]:
         """Makes a split's loader."""
         train = split == "train"
@@ -131,7 +137,7 @@ class PoseDataModule(LightningDataModule):
             sampler=sampler,
             num_workers=self.num_workers,
             collate_fn=self.collate(),
-            pin_memory=self.pin_memory,
+            pin_memory=self.pins,
             # A last batch of one sample breaks batch normalisation; a data set smaller than a batch still trains.
             drop_last=train and len(sampler) >= batch_size,
             worker_init_fn=single_threaded,

@@ -194,7 +194,7 @@ class Mixture(PoseDataModule):
             sampler=sampler,
             num_workers=self.num_workers,
             collate_fn=MixtureCollate(self._shapes),
-            pin_memory=self.pin_memory,
+            pin_memory=self.pins,
             worker_init_fn=single_threaded,
             persistent_workers=self.num_workers > 0,
         )

@@ -39,7 +39,7 @@ def test_torchrun_with_two_processes(tmp_path):
 
 @pytest.mark.slow
 def test_slurm_goes_on_from_the_newest_checkpoint(tmp_path):
-    words = ["quickstart", *SMALL, "--data.num_workers=0", "--data.pin_memory=false", "--trainer.strategy=auto"]
+    words = ["quickstart", *SMALL, "--data.num_workers=0", "--trainer.strategy=auto"]
     bash(tmp_path, "slurm.sh", *words, LAUNCH="env")
     bash(tmp_path, "slurm.sh", *words, "--trainer.max_epochs=2", LAUNCH="env")
     steps = [read_checkpoint(p)["global_step"] for p in sorted((tmp_path / "runs").rglob("last.ckpt"))]

@@ -17,7 +17,7 @@ from tests.small_configs import Roots, shrink
 
 LOGOCAP = [
     "--config", "logocap/coco_w32_512", "--data.image_size=[128, 128]", "--data.num_workers=0", "--data.batch_size=2",
-    "--data.pin_memory=false", "--trainer.enable_progress_bar=false", "--trainer.limit_val_batches=1",
+    "--trainer.enable_progress_bar=false", "--trainer.limit_val_batches=1",
 ]  # fmt: skip
 
 
