@@ -200,6 +200,7 @@ class ImageEncoder(nn.Module):
         self.normalization = normalization
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
         self.register_buffer("deviation", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def normalize(self, images: Tensor) -> Tensor:
         """Turns posekit's pictures into those the trunk was made for."""
@@ -214,7 +215,7 @@ class ImageEncoder(nn.Module):
             images: Normalised pictures.
             frozen_before: No gradient flows into the stages before this one, and nothing is kept for it.
         """
-        images = self.normalize(images)
+        images = self.normalize(images).contiguous(memory_format=torch.channels_last)
         if frozen_before is None:
             found: tuple[Tensor, Tensor] = self.head(self.trunk(images))
             return found
