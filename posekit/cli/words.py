@@ -12,8 +12,9 @@ import yaml
 
 from posekit.checkpoints import CHECKPOINT_KEY, read_checkpoint
 from posekit.cli.configs import find_config, is_text
-from posekit.errors import UserError, one_line
+from posekit.errors import UserError
 from posekit.nn.shipped import shipped_weights
+from posekit.yaml_file import read_yaml
 
 
 def resolve_configs(argv: Sequence[str]) -> tuple[list[str], str]:
@@ -50,17 +51,7 @@ def _checked_config(name: str) -> str:
     path = find_config(name)
     if is_text(path):
         return path
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}" if mark is not None else ""
-        why = getattr(error, "problem", None) or one_line(error)
-        raise UserError(f"config {path} is not YAML{where}: {why}") from None
-    except (RecursionError, ValueError) as error:  # nested too deeply; a date that is none
-        raise UserError(f"config {path} is no YAML that can be read: {one_line(error)}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"config {path} holds no keys (model, data, trainer …), but {type(content).__name__}")
+    read_yaml(path, "config", "model, data, trainer …")
     return path
 
 

@@ -9,11 +9,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import yaml
-
 from posekit.cli.configs import examples_folder
 from posekit.errors import UserError, one_line, unknown_name
 from posekit.tables.spec import COMMANDS, Column, Curve, Job, Overrides, Row, Select, TableSpec
+from posekit.yaml_file import read_yaml
 
 
 def tables_folder() -> Path | None:
@@ -56,37 +55,13 @@ def load_table(name: str, real: bool = False) -> TableSpec:
         UserError: The file is no YAML, or an entry is missing, unknown or of the wrong kind.
     """
     short, path = find_table(name)
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"table {path} is not YAML: {getattr(error, 'problem', None) or one_line(error)}") from None
-    except (RecursionError, ValueError) as error:  # nested too deeply; a date that is none
-        raise UserError(f"table {path} is no YAML that can be read: {one_line(error)}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"table {path} holds no keys (title, jobs, columns, rows)")
+    content = read_yaml(path, "table", "title, jobs, columns, rows")
     try:
         return _Reader(short, path).table(content, real)
     except UserError:
         raise
     except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
         raise UserError(f"table {path}: {one_line(error)}") from None
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which a key that is given twice is a fault, not the loss of the first."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Builds a mapping.
-
-        Raises:
-            yaml.constructor.ConstructorError: A key is there twice.
-        """
-        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            text = f"key {twice!r} is twice in the keys from line {node.start_mark.line + 1} on"
-            raise yaml.constructor.ConstructorError(None, None, text)
-        return super().construct_mapping(node, deep)
 
 
 class _Reader:

@@ -142,6 +142,7 @@ def test_mistakes_get_one_line(config, capsys, words, texts):
         ("trainer: {max_epoch: 3}\n", ["max_epoch", "max_epochs"]),
         ("model: {a: [\n", ["not YAML", "line"]),
         ("- just\n- a list\n", ["list"]),
+        ("model: {class_path: Toy}\ntrainer: {}\nmodel: {class_path: Toy}\n", ["line 3", "key 'model' is given twice"]),
     ],
 )
 def test_mistakes_in_a_config_get_one_line(config, capsys, content, texts):
