@@ -126,4 +126,4 @@ def _unscaled_quaternion(matrix: ArrayT) -> ArrayT:
     quaternion = xp.zeros_like(candidates[..., 0, :])
     for row in range(4):
         quaternion = xp.where((largest == row)[..., None], candidates[..., row, :], quaternion)
-    return quaternion * xp.where(quaternion[..., :1] < 0, -1.0, 1.0)
+    return xp.where(quaternion[..., :1] < 0, -quaternion, quaternion)

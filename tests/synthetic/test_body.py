@@ -19,6 +19,8 @@ def test_rotations_agree_with_roma_in_torch_and_numpy():
     np.testing.assert_allclose(
         matrix_to_axis_angle(matrices.numpy()), matrix_to_axis_angle(matrices).numpy(), atol=1e-12
     )
+    for kind in (np.float32, np.float64):
+        assert matrix_to_axis_angle(matrices.numpy().astype(kind)).dtype == kind
 
 
 @pytest.mark.parametrize("angle", [0.0, 1e-8, 1e-4, 1e-3, 1.0, 3.1, np.pi - 1e-5])

@@ -188,7 +188,7 @@ def occlusion(seen: Visible) -> Float:
     width, height = seen.size
     image = seen.inverse_depth.reshape(height, width)
     inverse = seen.inverse_depth[seen.pixel]
-    extent = max(3, int(0.11 * float(inverse.max()) * np.sqrt(len(seen.pixel)) / float(inverse.max()))) | 1
+    extent = max(3, int(0.11 * np.sqrt(len(seen.pixel)))) | 1
     around = cv2.blur(image, (extent, extent)).reshape(-1)[seen.pixel]
     nearer = (around - inverse) / (inverse * inverse)  # metres, to first order
     return 1 - np.float32(0.55) * np.clip(nearer * np.float32(5.0), 0, 1)
