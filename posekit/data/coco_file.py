@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -11,7 +10,8 @@ from typing import Any, Literal, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from posekit.errors import UserError, counted, excerpt, listed, one_line
+from posekit.errors import UserError, counted, excerpt, listed
+from posekit.json_file import read_json
 from posekit.skeletons import Skeleton
 
 log = logging.getLogger(__name__)
@@ -58,35 +58,6 @@ class CocoPeople:
     def labelled(self) -> NDArray[np.bool_]:
         """(N,) people that can be learned from: no crowds, at least one labelled joint."""
         return ~self.iscrowd & (self.keypoints[..., 2] > 0).any(-1)
-
-
-def read_json(path: Path, what: str = "file") -> Any:
-    """Reads a JSON file.
-
-    Args:
-        path: The file.
-        what: What to call it in messages, e.g. ``"annotation file"``.
-
-    Raises:
-        UserError: It is absent, no text, truncated or otherwise no JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{what} {path} does not exist") from None
-    except IsADirectoryError:
-        raise UserError(f"{what} {path} is a folder") from None
-    except OSError as error:
-        raise UserError(f"{what} {path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{what} {path} is no JSON: it is not text") from None
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno} column {error.colno}"
-        raise UserError(f"{what} {path} is truncated or no JSON: {error.msg} at {where}") from None
-    except RecursionError:
-        raise UserError(f"{what} {path} is no JSON that can be read: it is nested too deeply") from None
-    except ValueError as error:  # a number of thousands of digits
-        raise UserError(f"{what} {path} is no JSON that can be read: {one_line(error)}") from None
 
 
 def read_coco(path: str | Path, skeleton: Skeleton, on_bad_annotation: OnFault = "error") -> CocoPeople:

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from posekit.data.coco_file import OnFault, box_fault, numbers, read_json, report_faults
+from posekit.data.coco_file import OnFault, box_fault, numbers, report_faults
 from posekit.errors import UserError, excerpt
+from posekit.json_file import read_json
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from posekit.data.coco_file import OnFault, escapes_folder, is_whole, numbers, read_json, report_faults
+from posekit.data.coco_file import OnFault, escapes_folder, is_whole, numbers, report_faults
 from posekit.errors import UserError, excerpt, one_line
+from posekit.json_file import read_json
 from posekit.metrics.posetrack_files import SLOTS_2018
 from posekit.skeletons import POSETRACK15
 

@@ -9,13 +9,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from posekit.data.coco_file import OnFault, box_fault, escapes_folder, is_whole, numbers, read_json, report_faults
+from posekit.data.coco_file import OnFault, box_fault, escapes_folder, is_whole, numbers, report_faults
 from posekit.data.crops import CropDataset, CropTable, FileReader
 from posekit.data.datamodule import PoseDataModule, Split
 from posekit.data.detections import Boxes, category_fault, make_boxes, outside_fault
 from posekit.data.images import report_broken
 from posekit.data.video import VideoReader
 from posekit.errors import UserError, excerpt, named, unknown_name
+from posekit.json_file import read_json
 from posekit.skeletons import get_skeleton
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")

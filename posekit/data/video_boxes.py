@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from posekit.data.coco_file import OnFault, box_fault, numbers, read_json, report_faults
+from posekit.data.coco_file import OnFault, box_fault, numbers, report_faults
 from posekit.data.detections import outside_fault
 from posekit.errors import UserError, excerpt
+from posekit.json_file import read_json
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]

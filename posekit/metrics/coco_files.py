@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import json
 import math
 import warnings
 from collections import Counter
@@ -15,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from posekit.errors import UserError, one_line
+from posekit.errors import UserError
+from posekit.json_file import read_json
 from posekit.metrics._coco_match import Bools, DetectionRows, Floats, TruthRows
 from posekit.metrics._stack import joint_extent_area
 from posekit.metrics.oks_ap import evaluate_coco, summarise
@@ -76,8 +75,8 @@ def load_coco(
     Raises:
         UserError: See :func:`evaluate_coco_keypoints`.
     """
-    gt_name, gt = read_json(gt_json, "the ground truth")
-    res_name, results = read_json(results_json, "the results")
+    gt_name, gt = content_of(gt_json, "the ground truth")
+    res_name, results = content_of(results_json, "the results")
     if not isinstance(gt, Mapping) or not all(isinstance(gt.get(k), list) for k in ("images", "annotations")):
         raise UserError(f"{gt_name}: no COCO annotation file (a dict with the lists 'images' and 'annotations')")
     if not isinstance(results, list) or not all(isinstance(entry, Mapping) for entry in results):
@@ -100,7 +99,7 @@ def load_coco(
     ]
 
 
-def read_json(source: Source, what: str) -> tuple[str, Any]:
+def content_of(source: Source, what: str) -> tuple[str, Any]:
     """Returns a name for messages and the content of a JSON file (or the content itself, as given).
 
     Raises:
@@ -109,26 +108,7 @@ def read_json(source: Source, what: str) -> tuple[str, Any]:
     if not isinstance(source, str | PathLike):
         return what, source
     path = Path(source)
-    collecting = gc.isenabled()
-    gc.disable()  # a parser only allocates; looking for garbage meanwhile costs a third of the time
-    try:
-        return path.name, json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise UserError(f"{what} file {path} does not exist") from None
-    except OSError as error:
-        raise UserError(f"{what} file {path} cannot be read: {error.strerror}") from None
-    except json.JSONDecodeError as error:
-        cut = " (the file ends too early: truncated?)" if error.pos >= len(error.doc.rstrip()) - 1 else ""
-        raise UserError(f"{path}: not valid JSON at line {error.lineno}, column {error.colno}{cut}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not valid JSON (not a text file)") from None
-    except RecursionError:
-        raise UserError(f"{path}: JSON nested too deeply to be read") from None
-    except ValueError as error:  # a number of thousands of digits
-        raise UserError(f"{path}: JSON that cannot be read ({one_line(error)})") from None
-    finally:
-        if collecting:
-            gc.enable()
+    return path.name, read_json(path, f"{what} file")
 
 
 # -- checks and conversion --------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from posekit.errors import UserError
-from posekit.metrics.coco_files import Source, load_coco, read_json
+from posekit.metrics.coco_files import Source, content_of, load_coco
 from posekit.metrics.oks_ap import evaluate_coco, summarise
 from posekit.skeletons import CROWDPOSE14
 
@@ -41,7 +41,7 @@ def evaluate_crowdpose(
         UserError: As :func:`~posekit.metrics.evaluate_coco_keypoints`; or an image has no ``crowdIndex``.
     """
     loaded = load_coco(gt_json, results_json, sigmas, box_area=BOX_SHARE)
-    name, gt = read_json(gt_json, "the ground truth")
+    name, gt = content_of(gt_json, "the ground truth")
     index = {}
     for i, image in enumerate(gt["images"]):
         value = image.get("crowdIndex")

@@ -16,7 +16,7 @@ import torch
 from posekit.errors import UserError, listed, one_line
 from posekit.mat5 import read_mat5
 from posekit.metrics._coco_match import Floats
-from posekit.metrics.coco_files import read_json
+from posekit.metrics.coco_files import content_of
 from posekit.metrics.mpjpe import MPJPE, NMPJPE, PAMPJPE
 from posekit.metrics.pck import PCK3D, PCKh
 from posekit.skeletons import H36M17, MPII16
@@ -105,7 +105,7 @@ def _mpii_truth(path: Path) -> tuple[Floats, Floats, Floats]:
         if not len(joints) == len(missing) == len(boxes):
             raise UserError(f"{path.name}: {len(joints)} poses, {len(missing)} columns jnt_missing, {len(boxes)} boxes")
         return joints, 1 - missing, boxes
-    _, people = read_json(path, "ground truth")
+    _, people = content_of(path, "ground truth")
     if not isinstance(people, list):
         raise UserError(f"{path.name}: no list of people")
     for i, person in enumerate(people):
@@ -127,7 +127,7 @@ def _mpii_results(path: Path) -> Floats:
     if path.suffix == ".mat":
         poses = _field(_mat(path, "results"), "preds", path) - 1
     else:
-        _, content = read_json(path, "results")
+        _, content = content_of(path, "results")
         if not isinstance(content, list):
             raise UserError(f"{path.name}: no list of poses")
         for i, entry in enumerate(content):
@@ -234,7 +234,7 @@ def _poses3d(path: Path) -> tuple[Floats, list[str]]:
     if not path.is_file():
         raise UserError(f"file {path} does not exist")
     if path.suffix == ".json":
-        _, content = read_json(path, "poses")
+        _, content = content_of(path, "poses")
         poses, names = _poses(content, path), []
     else:
         arrays = _numpy(path)
@@ -326,7 +326,7 @@ def evaluate_3dhp(gt: str | Path, results: str | Path, unit: str = "mm") -> Pose
 def _named_poses(path: Path) -> dict[str, Floats]:
     if not path.is_file():
         raise UserError(f"file {path} does not exist")
-    content = read_json(path, "poses")[1] if path.suffix == ".json" else _numpy(path)
+    content = content_of(path, "poses")[1] if path.suffix == ".json" else _numpy(path)
     if not isinstance(content, Mapping):
         raise UserError(f"{path.name}: no dict of sequences")
     return {k: _poses(v, path) for k, v in content.items()}

@@ -13,7 +13,7 @@ import numpy as np
 
 from posekit.errors import UserError, one_line
 from posekit.metrics._coco_match import Bools, Floats
-from posekit.metrics.coco_files import read_json
+from posekit.metrics.coco_files import content_of
 from posekit.skeletons import POSETRACK15
 
 Paths = str | PathLike[str] | Sequence[str | PathLike[str]]
@@ -110,7 +110,7 @@ def read_sequence(path: Path) -> list[Frame]:
     Raises:
         UserError: The file is missing, no JSON, of neither format, or an entry is wrong.
     """
-    name, content = read_json(path, "sequence")
+    name, content = content_of(path, "sequence")
     try:
         return _frames(content, name)
     except UserError:

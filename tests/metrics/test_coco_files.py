@@ -33,11 +33,11 @@ def test_missing_truncated_and_foreign_files(tmp_path, content):
     good = evaluate_coco_keypoints(str(tmp_path / "gt.json"), tmp_path / "dt.json")
     assert difference(good, official(gt, results)) < 1e-12
     check(tmp_path / "no.json", results, "no.json does not exist")
-    check(gt, tmp_path / "cut.json", "cut.json: not valid JSON")
-    check(tmp_path / "bad.json", results, "line 1, column 2")
-    check(tmp_path / "bytes.json", results, "not valid JSON")
-    check(tmp_path / "deep.json", results, "deep.json: JSON nested too deeply")
-    check(tmp_path, results, "cannot be read")
+    check(gt, tmp_path / "cut.json", "cut.json is truncated or no JSON")
+    check(tmp_path / "bad.json", results, "line 1 column 2")
+    check(tmp_path / "bytes.json", results, "bytes.json is no JSON: it is not text")
+    check(tmp_path / "deep.json", results, "deep.json is no JSON that can be read: it is nested too deeply")
+    check(tmp_path, results, "is a folder")
     check(tmp_path / "dt.json", results, "no COCO annotation file")
     check(gt, tmp_path / "gt.json", "no COCO results file")
 
