@@ -171,7 +171,7 @@ def _mpii_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _mpii(arguments: argparse.Namespace) -> Report:
-    from posekit.metrics.pose_files import evaluate_mpii
+    from posekit.metrics.mpii_files import evaluate_mpii
     from posekit.skeletons import MPII16
 
     table = evaluate_mpii(arguments.gt, arguments.results)
@@ -187,7 +187,7 @@ def _h36m_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _h36m(arguments: argparse.Namespace) -> Report:
-    from posekit.metrics.pose_files import evaluate_h36m
+    from posekit.metrics.h36m_files import evaluate_h36m
     from posekit.skeletons import H36M17
 
     table = evaluate_h36m(arguments.gt, arguments.results, arguments.unit, arguments.root)
@@ -205,7 +205,7 @@ def _3dhp_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _3dhp(arguments: argparse.Namespace) -> Report:
-    from posekit.metrics.pose_files import evaluate_3dhp
+    from posekit.metrics.mpi_inf_3dhp_files import evaluate_3dhp
 
     table = evaluate_3dhp(arguments.gt, arguments.results, arguments.unit)
     report = Report("MPI-INF-3DHP", table.values, table.rows, table.columns)
