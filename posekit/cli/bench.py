@@ -12,17 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.table import Table
 
 from posekit._version import __version__
 from posekit.bench import BenchOptions, Row, bench_config
+from posekit.bench.drawn import drawn_config
 from posekit.cli.build import build_from_config
+from posekit.cli.configs import find_config, is_text
 from posekit.cli.quiet import one_line_errors, quieten
 from posekit.data.files import atomic_write_text
 from posekit.errors import UserError, unknown_name
 from posekit.plugins import BENCHMARKS, plugins
+from posekit.yaml_file import read_yaml
 
 _COLUMNS = {
     "what": "what", "phase": "stage", "batch": "batch", "mode": "mode", "ms": "ms", "p10_ms": "p10", "p90_ms": "p90",
@@ -55,12 +59,21 @@ def run(argv: list[str]) -> None:
         around = _surroundings(bench.torch_device) | {"config": options.config, "precision": options.precision}
         quieten()
         warnings.filterwarnings("ignore", ".*(lr_scheduler.step|GPU available but not used|no `val_dataloader`).*")
-        module, datamodule = build_from_config(["--config", options.config, *rest])
+        module, datamodule = build_from_config(["--config", _config(options.config, options.drawn), *rest])
         rows = bench_config(module, datamodule, bench)
     else:
         raise UserError(f"posekit bench needs a name ({', '.join(names)}) or --config FILE")
     with one_line_errors():
         _show(rows, around, options.json)
+
+
+def _config(name: str, drawn: bool) -> str:
+    """Returns a config's name, or its text with drawn data."""
+    if not drawn:
+        return name
+    path = find_config(name)
+    content = yaml.safe_load(path) if is_text(path) else read_yaml(path, "config", "model, data, trainer …")
+    return yaml.safe_dump(drawn_config(content))
 
 
 def _parser(names: list[str]) -> argparse.ArgumentParser:
@@ -72,6 +85,9 @@ def _parser(names: list[str]) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--config", help="config with a model and data")
+    parser.add_argument(
+        "--drawn", action="store_true", help="drawn people of the same shapes in place of the data sets"
+    )
     parser.add_argument("--batches", type=int, default=20, help="timed batches of each kind (default 20)")
     parser.add_argument("--batch_sizes", metavar="N,N", help="samples of a batch (default 1 and the config's)")
     parser.add_argument("--modes", default="eager", help="eager, compiled (torch.compile), or both with a comma")

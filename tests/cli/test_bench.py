@@ -9,10 +9,13 @@ import yaml
 
 from posekit.bench import BenchOptions, bench_config, compile_called, compiled, measure
 from posekit.bench.compiling import outermost_called
+from posekit.bench.drawn import drawn_config
 from posekit.bench.timing import Timing
 from posekit.cli import main
+from posekit.cli.build import build_from_config
 from posekit.cli.configs import shipped_configs
 from posekit.data.batch_parts import batch_parts, count_samples, part_size, picture_batch, resized
+from posekit.yaml_file import read_yaml
 from tests.small_configs import Roots, shrink
 
 from .test_run import refused
@@ -74,6 +77,53 @@ def test_compiled_rows_stand_beside_eager_ones(small):
     rows = bench(small("quickstart.yaml"), "--batch_sizes=2", "--modes=eager,compiled", "--backend=eager")
     steps = {(row["what"], row["mode"]) for row in rows if "mode" in row}
     assert steps == {(w, m) for w in ("forward", "prediction", "training step") for m in ("eager", "compiled")}
+
+
+def test_drawn_people_stand_in_for_a_data_set_that_is_absent(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = (
+        "bench",
+        "--config",
+        "hdm/coco_overfit",
+        "--device=cpu",
+        "--batches=1",
+        "--batch_sizes=1",
+        "--data.root=no",
+    )
+    assert "no such folder" in refused(capsys, *words) or "does not exist" in refused(capsys, *words)
+    rows = bench("hdm/coco_overfit", "--drawn", "--batch_sizes=1")
+    assert {"loader", "forward", "prediction", "training step"} <= {row["what"] for row in rows}
+
+
+FULL = {
+    "hdm/mpii_w32_256x256.yaml": ("MPII16", (256, 256)),
+    "logocap/crowdpose_w32_512.yaml": ("CROWDPOSE14", (512, 512)),
+    "maed/stage2_hybrid.yaml": ("SPIN49", (224, 224)),
+    "nlrd/surreal_to_h36m.yaml": ("LIMB17", (224, 224)),
+    "tip/posetrack17_w48_384x288.yaml": ("POSETRACK15", (288, 384)),
+}
+
+
+def leaves(data):
+    """Returns the data modules that a config's data is made of."""
+    inner = [value for value in data["init_args"].values() if isinstance(value, dict)]
+    parts = [value for value in inner if "class_path" in value]
+    parts += [
+        entry["data"] for value in inner for entry in value.values() if isinstance(entry, dict) and "data" in entry
+    ]
+    return [leaf for part in parts for leaf in leaves(part)] if parts else [data]
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_full_size_configs_are_built_with_drawn_data(name):
+    content = drawn_config(read_yaml(shipped_configs()[name], "config", "model, data"))
+    assert {leaf["class_path"] for leaf in leaves(content["data"])} == {"SyntheticPeople"}
+    module, data = build_from_config(["--config", yaml.safe_dump(content)])
+    joints, size = FULL[name]
+    assert data.skeleton == joints
+    pictures = [leaf["init_args"] for leaf in leaves(content["data"]) if leaf["init_args"]["view"] != "motion"]
+    assert {tuple(options["image_size"]) for options in pictures} == {size}
+    assert sum(p.numel() for p in module.parameters()) > 2e7  # the full-size network
 
 
 def test_half_precision(small):
