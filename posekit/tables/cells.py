@@ -14,6 +14,7 @@ from typing import Any
 from posekit.cli.configs import find_config
 from posekit.errors import UserError
 from posekit.tables.spec import Column, Job, Overrides, Row, TableSpec
+from posekit.yaml_file import read_yaml
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,9 @@ class Run:
 
     @cached_property
     def key(self) -> str:
-        """File name of the result: changes with the options, the config's text, and the run before."""
-        text = "" if self.job.command == "bench" else _config_text(self.job.config)
-        content = [self.job.command, self.job.config, text, self.overrides, self.before.key if self.before else None]
+        """File name of the result: changes with the options, the config's values, and the run before."""
+        values = {} if self.job.command == "bench" else _config_values(self.job.config)
+        content = [self.job.command, self.job.config, values, self.overrides, self.before.key if self.before else None]
         digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
         return f"{self.job.name}-{digest}" + ("" if self.seed is None else f"-s{self.seed}")
 
@@ -48,10 +49,10 @@ def _config_path(config: str) -> Path:
     return Path(find_config(config))
 
 
-def _config_text(config: str) -> str:
-    """Reads a config anew each time, since it may be edited while a table runs."""
+def _config_values(config: str) -> dict[str, Any]:
+    """Reads a config anew each time, since it may be edited while a table runs; comments do not count."""
     path = _config_path(config)
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
+    return read_yaml(path, "config", "model, data, trainer …") if path.is_file() else {}
 
 
 def options_for(job: Job, spec: TableSpec, *parts: Mapping[str, Any]) -> Overrides:

@@ -85,6 +85,8 @@ def test_a_run_s_key_follows_what_it_runs(tmp_path):
     first = [r.key for r in table_runs(load_table(write(tmp_path, content)), [0], {})]
     assert first == [r.key for r in table_runs(load_table(write(tmp_path, content)), [0], {})]
     assert not set(first) & {r.key for r in table_runs(load_table(write(tmp_path, content)), [0], {"data.seed": 1})}
+    config.write_text("# a comment\nmodel:\n  class_path: HDM\n")
+    assert first == [r.key for r in table_runs(load_table(write(tmp_path, content)), [0], {})]
     config.write_text("model: {class_path: TIP}\n")
     assert not set(first) & {r.key for r in table_runs(load_table(write(tmp_path, content)), [0], {})}
 
