@@ -19,19 +19,39 @@ def read_yaml(path: str | Path, kind: str, keys: str) -> dict[str, Any]:
         keys: The keys that it should have, for messages.
 
     Raises:
-        UserError: The file is no YAML, gives a key twice, or holds no keys.
+        UserError: The file cannot be read, is no YAML, gives a key twice, or holds no keys.
     """
     try:
-        content = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{kind} {path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{kind} {path} is not YAML: it is not text") from None
+    return parse_yaml(text, f"{kind} {path}", keys)
+
+
+def parse_yaml(text: str, what: str, keys: str) -> dict[str, Any]:
+    """Parses YAML of keys.
+
+    Args:
+        text: The YAML.
+        what: What to call it in messages.
+        keys: The keys that it should have, for messages.
+
+    Raises:
+        UserError: It is no YAML, gives a key twice, or holds no keys.
+    """
+    try:
+        content = yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark is not None else ""
         why = getattr(error, "problem", None) or one_line(error)
-        raise UserError(f"{kind} {path} is not YAML{where}: {why}") from None
+        raise UserError(f"{what} is not YAML{where}: {why}") from None
     except (RecursionError, ValueError) as error:  # nested too deeply; a date that is none
-        raise UserError(f"{kind} {path} is no YAML that can be read: {one_line(error)}") from None
+        raise UserError(f"{what} is no YAML that can be read: {one_line(error)}") from None
     if not isinstance(content, dict):
-        raise UserError(f"{kind} {path} holds no keys ({keys}), but {type(content).__name__}")
+        raise UserError(f"{what} holds no keys ({keys}), but {type(content).__name__}")
     return content
 
 

@@ -54,12 +54,20 @@ def _drawn(node: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, dict) and "class_path" in value:
             arguments[key] = _drawn(value)
         elif key in ("clips", "images") and isinstance(value, dict):
-            arguments[key] = {part: entry | {"data": _drawn(entry["data"])} for part, entry in value.items()}
+            arguments[key] = {part: _drawn_part(entry) for part, entry in value.items()}
     return {"class_path": name, "init_args": arguments}
+
+
+def _drawn_part(entry: Any) -> Any:
+    """Replaces the data of a mixture's part; what is no part is left to the mixture, which says so."""
+    data = entry.get("data") if isinstance(entry, dict) else None
+    return entry | {"data": _drawn(data)} if isinstance(data, dict) and "class_path" in data else entry
 
 
 def _like(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the arguments of drawn people that look like another data module's samples."""
+    if name.rpartition(".")[2] == "SyntheticPeople":
+        return dict(arguments) | {"train_size": _SAMPLES, "val_size": _SAMPLES}
     cls = _class(name)
     defaults = {
         key: parameter.default
@@ -67,8 +75,6 @@ def _like(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         if parameter.default is not inspect.Parameter.empty
     }
     every = {**defaults, **arguments}
-    if name.rpartition(".")[2] == "SyntheticPeople":
-        return dict(arguments) | {"train_size": _SAMPLES, "val_size": _SAMPLES}
     linked = {key: value for key, value in cls.linked_values(every).items() if key in LINKED and value is not None}
     kept = {key: every[key] for key in _KEPT if every.get(key) is not None} | linked
     frames = _frames(every)
@@ -92,9 +98,12 @@ def _frames(arguments: Mapping[str, Any]) -> int | None:
 
 
 def _class(name: str) -> Any:
-    if "." in name:
-        return import_class(name)
     known = plugins(DATAMODULES)
+    if "." in name:
+        try:
+            return import_class(name)
+        except (ImportError, AttributeError):
+            raise unknown_name("data module", name, known) from None
     if name not in known:
         raise unknown_name("data module", name, known)
     return known[name].load()

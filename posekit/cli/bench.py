@@ -21,12 +21,11 @@ from posekit._version import __version__
 from posekit.bench import BenchOptions, Row, bench_config
 from posekit.bench.drawn import drawn_config
 from posekit.cli.build import build_from_config
-from posekit.cli.configs import find_config, is_text
+from posekit.cli.configs import find_config, read_config
 from posekit.cli.quiet import one_line_errors, quieten
 from posekit.data.files import atomic_write_text
 from posekit.errors import UserError, unknown_name
 from posekit.plugins import BENCHMARKS, plugins
-from posekit.yaml_file import read_yaml
 
 _COLUMNS = {
     "what": "what", "phase": "stage", "batch": "batch", "mode": "mode", "ms": "ms", "p10_ms": "p10", "p90_ms": "p90",
@@ -71,9 +70,7 @@ def _config(name: str, drawn: bool) -> str:
     """Returns a config's name, or its text with drawn data."""
     if not drawn:
         return name
-    path = find_config(name)
-    content = yaml.safe_load(path) if is_text(path) else read_yaml(path, "config", "model, data, trainer …")
-    return yaml.safe_dump(drawn_config(content))
+    return yaml.safe_dump(drawn_config(read_config(find_config(name))))
 
 
 def _parser(names: list[str]) -> argparse.ArgumentParser:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from posekit.errors import UserError, unknown_name
+from posekit.yaml_file import parse_yaml, read_yaml
+
+_KEYS = "model, data, trainer …"
 
 
 def examples_folder() -> Path | None:
@@ -44,3 +48,14 @@ def find_config(name: str) -> str:
     if Path(name).exists():
         raise UserError(f"config {name} is no file")
     raise UserError(f"config {name} does not exist; {unknown_name('shipped config', short, shipped)}")
+
+
+def read_config(name: str | Path) -> dict[str, Any]:
+    """Returns the content of a config's file or text.
+
+    Raises:
+        UserError: It cannot be read, or is no YAML of keys.
+    """
+    if is_text(str(name)):
+        return parse_yaml(str(name), "the config's text", _KEYS)
+    return read_yaml(name, "config", _KEYS)

@@ -11,10 +11,9 @@ from typing import Any
 import yaml
 
 from posekit.checkpoints import CHECKPOINT_KEY, read_checkpoint
-from posekit.cli.configs import find_config, is_text
+from posekit.cli.configs import find_config, is_text, read_config
 from posekit.errors import UserError
 from posekit.nn.shipped import shipped_weights
-from posekit.yaml_file import read_yaml
 
 
 def resolve_configs(argv: Sequence[str]) -> tuple[list[str], str]:
@@ -51,7 +50,7 @@ def _checked_config(name: str) -> str:
     path = find_config(name)
     if is_text(path):
         return path
-    read_yaml(path, "config", "model, data, trainer …")
+    read_config(path)
     return path
 
 
@@ -111,7 +110,7 @@ def model_name(words: Sequence[str], checkpoint: dict[str, Any] | None) -> str |
 def _model_of_config(path: str) -> str | None:
     if is_text(path) or not Path(path).is_file():
         return None
-    model = yaml.safe_load(Path(path).read_text(encoding="utf-8")).get("model")
+    model = read_config(path).get("model")
     model = model.get("class_path") if isinstance(model, dict) else model
     return model if isinstance(model, str) else None
 

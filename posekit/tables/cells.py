@@ -11,10 +11,9 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from posekit.cli.configs import find_config
+from posekit.cli.configs import find_config, read_config
 from posekit.errors import UserError
 from posekit.tables.spec import Column, Job, Overrides, Row, TableSpec
-from posekit.yaml_file import read_yaml
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def _config_path(config: str) -> Path:
 def _config_values(config: str) -> dict[str, Any]:
     """Reads a config anew each time, since it may be edited while a table runs; comments do not count."""
     path = _config_path(config)
-    return read_yaml(path, "config", "model, data, trainer …") if path.is_file() else {}
+    return read_config(path) if path.is_file() else {}
 
 
 def options_for(job: Job, spec: TableSpec, *parts: Mapping[str, Any]) -> Overrides:

@@ -95,6 +95,21 @@ def test_drawn_people_stand_in_for_a_data_set_that_is_absent(tmp_path, monkeypat
     assert {"loader", "forward", "prediction", "training step"} <= {row["what"] for row in rows}
 
 
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("{class_path: COCOKeypoint}", "unknown data module 'COCOKeypoint'"),
+        ("{class_path: no.such.Module}", "unknown data module 'no.such.Module'"),
+        ("{class_path: Mixture, init_args: {clips: {a: {ratio: 1}}}}", "data: clips: nothing says which data"),
+        ("[", "not YAML at line"),
+    ],
+)
+def test_mistakes_in_a_config_whose_data_is_drawn(tmp_path, capsys, data, message):
+    path = tmp_path / "wrong.yaml"
+    path.write_text(f"model: {{class_path: MAED}}\ndata: {data}\n")
+    assert message in refused(capsys, "bench", "--config", str(path), "--drawn")
+
+
 FULL = {
     "hdm/mpii_w32_256x256.yaml": ("MPII16", (256, 256)),
     "logocap/crowdpose_w32_512.yaml": ("CROWDPOSE14", (512, 512)),
