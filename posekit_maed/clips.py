@@ -59,7 +59,7 @@ def _weights(batch: dict[str, Any]) -> dict[str, Any]:
     """Returns the weights that a data set left out, all of them 0 on padding."""
     valid = batch["valid"]
     # Asking would wait for a GPU; there a mask that hides nothing costs next to nothing.
-    padded = batch["padded"] if "padded" in batch else valid.is_cuda or not bool(valid.all())
+    padded = batch["padded"] if "padded" in batch else valid.device.type != "cpu" or not bool(valid.all())
     found: dict[str, Any] = {"padded": padded and valid.shape[1] > 1}
     real = valid.float()
     if "joints3d" in batch:

@@ -206,7 +206,7 @@ class NLRDData(PoseDataModule):
             batch_sampler=sampler,
             num_workers=part.num_workers,
             collate_fn=part.collate(),
-            pin_memory=part.pin_memory,
+            pin_memory=part.pins,
             worker_init_fn=single_threaded,
         )
 
@@ -221,7 +221,7 @@ class NLRDData(PoseDataModule):
             sampler=EpochSampler(dataset, world, rank, shuffle=False),
             num_workers=part.num_workers,
             collate_fn=part.collate(),
-            pin_memory=part.pin_memory,
+            pin_memory=part.pins,
             worker_init_fn=single_threaded,
         )
         for batch in loader:

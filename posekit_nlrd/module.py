@@ -169,7 +169,10 @@ class NLRD(JudgedModule):
         return {part.name: partial(self._enter_stage, row) for row, part in enumerate(self.stages)}
 
     def _enter_stage(self, row: int) -> None:
-        self.iteration = sum(self.plan.steps[:row])
+        """Stays in a stage, or goes to its first step: before its last one too, which would end it."""
+        place = self.place
+        if place.stage != row or place.step + 1 >= self.plan.steps[row]:
+            self.iteration = sum(self.plan.steps[:row])
 
     # -- set-up -------------------------------------------------------------------------------------------------------
 

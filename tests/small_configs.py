@@ -36,6 +36,12 @@ def shrink(config, roots):
     return config
 
 
+def learns_from_pictures(config):
+    """Returns whether a config has pictures, so that it can predict."""
+    data = config["data"]["init_args"]
+    return "motion" not in data or "source" in data
+
+
 def _small_stage(stage):
     stage = {"name": stage} if isinstance(stage, str) else dict(stage)
     stage.pop("epochs", None)

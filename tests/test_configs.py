@@ -8,7 +8,7 @@ import yaml
 from posekit.cli import main
 from posekit.cli.configs import shipped_configs
 from posekit.cli.run import build_from_config
-from tests.small_configs import Roots, shrink
+from tests.small_configs import Roots, learns_from_pictures, shrink
 
 CONFIGS = {name: path for name, path in shipped_configs().items() if not name.startswith("tables/")}
 # Networks of full size, or hundreds of frames: slow on a CPU.
@@ -39,11 +39,6 @@ def test_config_fits_validates_and_predicts(name, tmp_path, monkeypatch, mini_co
     main(["predict", "--ckpt_path", checkpoint, *words])
     assert Path("out/results.json").is_file()
     assert list(Path("out/overlays").glob("*.jpg"))
-
-
-def learns_from_pictures(config):
-    data = config["data"]["init_args"]
-    return "motion" not in data or "source" in data
 
 
 @pytest.mark.parametrize("name", [n for n in CONFIGS if any(b in n for b in BIG)])

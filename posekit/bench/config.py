@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch import Trainer, seed_everything
 
 from posekit.bench.compiling import compiled
-from posekit.bench.feeding import AtStart, RepeatedData
+from posekit.bench.feeding import BeforeSteps, RepeatedData
 from posekit.bench.timing import Clock, Timing, measure
 from posekit.data.batch_parts import batch_parts, count_samples, part_size, picture_batch, resized
 from posekit.data.datamodule import PoseDataModule
@@ -168,7 +168,7 @@ class _Bench:
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-            callbacks=[clock, AtStart(self.switch)],
+            callbacks=[clock, BeforeSteps(self.switch)],
         )
 
     def _row(self, what: str, **values: Any) -> Row:

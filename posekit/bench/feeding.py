@@ -1,4 +1,4 @@
-"""What feeds the trainers of a benchmark: one batch again and again, and a start in a chosen stage."""
+"""What feeds the trainers of a benchmark: one batch again and again, in a chosen stage."""
 
 from __future__ import annotations
 
@@ -11,14 +11,18 @@ from lightning.pytorch import Callback, LightningDataModule
 from posekit.data.datamodule import PoseDataModule
 
 
-class AtStart(Callback):
-    """Calls a function when a fit begins, after the method was set up."""
+class BeforeSteps(Callback):
+    """Calls a function when a fit begins, after the method was set up, and before each step."""
 
     def __init__(self, call: Callable[[], None]) -> None:
         self.call = call
 
     def on_fit_start(self, *_: Any) -> None:
-        """Calls it."""
+        """Calls it: loaders begin where the method stands."""
+        self.call()
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        """Calls it: a stage may have ended with the last step."""
         self.call()
 
 

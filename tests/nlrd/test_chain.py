@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from posekit.bench import BenchOptions, bench_config
 from posekit_nlrd import NLRD
 from tests.nlrd.conftest import CHAIN, make_data, make_model, make_trainer
 
@@ -140,3 +141,12 @@ def test_learning_rates_follow_the_stages_own_schedule(tmp_path):
     assert first[0] == 0.1
     assert first[1] > first[2] > first[3]
     assert rates[-1][-1] == 1e-4
+
+
+def test_each_stage_is_timed_even_where_it_is_shorter_than_the_benchmark():
+    """A step too many would be one of the next stage, on this stage's batch."""
+    module = make_model(CHAIN)
+    rows = list(bench_config(module, make_data(), BenchOptions(repeats=4, device="cpu", batch_sizes=[2])))
+    steps = [row for row in rows if row["what"] == "training step"]
+    assert [row["phase"] for row in steps] == [stage["name"] for stage in CHAIN]
+    assert all(row["ms"] > 0 and "note" not in row for row in steps)

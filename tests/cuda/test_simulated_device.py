@@ -1,0 +1,95 @@
+"""Each method trains, validates and predicts on a simulated device: nothing is left on the CPU, and no step waits."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from posekit.cli.configs import shipped_configs
+from posekit_hdm.losses import LOSSES
+from tests.cuda.test_methods import METHODS
+from tests.small_configs import Roots, learns_from_pictures, shrink
+
+backend_registration = pytest.importorskip("torch.utils.backend_registration")
+if not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"):
+    pytest.skip("this version of torch has no devices written in Python", allow_module_level=True)
+
+ROOT = Path(__file__).resolve().parents[2]
+# How many poses a picture of LOGO-CAP trains with depends on what was found: one wait in a step.
+ALLOWED = {"LogoCap": "train_losses: aten.nonzero.default"}
+
+
+def cases():
+    quick = [pytest.param(name, {}, id=method) for method, name in METHODS.items()]
+    others = [(name, {}, name) for name in shipped_configs() if name not in METHODS.values()]
+    others += [("quickstart.yaml", {"loss": loss}, f"loss {loss}") for loss in LOSSES]
+    others = [row for row in others if not row[0].startswith("tables/")]
+    return quick + [pytest.param(name, options, id=label, marks=pytest.mark.slow) for name, options, label in others]
+
+
+@pytest.mark.parametrize(("name", "options"), cases())
+def test_a_method_runs_on_a_device_of_its_own(name, options, tmp_path, mini_coco, mini_mpii):
+    content = shrink(yaml.safe_load(shipped_configs()[name].read_text()), Roots(tmp_path, mini_coco, mini_mpii))
+    content["model"]["init_args"] |= options
+    if "stages" in content["model"]["init_args"]:
+        content["data"]["init_args"]["epoch_steps"] = 6  # all of them in one epoch
+    config = tmp_path / "small.yaml"
+    config.write_text(yaml.safe_dump({key: content[key] for key in ("model", "data")}))
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.cuda.simulated_run", str(config)], cwd=ROOT, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=900,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr[-3000:]
+    found = json.loads(run.stdout.splitlines()[-1])
+    cpu, device = found["cpu"], found["device"]
+    assert device["on_device"]
+    assert not cpu["on_device"]
+    assert cpu["predictions"] > 0 or not learns_from_pictures(content)
+    assert device["predictions"] == pytest.approx(cpu["predictions"], rel=1e-3)
+    assert set(device["metrics"]) == set(cpu["metrics"])
+    assert device["weights"] == pytest.approx(cpu["weights"], rel=1e-5)
+    for key, value in cpu["metrics"].items():
+        assert device["metrics"][key] == pytest.approx(value, rel=2e-3, abs=1e-5), key
+    waits = [
+        w for w in device["waits"]["training_step"] if ALLOWED.get(content["model"]["class_path"], "none") not in w
+    ]
+    assert waits == []
+
+
+REFUSALS = """
+import os, torch
+from tests.cuda.simulated import DEVICE, WAITED, DeviceError, DeviceMode, register
+register()
+
+def refused(call):
+    try:
+        call()
+    except DeviceError:
+        return True
+    return False
+
+with DeviceMode():
+    there, here = torch.ones(3, device=DEVICE), torch.ones(3)
+    assert refused(lambda: there + here)
+    assert refused(lambda: here[torch.zeros(1, dtype=torch.long, device=DEVICE)])
+    assert refused(lambda: torch.cat([there, here]))
+    assert refused(lambda: there.numpy())
+    assert refused(lambda: torch.rand(3, device=DEVICE, generator=torch.Generator()))
+    assert not refused(lambda: there + here[0] + 1)
+    assert there.cpu().tolist() == [1, 1, 1]
+    there.mul_(2)
+    assert float(there.sum()) == 6
+    assert str(there[1:].device) == DEVICE
+    assert WAITED == []  # this file is none of posekit's
+print("done", flush=True)
+os._exit(0)
+"""
+
+
+def test_the_device_refuses_what_a_gpu_refuses():
+    run = subprocess.run([sys.executable, "-c", REFUSALS], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert run.stdout.strip() == "done", run.stderr[-2000:]
