@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from posekit.data.files import atomic_write_text
+from posekit.data.synthetic.cache import RENDERED_FOLDER
 from posekit.tables.cells import Run
 from posekit.tables.plan import Plan, Planner
 from posekit.tables.store import Store
@@ -64,7 +65,13 @@ def run_missing(
         deadline: ``time.monotonic()`` at which no further run starts that would not end before; None runs all.
         console: For progress.
     """
-    console = console or Console()
+    try:
+        return _run_missing(store, planner, deadline, console or Console())
+    finally:
+        shutil.rmtree(_rendered(store), ignore_errors=True)
+
+
+def _run_missing(store: Store, planner: Planner, deadline: float | None, console: Console) -> Outcome:
     outcome = Outcome({}, [])
     tried: set[str] = set()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -137,7 +144,13 @@ def _run_one(store: Store, run: Run, keeps_checkpoint: bool) -> str | None:
     ours, lifeline = os.pipe()
     with log.open("w", encoding="utf-8") as file, os.fdopen(ours), os.fdopen(lifeline):
         child = subprocess.Popen(
-            words, stdin=ours, stdout=file, stderr=subprocess.STDOUT, start_new_session=True, cwd=cwd
+            words,
+            stdin=ours,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            cwd=cwd,
+            env=_surroundings(store),
         )
         try:
             code = child.wait()
@@ -160,6 +173,15 @@ def _run_one(store: Store, run: Run, keeps_checkpoint: bool) -> str | None:
     shutil.rmtree(work, ignore_errors=True)
     log.unlink(missing_ok=True)
     return None
+
+
+def _surroundings(store: Store) -> dict[str, str]:
+    """Returns the variables of a run: all of a table's runs share the people that they render."""
+    return {RENDERED_FOLDER: str(_rendered(store).absolute()), **os.environ}
+
+
+def _rendered(store: Store) -> Path:
+    return store.folder / "work" / "rendered"
 
 
 def _filled(store: Store, run: Run) -> dict[str, Any]:

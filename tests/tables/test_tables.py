@@ -8,6 +8,7 @@ import yaml
 
 from posekit.cli import main
 from posekit.cli.table import minutes, seeds_of
+from posekit.data.synthetic.cache import RENDERED_FOLDER
 from posekit.errors import UserError
 from posekit.tables import load_table, shipped_tables
 from posekit.tables.plan import Planner
@@ -314,3 +315,47 @@ def test_dry_run_prints_cells_and_time(tmp_path, capsys, monkeypatch):
     assert "about 32 minutes" in shown
     assert "b / 1, seed 1" in shown
     assert not (tmp_path / "runs").exists()
+
+
+TWO_FITS = """
+title: two runs on the same people
+source: nobody
+jobs:
+  fit:
+    command: fit
+    config: quickstart
+    minutes: 1
+    overrides:
+      data.train_size: 4
+      data.val_size: 2
+      data.batch_size: 2
+      data.num_workers: 0
+      trainer.max_epochs: 1
+      trainer.limit_train_batches: 1
+      trainer.check_val_every_n_epoch: 1
+      trainer.enable_progress_bar: false
+columns: [{name: loss, metric: val/loss, better: lower}]
+rows:
+  - {name: slow, overrides: {model.lr: 1.0e-4}}
+  - {name: fast, overrides: {model.lr: 1.0e-3}}
+"""
+
+
+def test_runs_of_a_table_share_rendered_people(tmp_path, monkeypatch):
+    """Each split is rendered by the first run alone, and thrown away at the end."""
+    seen = []
+    spec, store = load_table(write(tmp_path, yaml.safe_load(TWO_FITS))), Store(tmp_path / "s")
+    monkeypatch.delenv(RENDERED_FOLDER, raising=False)
+    written = Store.write
+
+    def note(self, run, result):
+        seen.append({path.name: path.stat().st_mtime_ns for path in (store.folder / "work/rendered").iterdir()})
+        written(self, run, result)
+
+    monkeypatch.setattr(Store, "write", note)
+    outcome = run_missing(store, Planner(spec, [0], {}, read=store.read))
+    assert outcome.failed == {}
+    first, second = seen
+    assert first == second
+    assert sorted(name.split("-")[0] for name in first) == ["train", "val"]
+    assert not (store.folder / "work/rendered").exists()

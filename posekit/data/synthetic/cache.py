@@ -35,6 +35,8 @@ from posekit.skeletons import get_skeleton
 
 Bytes = NDArray[np.uint8]
 
+# A folder for what is rendered, where no argument names one: a table's runs share it.
+RENDERED_FOLDER = "POSEKIT_RENDERED"
 # Part of every cache file's name: raise it when the renderer's output changes.
 RENDERER_VERSION = 3
 _CHUNK = 32

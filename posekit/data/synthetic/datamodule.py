@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from posekit.data.batch import ImageTarget
 from posekit.data.collate import collate_scenes
 from posekit.data.datamodule import PoseDataModule, Split
 from posekit.data.synthetic.background import background_bank, find_photos
-from posekit.data.synthetic.cache import LayerSettings, LayerStore
+from posekit.data.synthetic.cache import RENDERED_FOLDER, LayerSettings, LayerStore
 from posekit.data.synthetic.clip_dataset import ClipDataset, MotionDataset
 from posekit.data.synthetic.clip_settings import CLIP_BOXES, ClipSettings
 from posekit.data.synthetic.compositing import Stock
@@ -82,7 +83,7 @@ class SyntheticPeople(PoseDataModule):
         labels: False takes the labels off training crops and clips, for adaptation; val and test keep theirs.
         num_layers: People or clips to render for training; None renders one per picture. Fewer are used again in turn.
         cache: Render at the start; False renders every picture anew, which needs no memory.
-        cache_dir: Folder that keeps rendered people between runs.
+        cache_dir: Folder that keeps rendered people between runs; that of the variable POSEKIT_RENDERED when None.
         num_render_workers: Processes that render; every core when None.
         skeleton: Any joint set of ``posekit.skeletons``.
         batch_size: Samples per process and step.
@@ -169,7 +170,8 @@ class SyntheticPeople(PoseDataModule):
         self.domain, self.labels = domain, labels
         self.backgrounds = backgrounds
         self.cache = cache
-        self.cache_dir = Path(cache_dir) if cache_dir else None
+        folder = cache_dir or os.environ.get(RENDERED_FOLDER)
+        self.cache_dir = Path(folder) if folder else None
         self.num_render_workers = num_render_workers
         self._targets: dict[str, list[ImageTarget]] = {}
         self._check()
