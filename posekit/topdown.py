@@ -15,6 +15,7 @@ from posekit.errors import UserError
 from posekit.geometry import crop_points, uncrop_points
 from posekit.heatmaps import flip_heatmaps
 from posekit.metrics import KeypointAP, KeypointError, PCKh
+from posekit.metrics.rows import updated_anywhere
 from posekit.module import PoseModule, StepOutput, picture_size
 from posekit.skeletons import get_skeleton
 
@@ -222,7 +223,7 @@ class TopDownModule(PoseModule):
             heads = self.trainer.datamodule.head_targets(stage, batch["sample_id"])  # type: ignore[attr-defined]
             if heads is not None:
                 joints, boxes, weight = heads
-                measure.update(found["keypoints"][..., :2].cpu(), joints, boxes, weight, batch["sample_id"])
+                measure.update(found["keypoints"][..., :2], joints, boxes, weight, batch["sample_id"])
 
     def compute_metrics(self, stage: str) -> dict[str, Tensor]:
         """Returns OKS AP's ten numbers, the pixel errors and, on MPII, PCKh."""
@@ -232,7 +233,7 @@ class TopDownModule(PoseModule):
             values.update(metric.compute())
         values.update(self._error(stage).compute())
         for measure in self._pckh(stage):
-            if measure.update_called:
+            if all(updated_anywhere(measure)):
                 values.update(measure.compute())
         return values
 

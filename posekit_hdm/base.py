@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from posekit.errors import UserError, unknown_name
+from posekit.nn.precision import full_precision
 
 SUPPLIERS = ("softmax", "softplus", "relu")
 REDUCTIONS = ("sum_joints_mean_batch", "mean_valid", "sum", "none")
@@ -51,8 +52,9 @@ def make_supply(heatmaps: Tensor, suppliers: str, softmax_scale: float) -> Suppl
         return Supply(mass / total, torch.sigmoid(lifted), total)
     empty = empty_supply(heatmaps)[..., None]
     # Only empty maps move down to their minimum: one rectifier serves both cases.
-    minimum = heatmaps.detach().amin(-1, keepdim=True)
-    shifted = heatmaps - torch.where(empty, minimum, torch.zeros_like(minimum))
+    masked = torch.isneginf(heatmaps.detach())  # pixels of no mass, which are no map's minimum
+    minimum = heatmaps.detach().masked_fill(masked, float("inf")).amin(-1, keepdim=True)
+    shifted = heatmaps - torch.where(empty & minimum.isfinite(), minimum, torch.zeros_like(minimum))
     flat = empty & (shifted.detach().amax(-1, keepdim=True) <= EMPTY_SUPPLY)
     shifted = shifted + flat.to(shifted.dtype)
     mass = torch.relu(shifted)
@@ -150,7 +152,7 @@ class HeatmapLoss(nn.Module):
         check_shapes(heatmaps, points, weight)
         if self.check_finite and not bool(torch.isfinite(points[weight > 0]).all()):
             raise UserError("points hold NaN or infinity where weight is above 0")
-        with torch.autocast(heatmaps.device.type, enabled=False):
+        with full_precision(heatmaps):
             maps = heatmaps if heatmaps.dtype == torch.float64 else heatmaps.float()
             dots = points.to(maps)
             height, width = maps.shape[-2:]

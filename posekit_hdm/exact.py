@@ -42,25 +42,28 @@ def solve_exact(
 
 @torch.no_grad()
 def exact_emd(heatmaps: Tensor, points: Tensor, weight: Tensor, loss: HeatmapLoss) -> Tensor:
-    """Returns the exact EMD (B, K) in heatmap px between maps and dots; 0 where weight is 0.
+    """Returns the exact EMD (B, K) in heatmap px between maps and dots; 0 where a joint does not count.
 
     Args:
         heatmaps: (B, K, H, W) raw maps.
         points: (B, K, 2) dots (x, y), heatmap px.
         weight: (B, K).
-        loss: Says how maps become distributions.
+        loss: Says how maps become distributions; of a pixel-wise loss the positive part of the map is one.
     """
+    return _exact(heatmaps, points, weight, loss, "none")
+
+
+def _exact(heatmaps: Tensor, points: Tensor, weight: Tensor, loss: HeatmapLoss, reduction: str) -> Tensor:
     from posekit_hdm.losses import HeatmapMatchingLoss
 
     check_shapes(heatmaps, points, weight)
-    options = {name: getattr(loss, name) for name in ("suppliers", "softmax_scale", "truncate") if hasattr(loss, name)}
-    metric = HeatmapMatchingLoss(solver="pot", reduction="none", **options)
-    return metric(heatmaps.double(), points, weight > 0)
+    metric = HeatmapMatchingLoss(
+        suppliers="relu", solver="pot", reduction=reduction, truncate=getattr(loss, "truncate", None)
+    )
+    return metric(loss.normalize(heatmaps.double()), points, weight > 0)
 
 
 @torch.no_grad()
 def mean_emd_px(heatmaps: Tensor, points: Tensor, weight: Tensor, loss: HeatmapLoss) -> Tensor:
     """Returns the mean exact EMD of the joints that count, heatmap px: a readable form of the loss; 0 without any."""
-    values = exact_emd(heatmaps, points, weight, loss)
-    counts = (weight > 0).to(values)
-    return (values * counts).sum() / counts.sum().clamp(min=1)
+    return _exact(heatmaps, points, weight, loss, "mean_valid")

@@ -7,7 +7,6 @@ supplement's. Solver, regulariser, demand weights and the treatment of empty map
 from __future__ import annotations
 
 import inspect
-import math
 from typing import Any, ClassVar
 
 import torch
@@ -179,8 +178,3 @@ def build_loss(name: str, **options: Any) -> HeatmapLoss:
 def normalize_maps(heatmaps: Tensor, loss: HeatmapLoss) -> Tensor:
     """Returns maps (B, K, H, W) as the distributions that ``loss`` compares; unchanged for pixel-wise losses."""
     return loss.normalize(heatmaps)
-
-
-def entropic_bias(epsilon: float) -> float:
-    """Upper bound epsilon * log 4 of how far the loss lies above the exact EMD, heatmap px."""
-    return epsilon * math.log(4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from posekit.data.batch import CropBatch, KeypointPrediction
@@ -90,8 +91,8 @@ class HDM(TopDownModule):
         return self.network(images.contiguous(memory_format=torch.channels_last))
 
     def in_warmup(self) -> bool:
-        """Tells whether the run is still in its first phase."""
-        if self.warmup_loss is None or self._trainer is None:
+        """Tells whether the run is still in its first phase; judging a network outside a fit is in none."""
+        if self.warmup_loss is None or self._trainer is None or self._trainer.state.fn != TrainerFn.FITTING:
             return False
         if self._warmup_end is None:
             total = self.total_steps()

@@ -15,6 +15,7 @@ from posekit.data.batch import CropBatch, SceneBatch
 from posekit.errors import UserError
 from posekit.geometry import uncrop_points
 from posekit.module import StepOutput, picture_size
+from posekit.nn.precision import full_precision
 from posekit.skeletons import get_skeleton
 from posekit_logocap.drawing import overlay, with_attraction
 from posekit_logocap.inference import DecodeOptions, People, decode_people, maps_by_size, no_people
@@ -203,7 +204,7 @@ class LogoCap(SceneModule):
         persons = stack_persons(batch["keypoints"], batch["visible"], batch["area"])
         size = (maps.heatmaps.shape[-2], maps.heatmaps.shape[-1])
         options = self.training_options
-        with torch.autocast(maps.heatmaps.device.type, enabled=False):
+        with full_precision(maps.heatmaps):
             targets = make_targets(persons, batch["affine"], size, self.expansion.mapping, options)
         mask = output_mask(batch["mask"], size)
         return train_losses(maps, targets, mask, persons, self.expansion, self.message_passing, self.sigmas, options)

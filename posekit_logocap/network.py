@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from posekit.errors import UserError
 from posekit.nn import HeatmapNetwork, HRNet, SmallNet, build_backbone
 from posekit.nn.blocks import conv_bn
+from posekit.nn.precision import full_precision
 from posekit_logocap.message_passing import MessagePassing, folded_norm
 
 STRIDE = 4
@@ -97,10 +98,16 @@ class LogoCapNetwork(nn.Module):
         """
         maps, (height, width) = self.branches(images)
         return DenseMaps(
-            self.final_layer_cls(_joined_head(self.transition_cls, maps))[..., :height, :width],
+            self._heat(_joined_head(self.transition_cls, maps))[..., :height, :width],
             self.final_layer_reg(_joined_head(self.transition_reg, maps))[..., :height, :width],
             _joined_head(self.transition_embedding, maps)[..., :height, :width],
         )
+
+    def _heat(self, hidden: Tensor) -> Tensor:
+        """Returns heatmaps, in float32 also under autocast: bfloat16 would tie neighbouring cells, and lose people."""
+        layer = self.final_layer_cls
+        with full_precision(hidden):
+            return F.conv2d(hidden.float(), layer.weight.float(), None if layer.bias is None else layer.bias.float())
 
 
 def _reduce(in_channels: int, out_channels: int) -> nn.Sequential:

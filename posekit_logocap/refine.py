@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from posekit.errors import UserError
+from posekit.nn.precision import full_precision
 from posekit_logocap.dynamic import correlate_each
 from posekit_logocap.network import STRIDE
 from posekit_logocap.sampling import (
@@ -127,7 +128,7 @@ class Expansion(nn.Module):
         Returns:
             (N, K C, P, P) in channels-last memory; channel = joint * C + c.
         """
-        with torch.autocast(embedding.device.type, enabled=False):
+        with full_precision(embedding):
             (start_y, along_y), (start_x, along_x) = self.local_weights(poses.detach(), sizes)
             patch = gather_cells(precise(embedding), image, start_y, start_x, self.local_cells)
             cells, channels = patch.shape[3:]
@@ -153,7 +154,7 @@ class Expansion(nn.Module):
         Returns:
             (N, K, S, S) with S = window + 1.
         """
-        with torch.autocast(heatmaps.device.type, enabled=False):
+        with full_precision(heatmaps):
             points = precise(poses.detach())[..., None] + self.pixels  # (N, K, 2, S)
             extent, cells = map_size(sizes, stride), patch_cells((self.window + 1) / stride)
             y, x = (
@@ -173,7 +174,7 @@ class Expansion(nn.Module):
         The kernel is applied at steps of 1 px, although the mesh's steps are scaled: so does the official code.
         """
         kernel = attraction.flip((-2, -1)) / (attraction.shape[-1] * attraction.shape[-2])
-        with torch.autocast(global_maps.device.type, enabled=False):
+        with full_precision(global_maps):
             # A correlation with the flipped kernel is a convolution.
             return correlate_each(global_maps.flatten(0, 1), precise(kernel).flatten(0, 1)).view(global_maps.shape)
 
@@ -182,9 +183,8 @@ class Expansion(nn.Module):
         side = maps.shape[-1]
         value, index = two_largest(maps.flatten(2))
         xy = torch.stack([index % side, torch.div(index, side, rounding_mode="floor")], dim=-1).to(value.dtype)
-        share = value.new_tensor([0.75, 0.25])
-        moved = (xy * share[:, None]).sum(-2) - self.window // 2
-        return Refined(poses + moved, (value * share).sum(-1))
+        moved = 0.75 * xy[..., 0, :] + 0.25 * xy[..., 1, :] - self.window // 2
+        return Refined(poses + moved, 0.75 * value[..., 0] + 0.25 * value[..., 1])
 
     def refine(
         self, attraction: Tensor, heatmaps: Tensor, image: Tensor, poses: Tensor, sizes: Tensor, stride: int = STRIDE

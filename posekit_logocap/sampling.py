@@ -147,8 +147,8 @@ def gather_cells(maps: Tensor, image: Tensor, start_y: Tensor, start_x: Tensor, 
     """
     batch, channels, height, width = maps.shape
     steps = torch.arange(cells, device=maps.device)
-    y = (start_y[..., None] + steps).clamp(max=height - 1)
-    x = (start_x[..., None] + steps).clamp(max=width - 1)
+    y = (start_y[..., None] + steps).clamp(0, height - 1)
+    x = (start_x[..., None] + steps).clamp(0, width - 1)
     index = (image[:, None, None, None] * height + y[..., :, None]) * width + x[..., None, :]
     rows = maps.permute(0, 2, 3, 1).reshape(batch * height * width, channels)
     return rows.index_select(0, index.reshape(-1)).view(*index.shape, channels)
@@ -158,8 +158,8 @@ def gather_own_channel(maps: Tensor, image: Tensor, start_y: Tensor, start_x: Te
     """Cuts patches (N, K, m, m) of which the k-th looks at channel k of maps (B, K, h, w); arguments as above."""
     _, channels, height, width = maps.shape
     steps = torch.arange(cells, device=maps.device)
-    y = (start_y[..., None] + steps).clamp(max=height - 1)
-    x = (start_x[..., None] + steps).clamp(max=width - 1)
+    y = (start_y[..., None] + steps).clamp(0, height - 1)
+    x = (start_x[..., None] + steps).clamp(0, width - 1)
     plane = image[:, None] * channels + torch.arange(channels, device=maps.device)
     index = (plane[..., None, None] * height + y[..., :, None]) * width + x[..., None, :]
     return maps.reshape(-1).index_select(0, index.reshape(-1)).view(index.shape)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from posekit.nn.constants import constants
 from posekit_logocap.network import STRIDE
 from posekit_logocap.sampling import to_cells
 
@@ -141,7 +142,7 @@ def heatmap_targets(points: Tensor, valid: Tensor, size: tuple[int, int]) -> tup
 def _patches(points: Tensor, valid: Tensor, sigma: float, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
     """Returns value, whether it is painted (0 or 1) and flat cell of each cell of the boxes, each (B, G, c, n)."""
     height, width = size
-    extent = torch.tensor([width, height], device=points.device)
+    extent = constants((width, height), points)
     low = (points - 3 * sigma - 1).floor()
     high = (points + 3 * sigma + 2).ceil()
     steps = torch.arange(int(6 * sigma + 3) + 2, device=points.device)
@@ -181,7 +182,7 @@ def offset_targets(
     """
     batch, people, count, _ = joints.shape
     height, width = size
-    extent = torch.tensor([width, height], device=joints.device)
+    extent = constants((width, height), joints)
     steps = torch.arange(-CENTRE_RADIUS, CENTRE_RADIUS, device=joints.device)
     corner = centre.trunc().long()  # of the square's middle; (B, G, 2)
     x, y = corner[..., :1] + steps, corner[..., 1:] + steps  # (B, G, s)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from posekit.errors import UserError, unknown_name
+from posekit.nn.constants import constants
 from posekit_logocap import losses
 from posekit_logocap.decode import find_centres, initial_poses
 from posekit_logocap.inference import MessagePass, attraction_maps
@@ -112,7 +112,7 @@ def train_losses(
         options: See there.
     """
     batch, _, height, width = maps.heatmaps.shape
-    sizes = torch.tensor([height * STRIDE, width * STRIDE], device=maps.heatmaps.device).expand(batch, 2)
+    sizes = constants((height * STRIDE, width * STRIDE), maps.heatmaps).expand(batch, 2)
     centres = find_centres(maps.heatmaps.detach(), sizes, options.top_k)
     start = initial_poses(centres.xy, maps.offsets.detach(), expansion.mapping)
     assignment = losses.assign(expansion.mesh(start), persons, sigmas)

@@ -8,8 +8,8 @@ from torch import Tensor
 def convert_official(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Renames the tensors of official files to those of ``LogoCapNetwork``; own names pass unchanged.
 
-    The method's own files need no renaming, except where they keep the heads under ``heads.`` or ``head.``. ImageNet
-    files of HRNet hold the backbone alone, with classification layers that are dropped.
+    The method's own files need no renaming. ImageNet files of HRNet hold the backbone alone, with classification layers
+    that are dropped.
 
     Args:
         state: Names and tensors of the file.

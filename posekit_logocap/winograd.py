@@ -136,7 +136,7 @@ class FastMessagePassing:
         """Returns the transformed weights, made anew where a weight has moved or changed."""
         tensors = [*self.layers.parameters(), *self.layers.buffers()]
         # Assignments through ``.data`` leave no other trace than the values, of which a few are looked at.
-        key = tuple((t.data_ptr(), t._version, _sample(t)) for t in tensors)
+        key = tuple((t.data_ptr(), 0 if t.is_inference() else t._version, _sample(t)) for t in tensors)
         if self._made is None or key != self._key:
             self._made, self._key = self._make(), key
         return self._made

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from posekit.body import MeanParameters
 from posekit.errors import UserError
+from posekit.nn.precision import full_precision
 from posekit.skeletons import SMPL24
-from posekit_maed.precision import full_precision
 
 JOINTS = 24
 SIX = 6

@@ -22,7 +22,7 @@ from posekit.metrics.mpjpe import (
     pa_mpjpe,
     pve,
 )
-from posekit.metrics.rows import RowsMetric, first_of_each
+from posekit.metrics.rows import RowsMetric, first_of_each, updated_anywhere
 
 HIPS = (2, 3)
 """Right and left hip in every evaluated set; their midpoint is subtracted."""
@@ -211,34 +211,42 @@ class BodyMetrics(torch.nn.Module):
         if "joints3d" in batch:
             pred = compared(body, output).unflatten(0, lead)
             target = batch["joints3d"][..., compared.target, :]
-            weight = batch["joints3d_weight"][..., compared.target] * counted[..., None]
-            self._add_joints(batch, pred, target, weight, ids)
+            weight = batch["joints3d_weight"][..., compared.target]
+            self._add_joints(batch, pred, target, weight, ids, counted)
         if "body_pose" in batch:
+            # Also without any: the processes of a distributed run have to agree on which metrics there are.
             labelled = counted & (batch["body_weight"] > 0)
-            if bool(labelled.any()):
-                true = body(axis_angle_to_matrix(batch["body_pose"][labelled].float()), batch["body_shape"][labelled])
-                self.pve.update(output.vertices[labelled.flatten()], true.vertices, ids[labelled])
+            true = body(axis_angle_to_matrix(batch["body_pose"][labelled].float()), batch["body_shape"][labelled])
+            self.pve.update(output.vertices[labelled.flatten()], true.vertices, ids[labelled])
 
-    def _add_joints(self, batch: Mapping[str, Any], pred: Tensor, target: Tensor, weight: Tensor, ids: Tensor) -> None:
-        poses = [value.flatten(0, 1) for value in (pred, target, weight, ids)]
+    def _add_joints(
+        self, batch: Mapping[str, Any], pred: Tensor, target: Tensor, weight: Tensor, ids: Tensor, counted: Tensor
+    ) -> None:
+        """Adds the frames (B, T) that count; padding repeats a frame under its id, and must not come before it."""
+        poses = [value[counted] for value in (pred, target, weight, ids)]
         self.mpjpe.update(*poses)
         self.pa_mpjpe.update(*poses)
         self.mean_pose.update(*poses[1:])
-        if pred.shape[1] > 1:
+        if counted.shape[1] > 1:
             tracked = "track_id" in batch  # windows of one video follow each other; else each clip is its own
-            clip, frame = (batch["track_id"], batch["frame"]) if tracked else (batch["sample_id"], None)
-            self.acceleration.update(pred, target, (weight > 0).all(-1), clip, frame)
+            clip = (batch["track_id"] if tracked else batch["sample_id"])[:, None].expand_as(counted)
+            place = torch.arange(counted.shape[1], device=counted.device).expand_as(counted)
+            frame = batch["frame"] if tracked else place
+            seen = (poses[2] > 0).all(-1)
+            self.acceleration.update(poses[0], poses[1], seen, clip[counted], frame[counted])
 
     def compute(self) -> dict[str, Tensor]:
         """Returns the numbers that there were data for, by name."""
         values: dict[str, Tensor] = {}
-        if self.mpjpe.update_called:
+        metrics = (self.mpjpe, self.pve, self.acceleration)
+        joints, meshes, clips = updated_anywhere(*metrics)
+        if joints:
             values |= {"MPJPE": self.mpjpe.compute(), "PA-MPJPE": self.pa_mpjpe.compute()}
-        if self.pve.update_called:
+        if meshes:
             values["PVE"] = self.pve.compute()
-        if self.acceleration.update_called:
+        if clips:
             values["acceleration_error"] = self.acceleration.compute()
-        if self.mean_pose.update_called:
+        if joints:
             values |= self.mean_pose.compute()
         return values
 

@@ -1,29 +1,13 @@
-"""Frames between the ones that were run: linear interpolation over time, and weaving of interleaved clips."""
+"""Frames between the ones that were run: linear interpolation over time, also in clips with padding."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from posekit.errors import UserError
-
-
-def interleave(frames: Tensor, count: int) -> list[Tensor]:
-    """Splits windows (B, n count, ...) into ``count`` clips (B, n, ...), each of every ``count``-th frame.
-
-    Raises:
-        UserError: The window is no multiple of ``count`` frames.
-    """
-    if count < 1 or frames.shape[1] % count:
-        raise UserError(f"a window of {frames.shape[1]} frames cannot be split into {count} interleaved clips")
-    return [frames[:, start::count] for start in range(count)]
-
-
-def weave(clips: Sequence[Tensor]) -> Tensor:
-    """Puts interleaved clips (B, n, ...) back into windows (B, n count, ...); undoes :func:`interleave`."""
-    return torch.stack(list(clips), 2).flatten(1, 2)
+from posekit_maed.network import BodyParameters
 
 
 def interpolate(kept: Tensor, step: int, length: int, official: bool = False) -> Tensor:
@@ -49,3 +33,40 @@ def interpolate(kept: Tensor, step: int, length: int, official: bool = False) ->
     before = place.floor().clamp(0, count - 2).long()
     share = (place - before).to(kept).view(-1, *[1] * (kept.ndim - 2))
     return torch.lerp(kept[:, before], kept[:, before + 1], share)
+
+
+class KeptFrames(NamedTuple):
+    """Which frames of padded clips are run: every so-manieth from each clip's first real one on.
+
+    Attributes:
+        rows: (B, 1) the clips.
+        place: (B, n) the frames that are run.
+        valid: (B, n) whether they are real; what is not takes the answer of the nearest real one before it.
+        first: (B,) the first real frame.
+    """
+
+    rows: Tensor
+    place: Tensor
+    valid: Tensor
+    first: Tensor
+
+    @classmethod
+    def of(cls, valid: Tensor, step: int) -> KeptFrames:
+        """Chooses the frames of clips (B, T), each with a real frame at least."""
+        clips, frames = valid.shape
+        first = valid.long().argmax(1)
+        place = first[:, None] + torch.arange(0, frames, step, device=valid.device)
+        inside = place < frames
+        place, rows = place.clamp(max=frames - 1), torch.arange(clips, device=valid.device)[:, None]
+        return cls(rows, place, valid[rows, place] & inside, first)
+
+    def filled(self, parameters: BodyParameters) -> BodyParameters:
+        """Replaces what the network said of padding; the first frame that is run is real."""
+        order = torch.arange(self.valid.shape[1], device=self.valid.device)
+        nearest = torch.where(self.valid, order, 0).cummax(1).values
+        return BodyParameters(*(value[self.rows, nearest] for value in parameters))
+
+    def back(self, frames: int) -> tuple[Tensor, Tensor]:
+        """Returns rows and places that put frames counted from the first real one back to the clip's own."""
+        places = torch.arange(frames, device=self.first.device) - self.first[:, None]
+        return self.rows, places.clamp(min=0)

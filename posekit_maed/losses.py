@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from posekit.errors import UserError, unknown_name
 from posekit.geometry import axis_angle_to_matrix, matrix_to_axis_angle
+from posekit.nn.precision import full_precision
 from posekit.skeletons import get_skeleton
-from posekit_maed.precision import full_precision
 
 WEIGHTS = {"points": 300.0, "joints3d": 600.0, "pose": 60.0, "shape": 0.06, "norm": 1.0, "acceleration": 0.0}
 """Coefficients of the terms in the supplement and in the published configs."""
@@ -56,9 +56,10 @@ class BodyLoss(nn.Module):
         form: ``mean``: weighted means of squares, as the published code computes them; joints of no confidence count in
             the denominator. ``sum``: sums over joints of Euclidean norms, averaged over frames, as the supplement
             writes them.
-        official_masking: Repeat two habits of the published code. Pose and shape of pictures (clips of one frame) are
-            compared whether labelled or not, so that unlabelled people are pulled to the zero pose; and an acceleration
-            counts if its last frame is labelled, not only if all three are.
+        official_masking: Repeat the habits of the published code. In batches of pictures (clips of one frame) pose,
+            shape and norm count of all people, labelled or not, so that unlabelled people are pulled to the zero pose,
+            and the 3D term is a mean over all of them; and an acceleration counts if its last frame is labelled, not
+            only if all three are.
         skeleton: Joint set of the points; it has hips, whose midpoint the 3D term is relative to.
 
     Raises:
@@ -105,7 +106,7 @@ class BodyLoss(nn.Module):
         has3d = frames * self._has3d(targets)
         labelled = frames * (targets.body_weight > 0)
         if self.official_masking and frames.shape[1] == 1:
-            labelled = frames
+            labelled = has3d = frames
         on = {name for name, value in self.weights.items() if value > 0}
         terms = {
             "points": lambda: self._joints(predicted.points - targets.points, targets.confidence, frames),
@@ -133,7 +134,8 @@ class BodyLoss(nn.Module):
         return any_joint[:, None].to(targets.valid)
 
     def _centred(self, joints: Tensor) -> Tensor:
-        return joints - joints[..., self.hips, :].mean(-2, keepdim=True)
+        right, left = (joints[..., hip : hip + 1, :] for hip in self.hips)  # views: a list of rows would be copied
+        return joints - (right + left) / 2
 
     def _joints(self, difference: Tensor, weight: Tensor, frames: Tensor) -> Tensor:
         """Compares joints: differences (B, T, K, C) with weights (B, T, K) in the frames (B, T) that count."""

@@ -16,10 +16,11 @@ from posekit.errors import UserError, unknown_name
 from posekit.geometry import matrix_to_axis_angle, project_weak_perspective, rot6d_to_matrix
 from posekit.module import PoseModule, StepOutput, picture_size
 from posekit.nn import LoadReport
+from posekit.nn.precision import full_precision
 from posekit.skeletons import get_skeleton
 from posekit_maed.clips import as_clips, targets_of
 from posekit_maed.evaluation import BodyMetrics, EvaluatedJoints
-from posekit_maed.interpolation import interpolate
+from posekit_maed.interpolation import KeptFrames, interpolate
 from posekit_maed.losses import BodyLoss, Predicted
 from posekit_maed.network import BodyParameters, MAEDNetwork
 from posekit_maed.prediction import key_points, prediction_rows
@@ -73,6 +74,7 @@ class MAED(PoseModule):
         official_interpolation: The published code's time axis of that interpolation.
         eval_joints: Joints that are compared: ``h36m14``, ``h36m17``, ``mpii3d17`` or ``spin14``.
         across_clips: Accelerations across the borders of videos count, as in the published evaluation.
+        milestones: Epochs at which the ``step`` schedule decays; None takes 60 and 90 (of 100).
         init_decoder: Whether ``init_from`` fills the decoder too. The published second stage takes the encoder alone.
         kwargs: Arguments of :class:`~posekit.module.PoseModule`.
 
@@ -120,9 +122,12 @@ class MAED(PoseModule):
         init_decoder: bool = True,
         lr: float = 1e-4,
         weight_decay: float = 1e-5,
+        milestones: list[int] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(lr=lr, weight_decay=weight_decay, **kwargs)
+        super().__init__(
+            lr=lr, weight_decay=weight_decay, milestones=[60, 90] if milestones is None else milestones, **kwargs
+        )
         self.save_hyperparameters()
         self.skeleton = get_skeleton(skeleton or "SPIN49")
         if self.skeleton.name != "SPIN49":
@@ -223,7 +228,8 @@ class MAED(PoseModule):
         """
         parameters, output = self.estimate(images[:, None] if images.ndim == 4 else images, valid)
         lead = parameters.shape.shape[:2]
-        joints = self._joints(output) if joint_regressor is None else joint_regressor @ output.vertices
+        with full_precision(output.vertices):
+            joints = self._joints(output) if joint_regressor is None else joint_regressor @ output.vertices
         joints = joints.unflatten(0, lead)
         axis_angle = matrix_to_axis_angle(parameters.rotations).flatten(-2)
         return {
@@ -236,13 +242,19 @@ class MAED(PoseModule):
 
     def estimate(self, images: Tensor, valid: Tensor | None = None) -> tuple[BodyParameters, BodyOutput]:
         """Returns parameters of (B, T) frames and bodies of B T; frames that ``keep_every`` skips are interpolated."""
-        step = self.keep_every
-        if step == 1 or images.shape[1] == 1:
+        step, frames = self.keep_every, images.shape[1]
+        if step == 1 or frames == 1:
             parameters: BodyParameters = self.network(images, valid)
             return parameters, self._pose(parameters)
-        parameters = self.network(images[:, ::step], None if valid is None else valid[:, ::step])
-        output = self._pose(parameters)
-        return self._between(parameters, output, images.shape[1])
+        if valid is None:
+            parameters = self.network(images[:, ::step])
+            return self._between(parameters, self._pose(parameters), frames)
+        kept = KeptFrames.of(valid, step)
+        parameters = kept.filled(self.network(images[kept.rows, kept.place], kept.valid))
+        filled, output = self._between(parameters, self._pose(parameters), frames)
+        back = kept.back(frames)
+        bodies = (value.unflatten(0, valid.shape)[back].flatten(0, 1) for value in output)
+        return BodyParameters(*(value[back] for value in filled)), BodyOutput(*bodies)
 
     def _pose(self, parameters: BodyParameters) -> BodyOutput:
         return cast(BodyOutput, self.body(parameters.rotations.flatten(0, 1), parameters.shape.flatten(0, 1)))

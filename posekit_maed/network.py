@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from posekit.body import MeanParameters
 from posekit.errors import UserError, unknown_name
 from posekit.geometry import rot6d_to_matrix
+from posekit.nn.precision import full_precision
 from posekit_maed.decoders import DECODERS, IterativeDecoder, KinematicDecoder, Regression
 from posekit_maed.encoders import build_encoder
-from posekit_maed.precision import full_precision
 
 
 class BodyParameters(NamedTuple):

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from posekit.errors import unknown_name
+from posekit.nn.precision import full_precision
 
 REDUCTIONS = ("pixel_sum", "mean")
 EPSILON = 1e-4
@@ -34,7 +35,7 @@ def localisation_loss(maps: Tensor, target: Tensor, weight: Tensor, reduction: s
     """
     if reduction not in REDUCTIONS:
         raise unknown_name("loc_reduction", reduction, REDUCTIONS)
-    with torch.autocast(maps.device.type, enabled=False):
+    with full_precision(maps):
         square = (maps.float() - target).square()
         per_joint = square.sum((-2, -1)) if reduction == "pixel_sum" else square.mean((-2, -1))
         return labelled_mean(per_joint, weight)
@@ -69,7 +70,7 @@ def complementary_loss(
         weight: (B, J) 1 for labelled joints.
         temperature: T (FAMI-Pose's value).
     """
-    with torch.autocast(rough.device.type, enabled=False):
+    with full_precision(rough):
         base = rough.detach().float().index_select(1, order).flatten(2) / temperature
         both = base + torch.cat(list(additions), dim=1).float().flatten(2) / temperature
         truth = target.index_select(1, order).flatten(2)
@@ -88,7 +89,7 @@ def redundancy_loss(distilled: Sequence[Tensor], features: Tensor) -> Tensor:
         distilled: (B, D, h, w) per group.
         features: (B, C, h, w) of the key frame.
     """
-    with torch.autocast(features.device.type, enabled=False):
+    with full_precision(features):
         groups = torch.cat([standardised(z) for z in distilled], dim=1)  # (N, G D)
         return _correlation(groups, standardised(features.detach())).square().mean()
 
@@ -102,7 +103,7 @@ def variety_loss(distilled: Sequence[Tensor]) -> Tensor:
         distilled: (B, D, h, w) per group.
     """
     count = len(distilled)
-    with torch.autocast(distilled[0].device.type, enabled=False):
+    with full_precision(distilled[0]):
         groups = torch.cat([standardised(z) for z in distilled], dim=1)
         square = _correlation(groups, groups).square()
         pairs = square.unflatten(1, (count, -1)).unflatten(0, (count, -1)).mean((1, 3))  # (G, G)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from posekit.heatmaps import gaussian_heatmaps
+from posekit.nn.precision import full_precision
 
 BETA = 25.0
 HIDDEN = 32
@@ -42,7 +43,7 @@ class Interim(NamedTuple):
 def soft_argmax(heatmaps: Tensor, beta: float = BETA) -> Tensor:
     """Returns the mean position (…, 2) in heatmap px under a softmax of ``beta`` times the maps (…, h, w)."""
     height, width = heatmaps.shape[-2:]
-    with torch.autocast(heatmaps.device.type, enabled=False):
+    with full_precision(heatmaps):
         share = functional.softmax(beta * heatmaps.float().flatten(-2), dim=-1).unflatten(-1, (height, width))
         x = torch.arange(width, device=share.device, dtype=share.dtype)
         y = torch.arange(height, device=share.device, dtype=share.dtype)
@@ -52,7 +53,7 @@ def soft_argmax(heatmaps: Tensor, beta: float = BETA) -> Tensor:
 def sample_features(features: Tensor, points: Tensor) -> Tensor:
     """Reads features (N, C, h, w) at points (N, J, 2) in heatmap px, bilinearly; returns (N, J, C)."""
     height, width = features.shape[-2:]
-    with torch.autocast(features.device.type, enabled=False):
+    with full_precision(features):
         x, y = points.float().unbind(-1)
         grid = torch.stack([2 * x / max(width - 1, 1) - 1, 2 * y / max(height - 1, 1) - 1], dim=-1)
         found = functional.grid_sample(features.float(), grid[:, :, None], align_corners=True)  # (N, C, J, 1)
@@ -115,7 +116,7 @@ class PoseSynthesizer(nn.Module):
             after: The next frame's joints.
             size: (h, w) of the maps.
         """
-        with torch.autocast(before.points.device.type, enabled=False):
+        with full_precision(before.points):
             line = after.points - before.points
             fractions, offset = self._fractions(before, after, line, size)
             points = before.points[..., None, :] + fractions[..., None] * line[..., None, :]

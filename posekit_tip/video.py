@@ -21,7 +21,8 @@ WINDOWS = 4
 
 def encode_once(network: TIPNetwork, images: Tensor, part: int = FRAMES) -> Frames:
     """Encodes frames (N, 3, H, W), some at a time."""
-    parts = [network.encode(images[i : i + part]) for i in range(0, len(images), part)]
+    # Also of no frames: a detector may find nobody.
+    parts = [network.encode(images[i : i + part]) for i in range(0, max(len(images), 1), part)]
     return Frames(torch.cat([p.features for p in parts]), torch.cat([p.rough for p in parts]))
 
 
@@ -41,7 +42,7 @@ def estimate_windows(
     count = len(windows.key)
     outputs = [
         network.temporal(frames, windows.part(slice(i, i + part)), network.slots, located)
-        for i in range(0, count, part)
+        for i in range(0, max(count, 1), part)
     ]
     interim = [cast(Interim, output.interim).points for output in outputs] if poses else []
     return torch.cat([output.heatmaps for output in outputs]), torch.cat(interim) if poses else None, located

@@ -20,6 +20,7 @@ from posekit.body.files import SPIN_SOURCE, BodyArrays
 from posekit.body.joint_sets import PICKS, SMPL_VERTICES, rows_among_54
 from posekit.body.views import builtin_view, smplx_model
 from posekit.errors import UserError
+from posekit.nn.precision import full_precision
 from posekit.skeletons import get_skeleton
 
 Float = NDArray[np.float32]
@@ -90,7 +91,11 @@ class SMPLBody(nn.Module):
         self.num_vertices = len(arrays.v_template)
         self.num_betas = arrays.shapedirs.shape[2]
         self.is_builtin = arrays.base_vertex is not None
-        self._levels = _levels(arrays.parents)
+        self._levels: list[tuple[int, int]] = []
+        for level, (start, end, parents, above) in enumerate(_levels(arrays.parents)):
+            self._levels.append((start, end))
+            self._buffer(f"_parents_{level}", torch.tensor(parents))
+            self._buffer(f"_above_{level}", torch.tensor(above))
         self._register(smplx_model(arrays), has_pose_blends=bool(arrays.posedirs.any()))
         self._regressors: dict[str, str] = {}
         if self.is_builtin:
@@ -168,7 +173,7 @@ class SMPLBody(nn.Module):
             raise UserError(
                 f"body {self.name} takes {self.num_betas} shape coefficients (num_betas), and got {betas.shape[-1]}"
             )
-        with torch.autocast(rotations.device.type, enabled=False):
+        with full_precision(rotations):
             return self._pose(rotations.float(), betas.float(), None if translation is None else translation.float())
 
     def _pose(self, rotations: Tensor, betas: Tensor, translation: Tensor | None) -> BodyOutput:
@@ -197,7 +202,8 @@ class SMPLBody(nn.Module):
     def _chain(self, rotations: Tensor, joints: Tensor) -> tuple[Tensor, Tensor]:
         """Forward kinematics, all joints of one depth at a time; world rotations (N, 24, 3, 3) and centres."""
         world, posed = [rotations[:, :1]], [joints[:, :1]]
-        for start, end, parents, above in self._levels:
+        for level, (start, end) in enumerate(self._levels):
+            parents, above = getattr(self, f"_parents_{level}"), getattr(self, f"_above_{level}")
             turn = world[-1][:, above]
             offset = joints[:, start:end] - joints[:, parents]
             posed.append(posed[-1][:, above] + (turn @ offset[..., None])[..., 0])
@@ -227,7 +233,7 @@ class SMPLBody(nn.Module):
         Raises:
             UserError: The set is unknown, or needs a regressor that was not given.
         """
-        with torch.autocast(output.vertices.device.type, enabled=False):
+        with full_precision(output.vertices):
             if skeleton in self._regressors:
                 return self._regressed(skeleton, output)
             return self._smpl_joints(output, skeleton)

@@ -130,6 +130,18 @@ def _pieces(state: list[Tensor] | Tensor) -> Sequence[Tensor]:
     return [state] if isinstance(state, Tensor) else state
 
 
+def updated_anywhere(*metrics: Metric) -> list[bool]:
+    """Tells which metrics any process has added to: all have to take part in computing those.
+
+    A collective call in a distributed run.
+    """
+    called = torch.tensor([metric.update_called for metric in metrics], dtype=torch.int64)
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        called = called.to(metrics[0].device)
+        torch.distributed.all_reduce(called, torch.distributed.ReduceOp.MAX)
+    return [bool(value) for value in called.tolist()]
+
+
 def process_rank() -> int:
     """Returns this process's rank, 0 without a process group."""
     ready = torch.distributed.is_available() and torch.distributed.is_initialized()

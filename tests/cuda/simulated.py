@@ -107,7 +107,7 @@ def _on_device(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         return func(*args, **kwargs)
     _refuse(func, args, kwargs, flat)
     leaves = target is not None and target.type != NAME
-    if inside and _waits(func, args, leaves):
+    if _waits(func, args, kwargs, leaves):
         WAITED.note(str(func))
     plain, given = tree_map_only(OnDevice, lambda t: t.host, (args, kwargs))
     if target is not None and not leaves:
@@ -139,11 +139,15 @@ def _refuse(func: Any, args: Any, kwargs: dict[str, Any], flat: list[Any]) -> No
             raise DeviceError(f"{func}: operands on the device and on the CPU, one of shape {tuple(stranger.shape)}")
 
 
-def _waits(func: Any, args: Any, leaves: bool) -> bool:
+def _waits(func: Any, args: Any, kwargs: dict[str, Any], leaves: bool) -> bool:
+    """Tells whether the host waits: for values, for a size that values decide, or until its own memory is copied."""
+    if func is aten._to_copy.default and not isinstance(args[0], OnDevice):
+        return not kwargs.get("non_blocking")
     if func is aten.copy_.default:
-        return not isinstance(args[0], OnDevice)
+        return isinstance(args[0], OnDevice) != isinstance(args[1], OnDevice)
     if func in INDEXED:
-        return any(i is not None and i.dtype in (torch.bool, torch.uint8) for i in args[1])
+        indices = [i for i in args[1] if i is not None]
+        return any(i.dtype in (torch.bool, torch.uint8) or not isinstance(i, OnDevice) for i in indices)
     return func in WAITS or leaves
 
 

@@ -354,3 +354,28 @@ def test_speed():
     result = bench_transport()
     assert result["emd2_loop_ratio"] > 4
     assert result["sinkhorn50_ratio"] > 10
+
+
+def test_the_exact_distance_takes_each_loss_s_own_distributions_and_counts_what_counts():
+    generator = torch.Generator().manual_seed(3)
+    maps = torch.randn(1, 2, 12, 10, generator=generator)
+    dots = torch.tensor([[[5.3, 6.2], [40.0, 40.0]]])  # the second lies outside the map
+    weight = torch.ones(1, 2)
+    for loss in (build_loss("hdm"), build_loss("corner_ce", scale=1.0), build_loss("soft_argmax", scale=2.0)):
+        given = HeatmapMatchingLoss(suppliers="relu", solver="pot", reduction="none")
+        expected = given(loss.normalize(maps).double(), dots, weight)
+        found = exact_emd(maps, dots, weight, loss)
+        torch.testing.assert_close(found, expected)
+        assert found[0, 1] == 0
+        assert mean_emd_px(maps, dots, weight, loss) == pytest.approx(found[0, 0].item())
+
+
+def test_masked_pixels_of_an_empty_map_are_no_minimum():
+    maps = -torch.ones(1, 1, 8, 8)
+    maps[..., 0, 0] = -torch.inf
+    maps.requires_grad_()
+    value = HeatmapMatchingLoss(suppliers="relu")(maps, torch.tensor([[[3.0, 3.0]]]), torch.ones(1, 1))
+    value.backward()
+    assert torch.isfinite(value)
+    assert torch.isfinite(maps.grad).all()
+    assert maps.grad[0, 0, 0, 0] == 0

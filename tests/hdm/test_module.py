@@ -166,3 +166,14 @@ def test_crops_of_another_size_are_refused(batch):
     module = HDM(backbone="small", image_size=[48, 64])
     with pytest.raises(UserError, match="image_size"):
         module.step(batch, "train")
+
+
+@pytest.mark.parametrize("options", [{"max_epochs": 2}, {}])
+def test_outside_a_fit_there_is_no_warm_up(data, options):
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    losses = []
+    for warmup in (None, "corner_ce"):
+        module = make(loss="hdm", warmup=warmup, warmup_share=0.5)
+        (found,) = lightning.Trainer(**quiet, **options).validate(module, datamodule=data, verbose=False)
+        losses.append(found["val/loss"])
+    assert losses[0] == losses[1]

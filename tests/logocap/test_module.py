@@ -260,3 +260,11 @@ def test_upper_bound_of_made_poses_and_of_a_network(make, scenes):
     assert set(found) == {"AP_initial", "AP_joint", "AP_pose", "AP_refined"}
     with pytest.raises(UserError, match="assignment"):
         measure(scenes, assignment="first")
+
+
+def test_maps_that_are_not_numbers_give_a_loss_that_is_none(make, batch):
+    """As elsewhere in training; positions of NaN must not be looked up, which would end a GPU's process."""
+    module = make()
+    with torch.no_grad():
+        module.network.final_layer_reg.bias.fill_(float("nan"))
+    assert torch.isnan(module.step(batch, "train").loss)

@@ -270,3 +270,25 @@ def test_bad_options_are_refused():
         DecodeOptions(top_k=0)
     with pytest.raises(UserError, match="message_channels"):
         MessagePassing(17, 8, (8, 8))
+
+
+def test_heatmaps_are_float32_under_autocast():
+    """In bfloat16 neighbouring cells tie: each person would take several of the slots, and others get none."""
+    torch.manual_seed(0)
+    network = LogoCapNetwork("small", embedding=8, offset_channels=16, message_channels=(8, 8, 8)).eval()
+    images = torch.randn(1, 3, 64, 96)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        maps = network(images)
+    assert maps.heatmaps.dtype == torch.float32
+    assert maps.offsets.dtype == torch.bfloat16
+    centre = maps.heatmaps[0, -1].flatten()
+    assert len(centre.unique()) > 0.99 * len(centre)
+
+
+@pytest.mark.parametrize("inference", [False, True])
+def test_a_network_made_in_inference_mode_predicts(inference):
+    with torch.inference_mode(inference):
+        layers = MessagePassing(4, 6, (8, 8, 4)).eval()
+    fast = FastMessagePassing(layers)
+    with torch.inference_mode():
+        assert fast(torch.zeros(3, 24, 11, 11)).shape == (3, 4, 11, 11)

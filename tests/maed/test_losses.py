@@ -120,3 +120,18 @@ def test_acceleration_of_labelled_triples():
 def test_mistakes(arguments, text):
     with pytest.raises(UserError, match=text):
         BodyLoss(*arguments)
+
+
+def test_official_pictures_count_all_people_in_3d_terms_and_norm(targets):
+    """One person of two has 3D labels: the published means are over both."""
+    picture = type(targets)(*(value[:, :1] for value in targets))
+    picture = picture._replace(
+        body_weight=torch.tensor([[1.0], [0.0]]),
+        joints3d_weight=picture.joints3d_weight * torch.tensor([1.0, 0.0])[:, None, None],
+    )
+    predicted = noisy(picture)
+    ours, official = BodyLoss()(predicted, picture)[1], BodyLoss(official_masking=True)(predicted, picture)[1]
+    torch.testing.assert_close(official["joints3d"], ours["joints3d"] / 2)
+    every = picture._replace(joints3d_weight=torch.ones_like(picture.joints3d_weight))
+    torch.testing.assert_close(official["norm"], BodyLoss()(predicted, every)[1]["norm"])
+    assert official["norm"] != ours["norm"]

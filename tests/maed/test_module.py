@@ -286,3 +286,18 @@ def test_interpolated_frames_cost_nothing(make):
     assert every.input_shape() == second.input_shape()
     costs = [count_operations(model, (1, *model.input_shape())) for model in (every, second)]
     assert costs[1] == pytest.approx(costs[0] / 2, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("places", "pattern"),
+    [([0, 0, 1, 2], "FTTT"), ([0, 1, 1, 1], "TTFF"), ([1, 1, 1], "FTF"), ([0, 0, 0, 1, 2, 2], "FFTTTF")],
+)
+def test_a_padded_clip_of_every_second_frame_equals_the_short_one(make, clips, places, pattern):
+    module = make(keep_every=2).eval()
+    images = clips(frames=3)["image"]
+    real = torch.tensor([mark == "T" for mark in pattern])
+    with torch.no_grad():
+        padded = module(images[:, places], real.expand(len(images), -1))
+        short = module(images[:, [place for place, kept in zip(places, real.tolist(), strict=True) if kept]])
+    for name, value in padded.items():
+        torch.testing.assert_close(value[:, real], short[name], atol=1e-5, rtol=1e-4)

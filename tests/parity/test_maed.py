@@ -12,7 +12,7 @@ from posekit.nn.hybrid import StdConv2d, same_max_pool
 from posekit_maed import MAEDNetwork, convert_official
 from posekit_maed.attention import MODES, Block, SpaceTimeAttention
 from posekit_maed.evaluation import EvaluatedJoints, summarize
-from posekit_maed.interpolation import interpolate, weave
+from posekit_maed.interpolation import interpolate
 from posekit_maed.losses import BodyLoss, Predicted, Targets
 from tests.body.synthetic_smpl import synthetic_smpl, write_synthetic_smpl
 from tests.maed import golden
@@ -336,12 +336,10 @@ def test_evaluated_joints(body):
     assert EvaluatedJoints(body, "mpii3d17").target == g["J49_TO_MPII3D"].tolist()
 
 
-def test_interpolation_and_weaving():
+def test_interpolation():
     g = golden.load("metrics.npz")
     for i in range(2):
         clips, length, kept = g[f"interp{i}_cfg_n_orig_interp"].tolist()
         values = torch.from_numpy(golden.z(f"interp{i}", (clips * kept, 3), "metrics")).view(clips, kept, 3)
         found = interpolate(values, length // kept, length, official=True).flatten(0, 1)
         torch.testing.assert_close(found, g[f"interp{i}_out"], atol=1e-12, rtol=0)
-    clips = [torch.from_numpy(golden.z(f"seq{i}", (2, 4, 3), "metrics")) for i in range(3)]
-    assert torch.equal(weave(clips).flatten(0, 1), g["merge_out"])

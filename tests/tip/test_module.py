@@ -441,3 +441,10 @@ def test_the_benchmark_counts_what_the_temporal_part_adds():
     small = TIP(backbone="small", image_size=[96, 128])
     behind = count_macs(small.network, (1, 3, 3, 128, 96)) - 3 * count_macs(small.network.backbone, (1, 3, 128, 96))
     assert found["small_mac_ratio"] == pytest.approx(1 + behind / count_macs(small.network.backbone, (1, 3, 128, 96)))
+
+
+@pytest.mark.parametrize("temporal", ["tip", "single"])
+def test_a_picture_without_people_has_none(temporal):
+    found = make(temporal=temporal).predict(np.zeros((80, 60, 3), np.uint8), boxes=np.zeros((0, 4)))
+    assert found["keypoints"].shape[0] == len(found["scores"]) == 0
+    assert found["keypoints"].shape[1:] == (15, 3)

@@ -1,0 +1,90 @@
+"""Errors over windows that repeat frames, and over processes that have unequal labels."""
+
+import datetime
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from posekit.body import load_body
+from posekit.data.clip_windows import Window
+from posekit_maed.evaluation import BodyMetrics, EvaluatedJoints
+
+
+class GivenJoints:
+    """Stands for the joints of a body where the test gives them."""
+
+    target = tuple(range(25, 39))
+
+    def __call__(self, body, output):
+        return output
+
+
+@pytest.mark.parametrize("frames", [16, 60, 150, 300])
+def test_every_frame_of_a_video_counts_once_whatever_its_length(frames):
+    """Windows of 128 frames are padded by reflection: a frame comes again as padding, also before its own turn."""
+    generator = torch.Generator().manual_seed(frames)
+    wrong = torch.rand(frames, generator=generator)  # metres, of one joint of 14
+    target = torch.randn(frames, 49, 3, generator=generator)
+    pred = target.clone()
+    pred[:, 25, 0] += wrong
+    windows = Window.pool(16, 8).of(np.arange(frames), np.ones(frames, bool), train=False)
+    errors = BodyMetrics(14)
+    for row, valid, keys in zip(*map(torch.from_numpy, (windows.rows, windows.valid, windows.keys)), strict=True):
+        batch = {
+            "valid": valid[None], "keys": keys[None], "row_ids": row[None], "frame": row[None],
+            "sample_id": torch.zeros(1, dtype=torch.int64), "track_id": torch.zeros(1, dtype=torch.int64),
+            "joints3d": target[row][None], "joints3d_weight": valid.float()[None, :, None].expand(1, 16, 49),
+        }  # fmt: skip
+        errors.add_clips(batch, None, GivenJoints(), pred[row, 25:39])
+    found = errors.compute()
+    assert float(found["MPJPE"]) == pytest.approx(1000 * float(wrong.mean()) / 14, rel=1e-5)
+    second = (wrong[:-2] - 2 * wrong[1:-1] + wrong[2:]).abs().mean() / 14
+    assert float(found["acceleration_error"]) == pytest.approx(1000 * float(second), rel=1e-4)
+
+
+def judge(rank, folder, labelled, queue):
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2, timeout=datetime.timedelta(seconds=60)
+    )
+    body, errors = load_body(), BodyMetrics(14)
+    if rank in labelled:
+        add(errors, body, rank, weight=float(rank == 0))
+    queue.put({name: float(value) for name, value in errors.compute().items()})
+    dist.destroy_process_group()
+
+
+def add(errors, body, sample, weight):
+    frames = 4
+    batch = {
+        "valid": torch.ones(1, frames, dtype=torch.bool), "sample_id": torch.tensor([sample]),
+        "joints3d": torch.full((1, frames, 49, 3), 0.1), "joints3d_weight": torch.ones(1, frames, 49),
+        "body_pose": torch.zeros(1, frames, 24, 3), "body_shape": torch.zeros(1, frames, 10),
+        "body_weight": torch.full((1, frames), weight),
+    }  # fmt: skip
+    output = body(torch.eye(3).expand(frames, 24, 3, 3), torch.zeros(frames, 10))
+    errors.add_clips(batch, body, EvaluatedJoints(body, "spin14"), output)
+
+
+@pytest.mark.parametrize("labelled", [(0, 1), (0,)])
+def test_processes_agree_where_one_has_no_body_labels_or_no_batch(tmp_path, labelled):
+    """One that left a metric out while the other waits for it would end the run."""
+    context = mp.get_context("spawn")
+    queue = context.SimpleQueue()
+    folder = str(tmp_path)
+    processes = [context.Process(target=judge, args=(rank, folder, labelled, queue)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0, 0]
+    found = [queue.get(), queue.get()]
+    body, errors = load_body(), BodyMetrics(14)
+    for rank in labelled:
+        add(errors, body, rank, weight=float(rank == 0))
+    expected = {name: float(value) for name, value in errors.compute().items()}
+    assert found[0] == pytest.approx(expected, nan_ok=True)
+    assert found[1] == pytest.approx(expected, nan_ok=True)
+    assert expected["PVE"] == 0
