@@ -8,14 +8,17 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from posekit.cli.build import build_from_config
 from tests.cuda.simulated import DEVICE, WAITED, DeviceMode, OnDevice, SimulatedAccelerator, register
+from tests.small_configs import learns_from_pictures
 
 STEPS = ("training_step", "validation_step", "predict_step")
 
@@ -58,7 +61,7 @@ def run(config: str, simulated: bool) -> dict[str, Any]:
     there: list[bool] = []
     fitted = trainer(simulated)
     fitted.fit(_noting_device(module, there), datamodule=data)
-    pictures = not hasattr(data, "parts") or "source" in data.parts
+    pictures = learns_from_pictures(yaml.safe_load(Path(config).read_text()))
     found = trainer(simulated).predict(module, datamodule=data) if pictures else []
     return {
         "waits": {step: sorted(places) for step, places in waits.items()},
