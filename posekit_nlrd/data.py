@@ -9,7 +9,7 @@ from typing import Any, cast
 from torch.utils.data import DataLoader
 
 from posekit.data.datamodule import LINKED, PoseDataModule, Split
-from posekit.data.loader import EpochSampler, single_threaded
+from posekit.data.loader import EpochSampler, shuffle_seed, single_threaded
 from posekit.errors import UserError
 from posekit.plugins import import_class
 from posekit_nlrd.joints import limb_sources
@@ -44,7 +44,7 @@ class NLRDData(PoseDataModule):
         num_workers: Loader processes of every part; None leaves it to the parts.
         val_batch_size: Samples per evaluation batch of every part; None leaves it to the parts.
         image_size: [W, H] of the pictures, px; the source's when None.
-        seed: Seed of the order of samples.
+        seed: Seed of the order of samples, which ``seed_everything`` moves.
         pin_memory: Page-locked batches, for CUDA.
 
     Raises:
@@ -183,11 +183,11 @@ class NLRDData(PoseDataModule):
             raise UserError(f"NLRDData feeds NLRD, not {type(method).__name__}")
         return method
 
-    def step_batch(self, stream: str, stage: int, step: int) -> Batch:
-        """Returns a stream's batch of a step of a stage; steps in order cost nothing extra."""
+    def step_batch(self, stream: str, stage: int, number: int) -> Batch:
+        """Returns a batch of a stream in a stage, counted from 0; batches in order cost nothing extra."""
         cursor = self._cursors.get(stream)
-        if cursor is None or cursor.place != (stage, step):
-            cursor = self._cursors[stream] = Cursor(self._step_loader(stream, stage, step), (stage, step))
+        if cursor is None or cursor.place != (stage, number):
+            cursor = self._cursors[stream] = Cursor(self._step_loader(stream, stage, number), (stage, number))
         return _READ[stream](next(cursor), self.part(stream).skeleton)
 
     def release(self, streams: tuple[str, ...]) -> None:
@@ -199,7 +199,7 @@ class NLRDData(PoseDataModule):
         part = self.part(stream)
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         dataset = part.dataset("train")
-        key = (self.seed, STREAMS.index(stream), stage)
+        key = (shuffle_seed(self.seed), STREAMS.index(stream), stage)
         sampler = StepSampler(len(cast(Any, dataset)), part.batch_size, key, step, world, rank)
         return DataLoader(
             dataset,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from posekit.errors import UserError
 from posekit.skeletons import LIMB17, get_skeleton
-from posekit_nlrd.geometry import pick
+from posekit_nlrd.geometry import LEVELS, PARENTS, pick
 
 # What stands in for a joint where a set has no joint of that name. A bone keeps its direction only, so the head's
 # joint serves for its top. In Human3.6M's set the thorax is the mocap's neck, and the joint called neck is the nose.
@@ -45,7 +45,9 @@ def limb_sources(skeleton: str) -> tuple[int, ...]:
 def to_limb17(points: Tensor, skeleton: str, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Takes points of a joint set to the 17 joints, the pelvis (midpoint of the hips) at 0.
 
-    A foot that the set lacks continues its shin, with weight 0. A joint whose weight is 0 stands where it was given.
+    A foot that the set lacks continues its shin, with weight 0. A joint whose weight is 0 stands where it was given;
+    those behind it get weight 0 as well, since bones and canonical poses are made from the root outwards. So without
+    both hips nothing has a weight.
 
     Args:
         points: (..., K, 3), any frame.
@@ -73,4 +75,6 @@ def to_limb17(points: Tensor, skeleton: str, weight: Tensor | None = None) -> tu
         if sources[foot] < 0:
             ankle, knee = foot - 1, foot - 2
             rows[foot] = 1.4 * rows[ankle] - 0.4 * rows[knee]
+    for joint in (joint for level in LEVELS for joint in level):
+        weights[joint] = weights[joint] * (weights[PARENTS[joint]] > 0)
     return torch.stack(rows, dim=-2) - rows[0][..., None, :], torch.stack(weights, dim=-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
@@ -9,10 +10,11 @@ import torch
 from lightning.pytorch import Callback
 from torch import Tensor, nn
 
+from posekit.metrics.rows import updated_anywhere
 from posekit.module import PoseModule, StepOutput
-from posekit_nlrd.augment import Draws, ViewAugmentation
+from posekit_nlrd.augment import Draws
 from posekit_nlrd.evaluation import PoseEvaluation
-from posekit_nlrd.geometry import fit_canonical, view_to_camera
+from posekit_nlrd.geometry import azimuth_matrix, fit_canonical, rotate, view_to_camera
 from posekit_nlrd.networks import Networks
 from posekit_nlrd.preview import PosePreview
 from posekit_nlrd.probe import probe_motion
@@ -86,9 +88,9 @@ class JudgedModule(PoseModule):
 
     def _evaluate_motion(self, rows: dict[str, Tensor], stage: str) -> None:
         windows = rows["joints3d"]
-        # The heading of a recording is arbitrary: each window gets one, always the same.
-        draws = Draws(self.device, 1, int(rows["sample_id"][0]))
-        windows = ViewAugmentation(tilt=0.0, flip=0.0)(windows, draws)
+        # The heading of a recording is arbitrary: each window gets one, always the same, whoever is in its batch.
+        angles = [Draws(self.device, 1, number).uniform(1, high=2 * math.pi) for number in rows["sample_id"].tolist()]
+        windows = rotate(windows, azimuth_matrix(torch.cat(angles))[:, None])
         poses = view_to_camera(windows[:, 0])
         decoded = self.networks.pose_decoder.pose(self.networks.encode_pose(fit_canonical(windows[:, 0])))
         self._show("motion", None, view_to_camera(decoded * self.networks.unit), poses)
@@ -112,8 +114,9 @@ class JudgedModule(PoseModule):
     def compute_metrics(self, stage: str) -> dict[str, Tensor]:
         """Returns the errors on source and target, by stream and protocol, and the place in the schedule."""
         values: dict[str, Tensor] = {"iteration": torch.tensor(float(self.iteration))}
-        for name in _IMAGE_STREAMS.values():
-            metric = cast(PoseEvaluation, self.evaluations[f"{stage}_{name}"])
-            if metric.update_called:
+        metrics = {n: cast(PoseEvaluation, self.evaluations[f"{stage}_{n}"]) for n in _IMAGE_STREAMS.values()}
+        judged = updated_anywhere(*metrics.values())
+        for (name, metric), used in zip(metrics.items(), judged, strict=True):
+            if used:
                 values |= {f"{name}_{key}": value for key, value in metric.compute().items()}
         return values

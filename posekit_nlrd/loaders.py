@@ -19,8 +19,8 @@ class Feeder(Protocol):
     epoch_steps: int
     parts: dict[str, PoseDataModule]
 
-    def step_batch(self, stream: str, stage: int, step: int) -> Batch:
-        """Returns a stream's batch of a step of a stage."""
+    def step_batch(self, stream: str, stage: int, number: int) -> Batch:
+        """Returns a batch of a stream in a stage."""
 
     def release(self, streams: tuple[str, ...]) -> None:
         """Stops the loader processes of all streams but these."""
@@ -65,11 +65,11 @@ class StepSampler(Sampler[list[Any]]):
 
 
 class Cursor:
-    """A running loader, and the step whose batch it gives next.
+    """A running loader, and which batch it gives next.
 
     Args:
         loader: Whose batches begin there.
-        place: Stage and step.
+        place: Stage, and number of the batch in it.
     """
 
     def __init__(self, loader: DataLoader[Any], place: tuple[int, int]) -> None:
@@ -100,9 +100,10 @@ class StageLoader:
         schedule, iteration = self.method.plan, self.method.iteration
         while iteration < schedule.total:
             place = schedule.place(iteration)
-            streams = self.method.stages[place.stage].streams
-            self.data.release(streams)
-            yield {stream: self.data.step_batch(stream, place.stage, place.step) for stream in streams}
+            stage = self.method.stages[place.stage]
+            self.data.release(stage.streams)
+            wanted = stage.batches_at(place.step)
+            yield {stream: self.data.step_batch(stream, place.stage, number) for stream, number in wanted.items()}
             iteration += 1
 
     def state_dict(self) -> dict[str, int]:

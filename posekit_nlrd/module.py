@@ -190,6 +190,7 @@ class NLRD(JudgedModule):
         lengths = []
         for part in self.stages:
             for stream in part.streams:
+                part.check_samples(stream, data.part(stream).batch_size)
                 frames = data.window_frames(stream)
                 if frames is not None:
                     part.check_window(stream, frames)
@@ -197,11 +198,6 @@ class NLRD(JudgedModule):
             steps = part.options.steps
             lengths.append(steps if steps is not None else data.passes_to_steps(part.stream, epochs))
         self.plan = Schedule(lengths)
-        if self.backbone_weights is not None and "source" not in self.networks.done():
-            file = weight_path(self.backbone_weights)
-            trunk = self.networks.image.trunk
-            report = load_weights(trunk, file, convert=trunk_names if isinstance(trunk, Trunk) else None)
-            rank_zero_info(f"backbone_weights {self.backbone_weights}: {report}")
         # Whoever wraps the module (DDP) has to see every parameter that a stage will train.
         self.networks.requires_grad_(False)
         for part in self.stages:
@@ -218,17 +214,28 @@ class NLRD(JudgedModule):
         return optimizers
 
     def on_fit_start(self) -> None:
-        """Checks what could not be checked before weights and strategy were there.
+        """Loads the backbone, and checks what could not be checked before weights and strategy were there.
 
         Raises:
-            UserError: An earlier stage is missing, or the strategy cannot leave parameters unused.
+            UserError: An earlier stage is missing, the backbone's weights cannot be read, or the strategy cannot leave
+                parameters unused.
         """
         self.check_stages()
+        if self.trainer.ckpt_path is None:  # a resumed run has its weights, and the file may be gone
+            self._load_backbone()
         options = getattr(self.trainer.strategy, "_ddp_kwargs", None)
         if self.trainer.world_size > 1 and options is not None and not options.get("find_unused_parameters"):
             raise UserError(
                 "NLRD trains different networks in turn: set trainer.strategy to ddp_find_unused_parameters_true"
             )
+
+    def _load_backbone(self) -> None:
+        if self.backbone_weights is None or "source" in self.networks.done():
+            return
+        trunk = self.networks.image.trunk
+        convert = trunk_names if isinstance(trunk, Trunk) else None
+        report = load_weights(trunk, weight_path(self.backbone_weights), convert=convert)
+        rank_zero_info(f"backbone_weights {self.backbone_weights}: {report}")
 
     def on_train_start(self) -> None:
         """Tells the trainer how many epochs the schedule takes, where ``max_epochs: -1`` leaves that open."""
@@ -259,6 +266,10 @@ class NLRD(JudgedModule):
         self.networks.stages_done[STAGES.index(stage.name)] = True
         self.iteration += 1
         self._leave(place)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Clips here, where the trainer has undone what half precision scales losses by."""
+        self.stage.clip(optimizer)
 
     def _own_optimizers(self, row: int) -> list[Any]:
         everything = self.optimizers()

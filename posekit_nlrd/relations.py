@@ -142,7 +142,7 @@ def flip_pose(pose: Tensor) -> Tensor:
 def turn_pose(pose: Tensor, degrees: float) -> Tensor:
     """R: turns poses (..., J, 3) about the depth axis, counter-clockwise as seen in the picture."""
     angle = torch.tensor(math.radians(degrees), dtype=torch.float64)
-    return rotate(pose, tilt_matrix(angle).to(pose))
+    return rotate(pose, tilt_matrix(angle).to(pose, non_blocking=True))
 
 
 def turn_image(image: Tensor, degrees: float, border: str = "constant") -> Tensor:
@@ -163,7 +163,7 @@ def turn_image(image: Tensor, degrees: float, border: str = "constant") -> Tenso
     return (turned + black).reshape(image.shape)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=128)  # of a stage's whole degrees, and of the relations
 def _grid(degrees: float, height: int, width: int, device: torch.device) -> Tensor:
     """Returns where each pixel of the turned picture comes from, in grid_sample's [-1, 1], (1, H, W, 2)."""
     with torch.inference_mode(False), torch.no_grad():
@@ -174,7 +174,7 @@ def _grid(degrees: float, height: int, width: int, device: torch.device) -> Tens
         )
         cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
         source = torch.stack([(cos * x - sin * y) * 2 / (width - 1), (sin * x + cos * y) * 2 / (height - 1)], dim=-1)
-        return source.float()[None].to(device)
+        return source.float()[None].to(device, non_blocking=True)
 
 
 @lru_cache(maxsize=4)

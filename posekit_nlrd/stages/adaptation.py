@@ -14,6 +14,7 @@ from posekit_nlrd.augment import Draws, contrast_view, jitter
 from posekit_nlrd.image import LAYERS
 from posekit_nlrd.losses import TEMPERATURE, info_nce, relation_energy
 from posekit_nlrd.motion import LENGTH
+from posekit_nlrd.ranks import float_buffers, share
 from posekit_nlrd.stages.base import Logs, Stage, StageOptions, Tools
 from posekit_nlrd.stages.source import SourceOptions, supervised_step
 
@@ -85,6 +86,23 @@ class AdaptationStage(Stage):
         """Target clips, and labelled pictures where a supervised term asks for them."""
         return ("target", "labelled") if SUPERVISED in self.terms else ("target",)
 
+    def batches_at(self, step: int) -> dict[str, int]:
+        """Leaves out what a step's term does not look at; step 0 has both, so that its batch can stand for all."""
+        return {name: self._taken(name, step) for name in self.streams if step == 0 or self._looks_at(name, step)}
+
+    def _looks_at(self, stream: str, step: int) -> bool:
+        late = step - self.options.statistics_steps
+        supervised = late >= 0 and self.terms[late % len(self.terms)] == SUPERVISED
+        return (stream == "labelled") == supervised
+
+    def _taken(self, stream: str, step: int) -> int:
+        """Returns how many batches of a stream the steps before this one take."""
+        first = min(step, self.options.statistics_steps)
+        wanted = [(term == SUPERVISED) == (stream == "labelled") for term in self.terms]
+        rounds, rest = divmod(step - first, len(wanted))
+        needless = int(step > 0 and not self._looks_at(stream, 0))
+        return first * (stream == "target") + rounds * sum(wanted) + sum(wanted[:rest]) + needless
+
     def check(self) -> None:
         """Refuses unknown terms and layers.
 
@@ -100,6 +118,8 @@ class AdaptationStage(Stage):
         for layer in self.options.layers:
             if layer not in LAYERS:
                 raise unknown_name("layer of stage adaptation", layer, LAYERS)
+        if "hcr" in self.terms and self.options.motion_clips == 1:
+            raise UserError("stage adaptation: motion_clips must be at least 2 for term hcr, which tells clips apart")
         for name in ("frames", "motion_clips"):
             value = getattr(self.options, name)
             if value is not None and value < 1:
@@ -115,6 +135,15 @@ class AdaptationStage(Stage):
         """Returns the longest window of its relations, and 30 frames at least."""
         kinds = self.networks.kinds
         return max([LENGTH, *(kinds[term].frames for term in self.terms if term in kinds)]) if stream == "target" else 1
+
+    def check_samples(self, stream: str, count: int) -> None:
+        """Refuses batches of one clip where a term tells clips apart: its loss is 0 on them."""
+        terms = [term for term in self.terms if term in CONTRASTIVE]
+        if stream == "target" and count < 2 and terms:
+            raise UserError(
+                "data.target has batches of one clip, but stage adaptation has terms that tell clips apart "
+                f"({', '.join(terms)}): set data.target.init_args.batch_size to 2 or more"
+            )
 
     def adapted(self) -> list[nn.Module]:
         """Returns the stages of the trunk that adapt."""
@@ -181,6 +210,7 @@ class AdaptationStage(Stage):
         for norm, momentum in zip(norms, usual, strict=True):
             norm.eval()
             norm.momentum = momentum
+        share(float_buffers(self.networks.image))
         return {"loss": latent.new_zeros(()), **self._sentinel(latent)}
 
     # -- the losses ---------------------------------------------------------------------------------------------------

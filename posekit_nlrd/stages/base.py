@@ -99,6 +99,10 @@ class Stage:
         """Names of the data that a step takes: ``motion``, ``source``, ``target`` or ``labelled``."""
         return (self.stream,)
 
+    def batches_at(self, step: int) -> dict[str, int]:
+        """Returns what a step takes: which batch, counted from 0, of which stream."""
+        return dict.fromkeys(self.streams, step)
+
     def trained(self) -> list[nn.Module]:
         """Returns the networks that this stage changes."""
         raise NotImplementedError
@@ -148,6 +152,13 @@ class Stage:
                 f"{self.frames(stream)}: set data.{stream}.init_args.frames"
             )
 
+    def check_samples(self, stream: str, count: int) -> None:
+        """Refuses a stream whose batches have too few samples.
+
+        Raises:
+            UserError: They have.
+        """
+
     def enter(self) -> None:
         """Freezes everything else and sets the modes; called before every step, so that nothing can undo it."""
         self.networks.freeze_all_but(self.trained())
@@ -171,10 +182,13 @@ class Stage:
             optimizer.zero_grad()
         tools.backward(loss)
         for optimizer in chosen:
-            if self.options.clip is not None:
-                parameters = [p for group in optimizer.param_groups for p in group["params"]]
-                torch.nn.utils.clip_grad_norm_(parameters, self.options.clip)
             optimizer.step()
+
+    def clip(self, optimizer: Optimizer) -> None:
+        """Limits the norm of an optimiser's gradient where the options say so; the gradient must not be scaled."""
+        if self.options.clip is not None:
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            torch.nn.utils.clip_grad_norm_(parameters, self.options.clip)
 
     def state(self) -> dict[str, Any]:
         """Returns what a resumed run needs besides weights and optimisers; plain values."""

@@ -24,7 +24,8 @@ class MotionOptions(StageOptions):
         velocity_weight: Weight of the squared error of frame-to-frame steps (0 in the release).
         latent_weight: Weight of the squared error of the pose latents (0 in the release); it speeds short runs up.
         tilt: Largest in-plane rotation of augmentation, degrees (20 in the release).
-        flip: Probability of the mirror image.
+        tilt_probability: Of any in-plane rotation (1 in the release).
+        flip: Probability of the mirror image (0 in the release).
         reverse: Probability of playing backwards.
     """
 
@@ -33,6 +34,7 @@ class MotionOptions(StageOptions):
     velocity_weight: float = 0.0
     latent_weight: float = 0.0
     tilt: float = 60.0
+    tilt_probability: float = 0.5
     flip: float = 0.5
     reverse: float = 0.5
 
@@ -57,7 +59,7 @@ class MotionStage(Stage):
     def step(self, batch: Mapping[str, Mapping[str, Tensor]], tools: Tools) -> Logs:
         """Reconstructs a batch of motions."""
         options, networks = self.options, self.networks
-        view = ViewAugmentation(tilt=options.tilt, flip=options.flip, reverse=options.reverse)
+        view = ViewAugmentation(options.tilt, options.tilt_probability, options.flip, options.reverse)
         motion = fit_canonical(view(random_clips(batch["motion"]["joints3d"], tools.draws), tools.draws))
         with torch.no_grad():
             latents = networks.encode_pose(motion)

@@ -37,7 +37,7 @@ class MotionRelationsStage(RelationStage):
     def step(self, batch: Mapping[str, Mapping[str, Tensor]], tools: Tools) -> Logs:
         """Takes one step of each relation network; views are drawn for the window, before pairs are cut from it."""
         options = self.options
-        view = ViewAugmentation(tilt=options.tilt, flip=options.flip, reverse=options.reverse)
+        view = ViewAugmentation(options.tilt, options.tilt_probability, options.flip, options.reverse)
         window = fit_canonical(view(batch["motion"]["joints3d"], tools.draws))
         logs: Logs = {}
         for turn, name in enumerate(self.names):

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from posekit_nlrd.augment import Draws, ViewAugmentation
 from posekit_nlrd.geometry import fit_canonical, forward_kinematics, to_local, unit
 from posekit_nlrd.losses import critic_accuracy, critic_loss, generator_loss, weighted_l1
+from posekit_nlrd.ranks import mean_over_ranks
 from posekit_nlrd.stages.base import Logs, Stage, StageOptions, Tools
 
 WARMUP, CRITIC, AUTOENCODER = "warmup", "critic", "autoencoder"
@@ -101,7 +102,7 @@ class PoseStage(Stage):
     def __init__(self, networks: Any, options: StageOptions) -> None:
         super().__init__(networks, options)
         self.turn = Turn()
-        self._pending: list[Tensor] = []
+        self._pending: Tensor | None = None
         self.view = ViewAugmentation(tilt=self.options.tilt, flip=self.options.flip)
 
     def trained(self) -> list[nn.Module]:
@@ -126,7 +127,8 @@ class PoseStage(Stage):
             logs |= self._judge(pose, tools)
         if "reconstruction" not in logs:
             logs["reconstruction"] = self._reconstruction(pose)
-        self._pending = [logs["reconstruction"], logs["fake_accuracy"], logs["real_accuracy"]]
+        numbers = torch.stack([logs[name].float() for name in ("reconstruction", "fake_accuracy", "real_accuracy")])
+        self._pending = mean_over_ranks(numbers)  # all processes have to move on at the same step
         return {"loss": logs["reconstruction"], **logs}
 
     def _poses(self, windows: Tensor, draws: Draws) -> Tensor:
@@ -192,9 +194,9 @@ class PoseStage(Stage):
         return _accuracies(self._verdicts(pose, tools))
 
     def _read_pending(self) -> None:
-        if self._pending:
-            self.turn.last = [float(x) for x in self._pending]
-            self._pending = []
+        if self._pending is not None:
+            self.turn.last = self._pending.tolist()
+            self._pending = None
 
     def state(self) -> dict[str, Any]:
         """Returns whose turn it is."""
@@ -204,7 +206,7 @@ class PoseStage(Stage):
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Takes the turn back."""
         self.turn = Turn(str(state["phase"]), int(state["taken"]), [float(x) for x in state["last"]])
-        self._pending = []
+        self._pending = None
 
 
 def _accuracies(pairs: list[tuple[Tensor, Tensor]]) -> Logs:

@@ -30,6 +30,7 @@ class RelationOptions(StageOptions):
         mixed: Share of them decoded from mixtures of two poses' latents (0 in the release): pictures give latents
             between those of recorded poses, where T would have to guess.
         tilt: Largest in-plane rotation of augmentation, degrees.
+        tilt_probability: Of any in-plane rotation.
         flip: Probability of the mirror image.
         reverse: Probability of playing windows backwards (motion relations).
     """
@@ -41,6 +42,7 @@ class RelationOptions(StageOptions):
     poses: int = 256
     mixed: float = 0.0
     tilt: float = 60.0
+    tilt_probability: float = 0.5
     flip: float = 0.5
     reverse: float = 0.5
 
@@ -123,7 +125,7 @@ class PoseRelationStage(RelationStage):
 
     def step(self, batch: Mapping[str, Mapping[str, Tensor]], tools: Tools) -> Logs:
         """Takes one step of each relation network on the same poses."""
-        view = ViewAugmentation(tilt=self.options.tilt, flip=self.options.flip)
+        view = ViewAugmentation(self.options.tilt, self.options.tilt_probability, self.options.flip)
         windows = batch["motion"]["joints3d"].flatten(0, 1)
         chosen = tools.draws.integers(len(windows), self.options.poses)
         pose = fit_canonical(view(windows[chosen][:, None], tools.draws)[:, 0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from posekit_nlrd.augment import Draws, jitter
 from posekit_nlrd.geometry import FLIP, bone_lengths, canonical_lengths, fit_canonical, rotate, tilt_matrix
 from posekit_nlrd.losses import weighted_l1
+from posekit_nlrd.ranks import float_buffers, share
 from posekit_nlrd.relations import flip_pose, turn_image
 from posekit_nlrd.stages.base import Logs, Stage, StageOptions, Tools
 
@@ -62,7 +63,9 @@ class SourceStage(Stage):
         labels, networks = batch["source"], self.networks
         with torch.no_grad():
             networks.unit.copy_(running_scale(networks.unit, labels["pose"], labels["weight"], tools.step))
-        return supervised_step(self, labels, tools, self.options)
+        logs = supervised_step(self, labels, tools, self.options)
+        share([*float_buffers(networks.image), networks.unit])
+        return logs
 
 
 def supervised_step(
@@ -117,16 +120,20 @@ def augment_labelled(
         images = jitter(images, draws, options.jitter)
     if options.tilt and options.tilt_probability:
         degrees = float(draws.number(max(int(2 * options.tilt), 1))) - options.tilt
-        turned = draws.chance(options.tilt_probability, count)
-        images = torch.where(turned[:, None, None, None], turn_image(images, degrees), images)
-        matrix = tilt_matrix(torch.deg2rad(torch.tensor(degrees))).to(pose)
-        pose = torch.where(turned[:, None, None], rotate(pose, matrix), pose)
+        rows = draws.rows(options.tilt_probability, count)
+        matrix = tilt_matrix(torch.deg2rad(torch.tensor(degrees))).to(pose, non_blocking=True)
+        images = _changed(images, rows, lambda chosen: turn_image(chosen, degrees))
+        pose = _changed(pose, rows, lambda chosen: rotate(chosen, matrix))
     if options.mirror:
-        chosen = draws.chance(options.mirror, count)
-        images = torch.where(chosen[:, None, None, None], images.flip(-1), images)
-        pose = torch.where(chosen[:, None, None], flip_pose(pose), pose)
-        weight = torch.where(chosen[:, None], flip_weights(weight), weight)
+        rows = draws.rows(options.mirror, count)
+        images = _changed(images, rows, lambda chosen: chosen.flip(-1))
+        pose, weight = _changed(pose, rows, flip_pose), _changed(weight, rows, flip_weights)
     return images, pose, weight
+
+
+def _changed(values: Tensor, rows: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """Returns the values (B, ...) with some rows changed; the others are not computed."""
+    return values.index_copy(0, rows, change(values[rows])) if len(rows) else values
 
 
 def flip_weights(weight: Tensor) -> Tensor:
@@ -146,6 +153,10 @@ def unit_length(pose: Tensor, weight: Tensor) -> Tensor:
 
 
 def running_scale(scale: Tensor, pose: Tensor, weight: Tensor, step: int) -> Tensor:
-    """Updates a running mean of :func:`unit_length`: the plain mean at first, an exponential one after 100 steps."""
+    """Updates a running mean of :func:`unit_length`: the plain mean at first, an exponential one after 100 steps.
+
+    A batch without any label leaves it as it is.
+    """
     memory = min(step / (step + 1), _SCALE_MEMORY)
-    return memory * scale + (1 - memory) * unit_length(pose.float(), weight)
+    moved = memory * scale + (1 - memory) * unit_length(pose.float(), weight)
+    return torch.where((weight > 0).any(), moved, scale)

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from lightning.pytorch import Callback
 
 from posekit.data.loader import EpochSampler
+from posekit_nlrd import NLRDData
 from posekit_nlrd.augment import Draws
 from posekit_nlrd.stages import Tools
 from tests.nlrd.conftest import make_data, make_model, make_trainer
@@ -123,13 +125,13 @@ def test_pose_relations_spread_their_frames_over_the_window():
 
 
 def test_frames_and_clips_bound_what_goes_through_g(monkeypatch):
-    model, stage, optimizers, batch = ready(frames=5, motion_clips=1)
+    model, stage, optimizers, batch = ready(frames=5, motion_clips=1, terms=list(TERMS[2:]))
     seen = []
     features = model.networks.image.features
     monkeypatch.setattr(
         model.networks.image, "features", lambda images, *rest: (seen.append(len(images)), features(images, *rest))[1]
     )
-    for step in range(2, 5):
+    for step in range(3):
         take(stage, optimizers, batch, step)
     assert seen == [2 * 5, 2 * 5, 30, 30, 30, 30]  # both sides of the pose relation, then of two motion relations
 
@@ -152,6 +154,15 @@ def test_first_steps_may_estimate_batch_statistics():
     assert "lcr" in take(stage, optimizers, batch, 2)  # then the terms take their turns, from the first
 
 
+def test_one_clip_serves_terms_that_contrast_nothing(tmp_path):
+    stages = [{"name": "adaptation", "steps": 1, "terms": ["flip_inplane"], "motion_clips": 1}]
+    model = make_model(stages)
+    model.networks.stages_done[:5] = True
+    clips = StickPeople("clips", "target", size=2, labels=False, batch_size=1)
+    make_trainer(tmp_path, limit_val_batches=0).fit(model, datamodule=make_data(target=clips))
+    assert model.iteration == 1
+
+
 def test_supervised_term_takes_labelled_pictures(tmp_path):
     stages = [
         {"name": "pose", "steps": 1, "poses": 4},
@@ -162,6 +173,57 @@ def test_supervised_term_takes_labelled_pictures(tmp_path):
     trainer = make_trainer(tmp_path)
     trainer.fit(model, datamodule=make_data(labelled=StickPeople(domain="target", size=8, batch_size=4)))
     assert trainer.callback_metrics["train/adaptation/supervised"] > 0
+
+
+@pytest.mark.parametrize("statistics", [0, 3])
+@pytest.mark.parametrize("terms", [["lcr", "supervised", "flip_inplane"], ["supervised", "lcr"], ["lcr"]])
+def test_steps_take_the_data_of_their_term_and_leave_no_batch_out(terms, statistics):
+    stage = ready(terms=terms, statistics_steps=statistics)[1]
+    counts = dict.fromkeys(stage.streams, 0)
+    for step in range(3 + 3 * len(terms)):
+        taken = stage.batches_at(step)
+        supervised = step >= statistics and terms[(step - statistics) % len(terms)] == "supervised"
+        assert step == 0 or list(taken) == ["labelled" if supervised else "target"]
+        for stream, number in taken.items():
+            assert number == counts[stream]
+            counts[stream] += 1
+    assert set(stage.batches_at(0)) == set(stage.streams)
+
+
+def test_a_supervised_run_resumes_exactly_and_reads_what_it_needs(tmp_path, monkeypatch):
+    options = {"name": "adaptation", "steps": 6, "lr": 1e-3, "terms": ["lcr", "supervised", "flip_inplane"]}
+    finals, reads = [], []
+    batch = NLRDData.step_batch
+    monkeypatch.setattr(NLRDData, "step_batch", lambda data, *place: (reads.append(place), batch(data, *place))[1])
+    for resumed in (False, True):
+        torch.manual_seed(0)
+        model = make_model([dict(options)])
+        model.networks.stages_done[:5] = True
+        path = tmp_path / "middle.ckpt" if resumed else None
+        keep = _KeepAt(3, tmp_path / "middle.ckpt")
+        trainer = make_trainer(tmp_path, limit_val_batches=0, callbacks=[] if resumed else [keep])
+        trainer.fit(model, datamodule=make_data(epoch_steps=6), ckpt_path=path, weights_only=True if resumed else None)
+        finals.append(model.state_dict())
+    assert all(torch.equal(finals[0][name], finals[1][name]) for name in finals[0])
+    places = [
+        ("target", 0),
+        ("labelled", 0),
+        ("labelled", 1),
+        ("target", 1),
+        ("target", 2),
+        ("labelled", 2),
+        ("target", 3),
+    ]
+    assert [(stream, number) for stream, _, number in reads][:7] == places
+
+
+class _KeepAt(Callback):
+    def __init__(self, iteration, path):
+        self.iteration, self.path = iteration, path
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        if module.iteration == self.iteration:
+            trainer.save_checkpoint(self.path)
 
 
 def test_evaluation_order_is_fixed():

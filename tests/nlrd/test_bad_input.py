@@ -32,6 +32,11 @@ POSE = {"name": "pose", "steps": 1, "poses": 4}
         ([POSE, {"name": "source", "steps": 1}], {"source": StickMotion()}, "data.source gives no pictures with 3D"),
         (CHAIN, {"target": StickPeople("clips", "target", size=0)}, "data.target has no train clips"),
         (CHAIN, {"target": None}, "set data.target"),
+        (
+            CHAIN,
+            {"target": StickPeople("clips", size=2, batch_size=1)},
+            "one clip.*lcr, hcr.*data.target.*batch_size to 2",
+        ),
         (CHAIN, {"target": StickPeople(domain="target", labels=False)}, "data.target gives no clips"),
         (CHAIN, {"target": StickPeople("clips", frames=40, size=2, batch_size=2)}, "windows of 40 frames.*needs 60"),
         ([*CHAIN[:2], *CHAIN[3:5]], {"motion": StickMotion(frames=45)}, "motion_relations needs 60"),
@@ -69,6 +74,7 @@ def test_short_windows_of_a_late_stage_are_found_before_the_first_step(tmp_path)
         ([{"name": "adaptation", "layers": ["layer4"]}], "layer of stage adaptation"),
         ([{"name": "adaptation", "frames": 0}], "frames must be at least 1"),
         ([{"name": "adaptation", "motion_clips": 0}], "motion_clips must be at least 1"),
+        ([{"name": "adaptation", "motion_clips": 1}], "motion_clips must be at least 2 for term hcr"),
         ([{"name": "adaptation", "statistics_steps": -1}], "statistics_steps must be 0 or more"),
         ([{"name": "pose_relation", "mixed": 1.5}], "mixed must be between 0 and 1"),
     ],
@@ -124,11 +130,11 @@ def test_backbone_weights_are_read_in_training_alone(tmp_path):
     before = model.networks.image.trunk.layer1[0].conv1.weight.clone()
     model.trainer = make_trainer(tmp_path)
     model.trainer.datamodule = make_data()
-    model.setup("fit")
+    model.on_fit_start()
     assert not torch.equal(model.networks.image.trunk.layer1[0].conv1.weight, before)
     model.networks.stages_done[2] = True  # it went through the source stage: its weights are its own
     after = model.networks.image.trunk.layer1[0].conv1.weight.data.zero_()
-    model.setup("fit")
+    model.on_fit_start()
     assert after.abs().max() == 0
 
 

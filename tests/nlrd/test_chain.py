@@ -6,6 +6,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.plugins import MixedPrecision
 
 from posekit.bench import BenchOptions, bench_config
 from posekit_nlrd import NLRD
@@ -150,3 +151,50 @@ def test_each_stage_is_timed_even_where_it_is_shorter_than_the_benchmark():
     steps = [row for row in rows if row["what"] == "training step"]
     assert [row["phase"] for row in steps] == [stage["name"] for stage in CHAIN]
     assert all(row["ms"] > 0 and "note" not in row for row in steps)
+
+
+@pytest.mark.parametrize("stream", ["motion", "source"])
+def test_seed_everything_moves_the_order_of_samples(stream, monkeypatch):
+    orders = []
+    for seed in ("0", "1"):
+        monkeypatch.setenv("PL_GLOBAL_SEED", seed)
+        orders.append(make_data().step_batch(stream, 0, 0)["sample_id"].tolist())
+    monkeypatch.delenv("PL_GLOBAL_SEED")
+    assert make_data().step_batch(stream, 0, 0)["sample_id"].tolist() == orders[0]
+    assert orders[0] != orders[1]
+
+
+def test_the_norm_that_is_clipped_knows_no_loss_scale(tmp_path, monkeypatch):
+    clip, norms = torch.nn.utils.clip_grad_norm_, {}
+    for precision in ("32-true", "16-mixed"):
+        seen = norms[precision] = []
+        monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *a, seen=seen: seen.append(float(clip(*a))))
+        torch.manual_seed(0)
+        model = make_model([{"name": "pose", "steps": 2, "poses": 8, "warmup_steps": 9, "clip": 20.0}])
+        scaler = torch.amp.GradScaler("cpu", init_scale=8.0)  # what a GPU has in this precision, at a scale that fits
+        plugins = [MixedPrecision("16-mixed", "cpu", scaler=scaler)] if precision == "16-mixed" else []
+        make_trainer(tmp_path, limit_val_batches=0, plugins=plugins).fit(model, datamodule=make_data())
+    assert len(norms["32-true"]) == 2 * 3  # encoder, decoder, critic
+    assert norms["16-mixed"] == pytest.approx(norms["32-true"], rel=0.1)
+
+
+def test_a_clipped_step_is_no_longer_than_the_limit(tmp_path):
+    stages = [{"name": "pose", "steps": 1, "poses": 8, "clip": 1e-3}]
+    model = make_model(stages)
+    make_trainer(tmp_path, limit_val_batches=0).fit(model, datamodule=make_data())
+    grads = [p.grad.flatten() for p in model.networks.pose_encoder.parameters()]
+    assert torch.cat(grads).norm().item() == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_resuming_needs_no_backbone_weights(tmp_path):
+    stages = [{"name": "pose", "steps": 1, "poses": 4}, {"name": "source", "steps": 6, "lr": 1e-3}]
+    file = tmp_path / "trunk.pt"
+    torch.save(make_model(["source"]).networks.image.trunk.state_dict(), file)
+    trainer = make_trainer(tmp_path, max_epochs=1, limit_val_batches=0)
+    trainer.fit(make_model([dict(s) for s in stages], backbone_weights=str(file)), datamodule=make_data(epoch_steps=1))
+    trainer.save_checkpoint(tmp_path / "early.ckpt")
+    file.unlink()
+    model = make_model([dict(s) for s in stages], backbone_weights=str(file))
+    trainer = make_trainer(tmp_path, limit_val_batches=0)
+    trainer.fit(model, datamodule=make_data(), ckpt_path=tmp_path / "early.ckpt", weights_only=True)
+    assert model.iteration == 7

@@ -9,7 +9,7 @@ from posekit_nlrd import geometry as g
 from posekit_nlrd.evaluation import JOINTS, PROTOCOLS, PoseEvaluation, label_lengths, motion_mm, pose_errors
 from posekit_nlrd.streams import prediction_rows
 from tests.nlrd.conftest import make_data, make_model, make_trainer
-from tests.nlrd.figures import METRES, StickPeople, wave
+from tests.nlrd.figures import METRES, StickMotion, StickPeople, wave
 
 
 def labels(count=4):
@@ -116,6 +116,16 @@ def test_validation_on_the_data_module_of_a_set_alone(tmp_path):
     found = make_trainer(tmp_path).validate(model, datamodule=StickPeople(size=8), verbose=False)[0]
     assert found["val/target_mpjpe_gt17"] > 0
     assert "val/source_mpjpe_gt17" not in found
+
+
+def test_validation_of_motion_does_not_depend_on_the_batches(tmp_path):
+    model, found = make_model(["pose"]), []
+    model.networks.stages_done[0] = True
+    for size in (1, 3, 8):
+        data = make_data(motion=StickMotion(), val_batch_size=size)
+        values = make_trainer(tmp_path).validate(model, datamodule=data, verbose=False)[0]
+        found.append(values["val/pose_mm"])
+    assert found[1:] == pytest.approx([found[0]] * 2, rel=1e-5)
 
 
 def test_picture_size_comes_from_the_parts():

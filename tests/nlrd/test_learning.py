@@ -2,22 +2,27 @@
 
 import pytest
 import torch
+import yaml
 from torch import nn
 
-from posekit_nlrd.augment import Draws
+from posekit.cli.configs import shipped_configs
+from posekit_nlrd.augment import Draws, ViewAugmentation
 from posekit_nlrd.geometry import fit_canonical, to_local
 from posekit_nlrd.relation import RelationNetwork
 from posekit_nlrd.relations import make_relation
-from posekit_nlrd.stages import Tools
+from posekit_nlrd.stages import Tools, build_stages
 from tests.nlrd.conftest import make_model
 from tests.nlrd.figures import wave
 
 CPU = torch.device("cpu")
+VIEW = {"tilt": 20.0, "tilt_probability": 1.0, "flip": 0.0}  # of the release, for motions
 
 
 def steps(stage, batch, count, seed=0):
     """Runs steps of a stage without a trainer; returns what it logged."""
     optimizers = stage.make_optimizers()
+    for optimizer in optimizers:
+        optimizer.register_step_pre_hook(lambda taken, *_: stage.clip(taken))  # the trainer's part
     logs = []
     for step in range(count):
         stage.enter()
@@ -28,6 +33,25 @@ def steps(stage, batch, count, seed=0):
 
 def motion(count, frames):
     return {"motion": {"joints3d": torch.stack([wave(i, frames) for i in range(count)])}}
+
+
+@pytest.mark.parametrize("name", ["motion", "pose_relation", "motion_relations"])
+def test_views_are_tilted_as_often_as_the_options_say(name, monkeypatch):
+    seen = []
+    monkeypatch.setattr(ViewAugmentation, "__call__", lambda view, windows, draws: (seen.append(view), windows)[1])
+    for given in ({}, VIEW):
+        steps(make_model([{"name": name, **given}]).stages[0], motion(2, 60), 1)
+    assert (seen[0].tilt, seen[0].tilt_probability, seen[0].flip) == (60.0, 0.5, 0.5)
+    assert (seen[1].tilt, seen[1].tilt_probability, seen[1].flip) == (20.0, 1.0, 0.0)
+    assert {view.reverse for view in seen} == ({0.0} if name == "pose_relation" else {0.5})
+
+
+def test_the_preset_of_the_official_code_tilts_motions_always_and_mirrors_none():
+    content = yaml.safe_load(shipped_configs()["nlrd/official_code.yaml"].read_text())
+    stages = {stage["name"]: stage for stage in content["model"]["init_args"]["stages"]}
+    for name in ("motion", "motion_relations"):
+        assert {key: stages[name][key] for key in VIEW} == VIEW
+    build_stages(list(stages.values()), make_model(["pose"], relations=["flip", "flip_backward"]).networks)
 
 
 @pytest.mark.slow

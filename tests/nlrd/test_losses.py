@@ -7,12 +7,15 @@ import pytest
 import torch
 
 from posekit.errors import UserError
-from posekit.skeletons import get_skeleton
+from posekit.skeletons import LIMB17, get_skeleton
 from posekit_nlrd import geometry as g
 from posekit_nlrd.augment import Draws, ViewAugmentation, _from_rgb, _to_rgb, contrast_view, jitter, scale_value
 from posekit_nlrd.joints import limb_sources, to_limb17
 from posekit_nlrd.losses import critic_accuracy, critic_loss, generator_loss, info_nce, logit_weights, weighted_l1
-from posekit_nlrd.relations import flip_pose
+from posekit_nlrd.relations import flip_pose, turn_image, turn_pose
+from posekit_nlrd.stages import source
+from posekit_nlrd.stages.source import SourceOptions, running_scale, unit_length
+from tests.nlrd.figures import METRES, wave
 
 CPU = torch.device("cpu")
 
@@ -135,6 +138,58 @@ def test_pelvis_is_between_the_hips_and_missing_feet_have_no_weight():
     half = torch.ones(2, 17)
     half[:, 1] = 0  # the right hip is not labelled
     assert to_limb17(points, "H36M17", half)[1][0, 0] == 0
+
+
+def test_labelled_pictures_are_changed_row_by_row(monkeypatch):
+    images, pose, weight = torch.randn(12, 3, 6, 6), torch.stack([wave(i)[0] for i in range(12)]), torch.rand(12, 17)
+    options = SourceOptions(jitter=0.0, mirror=0.4, tilt=10.0, tilt_probability=0.3)
+    turned = []
+    monkeypatch.setattr(
+        source, "turn_image", lambda x, angle: (turned.append((len(x), angle)), turn_image(x, angle))[1]
+    )
+    found = source.augment_labelled(images, pose, weight, options, Draws(CPU, 3))
+    draws = Draws(CPU, 3)
+    degrees, tilts, mirrors = draws.number(20) - 10.0, draws.chance(0.3, 12), draws.chance(0.4, 12)
+    assert turned == [(int(tilts.sum()), degrees)]
+    assert 0 < tilts.sum() < 12
+    for i in range(12):
+        picture, person, share = images[i], pose[i], weight[i]
+        if tilts[i]:
+            picture, person = turn_image(picture[None], degrees)[0], turn_pose(person, degrees)
+        if mirrors[i]:
+            picture, person, share = picture.flip(-1), flip_pose(person), source.flip_weights(share)
+        for value, expected in zip(found, (picture, person, share), strict=True):
+            assert torch.allclose(value[i], expected, atol=1e-5)
+
+
+def test_what_hangs_on_an_unlabelled_joint_has_no_weight():
+    names, pose = LIMB17.joints, wave(1)[:2]
+    share, spoilt = torch.ones(2, 17), pose.clone()
+    share[0, names.index("right_shoulder")] = 0
+    spoilt[0, names.index("right_shoulder")] = 9.0  # an unlabelled joint stands anywhere
+    share[1, names.index("left_hip")] = 0
+    found, weight = to_limb17(spoilt, "LIMB17", share)
+    lost = {"right_shoulder", "right_elbow", "right_wrist"}
+    assert {name for name, w in zip(names, weight[0], strict=True) if w == 0} == lost
+    assert weight[1].sum() == 0
+    whole, _ = to_limb17(pose, "LIMB17")
+    assert unit_length(found, weight) == pytest.approx(unit_length(whole[:1], weight[:1]).item(), rel=1e-4)
+    error = (g.fit_canonical(found) - g.fit_canonical(whole)).norm(dim=-1)
+    assert (error * weight).max() < 1e-4
+
+
+def test_weights_of_labelled_joints_stay_as_given():
+    share = torch.full((1, 17), 0.5)
+    assert to_limb17(wave(0)[:1], "LIMB17", share)[1].tolist() == share.tolist()
+
+
+@pytest.mark.parametrize("step", [0, 1, 200])
+def test_a_batch_without_labels_leaves_the_scale(step):
+    scale = torch.tensor(0.12)
+    assert running_scale(scale, torch.zeros(2, 17, 3), torch.zeros(2, 17), step) == scale
+    moved = running_scale(scale, wave(0)[:2], torch.ones(2, 17), step)
+    assert METRES <= moved.item() + 1e-4 < 0.12 + 1e-4
+    assert moved != scale
 
 
 @pytest.mark.parametrize("name", ["COCO17", "LSP14"])

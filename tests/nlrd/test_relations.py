@@ -11,6 +11,7 @@ from posekit_nlrd import geometry as g
 from posekit_nlrd.relations import (
     MOTION_RELATIONS,
     POSE_RELATIONS,
+    _grid,
     flip_pose,
     latent_distance,
     make_relation,
@@ -163,6 +164,13 @@ def test_short_windows_and_unknown_names_are_refused():
         make_relation("flip_backward").video_pair(torch.zeros(1, 29, 3, 8, 8))
     with pytest.raises(UserError, match="flip_inplane"):
         make_relation("flip_inplan")
+
+
+def test_a_stages_angles_are_worked_out_once():
+    _grid.cache_clear()
+    for degrees in [*range(-30, 30)] * 2:
+        turn_image(torch.zeros(1, 3, 4, 4), degrees)
+    assert _grid.cache_info().misses == 60
 
 
 def test_latent_distance_is_the_mean_norm():
