@@ -17,10 +17,11 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from posekit.checkpoints import CHECKPOINT_KEY, read_checkpoint
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, one_line, unknown_name
 from posekit.nn.shipped import weight_path
 from posekit.nn.weights import LoadReport, load_weights
 from posekit.optim import OPTIMIZERS, SCHEDULES, build_optimizer, build_schedule
+from posekit.plugins import import_class
 
 __all__ = ["CHECKPOINT_KEY", "PoseModule", "StepOutput", "picture_size", "read_checkpoint"]
 
@@ -69,7 +70,7 @@ class PoseModule(LightningModule):
         weight_decay: Weight decay of the optimiser.
         schedule: ``constant``, ``step``, ``cosine`` or ``onecycle``, stepped with the optimiser.
         milestones: Epochs at which the ``step`` schedule decays tenfold.
-        lr_warmup_steps: Steps of linear increase at the start.
+        lr_warmup_steps: Steps of linear increase at the start (not of ``onecycle``).
         lr_peak: Share of the run at which ``onecycle`` reaches ``lr``.
         init_from: Weights to start from: a checkpoint or weight file (own, or the method's official one), or the name
             of weights that posekit ships (``starter``, a small network).
@@ -184,12 +185,15 @@ class PoseModule(LightningModule):
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """Loads a checkpoint of this class, weights only (no pickled objects).
+        """Loads a checkpoint of this class, weights only (no pickled objects); of PoseModule itself, one of any method.
 
         Raises:
-            UserError: The file is missing, truncated, or a checkpoint of another class.
+            UserError: The file is missing, truncated, or a checkpoint of another class or of one that is not installed.
         """
-        read_checkpoint(checkpoint_path, expected=None if cls is PoseModule else cls)
+        if cls is PoseModule:
+            method = _method_of(read_checkpoint(checkpoint_path), checkpoint_path)
+            return method.load_from_checkpoint(checkpoint_path, *args, **kwargs)
+        read_checkpoint(checkpoint_path, expected=cls)
         kwargs.setdefault("weights_only", True)
         kwargs.setdefault("map_location", "cpu")
         kwargs.setdefault("init_from", None)  # the checkpoint has all weights; the file they started from may be gone
@@ -313,3 +317,15 @@ class PoseModule(LightningModule):
     def on_test_epoch_end(self) -> None:
         """Logs ``test/...``."""
         self._log_metrics("test")
+
+
+def _method_of(checkpoint: dict[str, Any], path: Any) -> type[PoseModule]:
+    """Imports the method that a checkpoint says it is of."""
+    name = str(checkpoint[CHECKPOINT_KEY]["class_path"])
+    try:
+        method = import_class(name)
+    except (AttributeError, ImportError, ValueError) as error:
+        raise UserError(f"checkpoint {path} is of {name}, which cannot be imported: {one_line(error)}") from None
+    if not (isinstance(method, type) and issubclass(method, PoseModule)) or method is PoseModule:
+        raise UserError(f"checkpoint {path} is of {name}, which is no method")
+    return method

@@ -53,7 +53,8 @@ def build_schedule(
         optimizer: Its learning rates are the base (of ``onecycle``: the highest) values.
         name: ``constant``; ``step``: times ``gamma`` at each milestone; ``cosine``: half a cosine down to 0;
             ``onecycle``: from a 25th up to the learning rate at the share ``peak`` of the run, then down to a
-            250,000th, along cosines (Smith & Topin, 2018; the defaults of torch, momentum left as it is).
+            250,000th, along cosines (Smith & Topin, 2018; the factors are torch's defaults, but torch reaches the peak
+            one step earlier, and momentum is left as it is).
         total_steps: Optimiser steps of the whole run; None where it has no end.
         steps_per_epoch: Optimiser steps of an epoch.
         milestones: Epochs at which ``step`` decays.
@@ -78,8 +79,10 @@ def build_schedule(
         raise unknown_name("schedule", name, SCHEDULES)
     shape = shapes[name]
 
+    warms_up = warmup_steps > 0 and name != "onecycle"  # which has an increase of its own
+
     def factor(step: int) -> float:
-        ramp = min(1.0, 0.001 + 0.999 * step / warmup_steps) if warmup_steps else 1.0
+        ramp = min(1.0, 0.001 + 0.999 * step / warmup_steps) if warms_up else 1.0
         return ramp * shape(step)
 
     return LambdaLR(optimizer, factor)

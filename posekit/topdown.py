@@ -33,6 +33,7 @@ class TopDownModule(PoseModule):
         score_threshold: A person's score is the box score times the mean of the joint scores above this value
             (HRNet's rescoring); with no joint above it, times 0.
         oks_nms: OKS above which the lower-scored of two people of an image is dropped in evaluation; None keeps all.
+            People are as large as their joints' extent there, in HRNet's code as the enlarged box.
         kwargs: Arguments of :class:`~posekit.module.PoseModule`.
     """
 
@@ -158,7 +159,7 @@ class TopDownModule(PoseModule):
             Predictions in the picture's pixels, on the CPU; ``image_id`` is 0, ``sample_id`` the box's number.
 
         Raises:
-            UserError: The picture is of another type or shape.
+            UserError: The picture is of another type or shape, or a box has no area.
         """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise UserError(f"predict takes a uint8 RGB picture (H, W, 3), not {image.dtype} of shape {image.shape}")
@@ -168,6 +169,9 @@ class TopDownModule(PoseModule):
         if rows.size and (rows.shape[-1] != 4 or not np.isfinite(rows).all()):
             raise UserError(f"boxes must be (N, 4) finite numbers xywh, not of shape {rows.shape}")
         rows = rows.reshape(-1, 4)
+        flat = np.flatnonzero((rows[:, 2:] <= 0).any(1))
+        if len(flat):
+            raise UserError(f"boxes must have a width and a height above 0: box {flat[0]} is {rows[flat[0]].tolist()}")
         crops = [crop_person(image, box, self.image_size, box_scale) for box in rows]
         width, height = self.image_size
         images = torch.stack([c.image for c in crops]) if crops else torch.zeros(0, 3, height, width)

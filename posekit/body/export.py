@@ -15,6 +15,7 @@ from posekit._version import __version__
 from posekit.errors import UserError
 
 Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
 
 # glTF's numbers for what buffers hold.
 _FLOAT, _UINT, _VERTICES, _INDICES = 5126, 5125, 34962, 34963
@@ -45,6 +46,7 @@ def write_glb(
     camera_frame: bool = True,
     color: Sequence[float] = (176, 196, 222),
     fps: float = 30.0,
+    times: ArrayLike | None = None,
 ) -> None:
     """Writes one mesh, or an animation of one, as binary glTF 2.0, y up.
 
@@ -58,14 +60,19 @@ def write_glb(
         camera_frame: The vertices' y points down and z forward: they are turned by half a turn about x.
         color: RGB 0..255 of the surface (sRGB).
         fps: Frames per second of an animation.
+        times: (T,) rising seconds from which the meshes are shown, each until the next, the first one also before; k /
+            fps when None.
 
     Raises:
-        UserError: The arrays are no mesh, or the frame rate is not positive.
+        UserError: The arrays are no mesh, the frame rate is not positive, or the times do not rise from 0 or later.
     """
     frames, triangles = _mesh(vertices, faces, camera_frame, frames=True)
     if not fps > 0:
         raise UserError(f"fps must be positive, not {fps}")
-    _write(path, _Scene(frames, triangles, color, fps).content())
+    starts = np.arange(len(frames)) / fps if times is None else np.asarray(times, dtype=np.float64)
+    if starts.shape != (len(frames),) or not np.isfinite(starts).all() or starts[0] < 0 or (np.diff(starts) <= 0).any():
+        raise UserError(f"times of an animation must be {len(frames)} rising seconds from 0 or later, one per mesh")
+    _write(path, _Scene(frames, triangles, color, np.append(starts, starts[-1] + 1 / fps)).content())
 
 
 def _write(path: str | Path, content: bytes) -> None:
@@ -97,7 +104,7 @@ def _mesh(
 class _Scene:
     """Collects the one buffer and the JSON that describes it."""
 
-    def __init__(self, frames: Float32, faces: NDArray[np.uint32], color: Sequence[float], fps: float) -> None:
+    def __init__(self, frames: Float32, faces: NDArray[np.uint32], color: Sequence[float], times: Float64) -> None:
         self.blob = bytearray()
         self.views: list[dict[str, Any]] = []
         self.accessors: list[dict[str, Any]] = []
@@ -120,7 +127,7 @@ class _Scene:
             "materials": [_material(color)],
         }
         if len(frames) > 1:
-            self.json["animations"] = [self._animation(len(frames), fps)]
+            self.json["animations"] = [self._animation(times)]
 
     def _add(
         self, array: NDArray[Any], kind: str, component: int, target: int | None = None, bounds: bool = False
@@ -138,15 +145,18 @@ class _Scene:
         self.accessors.append(accessor)
         return len(self.accessors) - 1
 
-    def _animation(self, count: int, fps: float) -> dict[str, Any]:
-        """Shows frame k from k / fps to (k + 1) / fps, in steps."""
+    def _animation(self, times: Float64) -> dict[str, Any]:
+        """Shows frame k from times[k] to times[k + 1], in steps."""
         samplers, channels = [], []
+        count = len(times) - 1
         for k in range(count):
-            times = np.array(sorted({0, k, k + 1}), dtype=np.float32)
-            on = (times == k).astype(np.float32)
+            keys = np.array(sorted({0.0, *times[k : k + 2].tolist()}))
+            on = (keys == times[k]).astype(np.float32)
+            if k == 0:
+                on[keys < times[k]] = 1  # the first frame is there from the beginning
             if k == count - 1:
-                on[times > k] = 1  # the last frame stays
-            inputs = self._add(times / fps, "SCALAR", _FLOAT, bounds=True)
+                on[keys > times[k]] = 1  # the last frame stays
+            inputs = self._add(keys, "SCALAR", _FLOAT, bounds=True)
             outputs = self._add(np.repeat(on[:, None], 3, 1), "VEC3", _FLOAT)
             samplers.append({"input": inputs, "output": outputs, "interpolation": "STEP"})
             channels.append({"sampler": k, "target": {"node": k, "path": "scale"}})

@@ -15,8 +15,9 @@ from lightning.pytorch.utilities import rank_zero_info
 class CleanInterrupt(Callback):
     """Lets the running step end before Ctrl-C stops training, so that no half-updated weights are kept.
 
-    A second Ctrl-C stops at once. Between steps, and in runs of several processes, which would wait for each other, the
-    first one does.
+    A step ends with the optimiser's: with ``accumulate_grad_batches`` it takes several batches, whose gradients a
+    checkpoint does not hold. A second Ctrl-C stops at once. Between steps, and in runs of several processes, which
+    would wait for each other, the first one does.
     """
 
     def __init__(self) -> None:
@@ -42,6 +43,8 @@ class CleanInterrupt(Callback):
         Raises:
             KeyboardInterrupt: In place of the one that came within the step.
         """
+        if (batch_idx + 1) % trainer.accumulate_grad_batches and not trainer.is_last_batch:
+            return
         self._in_step = False
         if self._asked:
             raise KeyboardInterrupt
@@ -83,6 +86,17 @@ class LastCheckpoint(ModelCheckpoint):
         """Saves the state, unless nothing has been learned yet."""
         if trainer.state.fn != "fit" or not trainer.global_step:
             return
+        if trainer.validating:
+            _validate_anew(trainer)
         super().on_exception(trainer, pl_module, exception)
         if self.best_model_path:
             rank_zero_info(f"stopped after step {trainer.global_step}; go on with --ckpt_path {self.best_model_path}")
+
+
+def _validate_anew(trainer: Trainer) -> None:
+    """Has a resumed run validate from the first batch: what the metrics have gathered so far is in no checkpoint."""
+    progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
+    progress.reset()
+    # A batch that was begun and not ended is how the trainer knows that there is a validation to go on with.
+    progress.increment_ready()
+    progress.increment_started()

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+
+# The allocator's own error, that of a loader's worker, which arrives as text, and either once it has been advised on.
+_WORDS = re.compile(r"DefaultCPUAllocator|Caught \w*MemoryError in DataLoader worker|\Aout of memory in stage ")
+
+
+class OutOfMemory(MemoryError):
+    """Lack of memory for an array, with advice; numpy's own class lets nobody change its message."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Tells whether an error says that the device, or the machine, has no memory left."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    return isinstance(error, RuntimeError) and _WORDS.search(str(error)) is not None
 
 
 class OutOfMemoryAdvice(Callback):
@@ -20,8 +28,12 @@ class OutOfMemoryAdvice(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Rewrites the message."""
-        if is_out_of_memory(exception):
-            exception.args = (memory_advice(trainer, pl_module.device, exception),)
+        if not is_out_of_memory(exception):
+            return
+        advice = memory_advice(trainer, pl_module.device, exception)
+        exception.args = (advice,)
+        if str(exception) != advice and isinstance(exception, MemoryError):
+            exception.__class__ = OutOfMemory
 
 
 def memory_advice(trainer: Trainer, device: torch.device, error: BaseException) -> str:

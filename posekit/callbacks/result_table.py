@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -10,11 +9,11 @@ from rich.console import Console
 from rich.table import Table
 
 from posekit.callbacks.run_folder import run_folder
-from posekit.data.files import atomic_write_text
+from posekit.metrics.evaluate_cli import write_json
 
 
 class ResultTable(Callback):
-    """Prints the metrics at the end of a run and keeps them as ``results.json`` in the run's folder.
+    """Prints the metrics at the end of a run and keeps them as ``results.json`` in the run's folder (NaN as null).
 
     Args:
         source: Where the numbers of ``paper`` stand.
@@ -61,5 +60,5 @@ class ResultTable(Callback):
             console.print(f"best checkpoint: {best}", soft_wrap=True)
         if folder is not None:
             path = folder / "results.json"
-            atomic_write_text(path, json.dumps(values, indent=2) + "\n")
+            write_json(path, values)
             console.print(f"results: {path}", soft_wrap=True)

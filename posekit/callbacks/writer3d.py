@@ -30,7 +30,8 @@ class PredictionWriter3D(PredictionWriter):
 
     Overlays show the mesh where the method predicts one and has ``mesh_faces``, else the joints where it predicts those
     in the picture. Meshes are in metres, y up: with ``obj`` a file per person and frame, with ``glb`` an animation per
-    person. All files appear whole or not at all. In a run of several processes each writes its own share.
+    person, in the frames' own time from the earliest frame of all people. All files appear whole or not at all. In a
+    run of several processes each writes its own share.
 
     Args:
         output: Folder; made if it is not there.
@@ -125,7 +126,10 @@ class PredictionWriter3D(PredictionWriter):
         for person in np.unique(rows["sample_id"]).tolist():
             mine = np.flatnonzero(rows["sample_id"] == person)
             if self.meshes == "glb":
-                write_glb(folder / f"person_{person}.glb", rows["vertices"][mine], faces, fps=fps)
+                # A person may come late or be missing in between; no moment shows two meshes.
+                numbers, first = np.unique(rows["frame"][mine] - rows["frame"].min(), return_index=True)
+                bodies = rows["vertices"][mine[first]]
+                write_glb(folder / f"person_{person}.glb", bodies, faces, fps=fps, times=numbers / fps)
                 continue
             for row in mine.tolist():
                 name = f"person_{person}_frame_{int(rows['frame'][row]):06d}.obj"

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from posekit.data.batch import ImageTarget
 from posekit.data.coco_file import CocoPeople, OnFault
 from posekit.data.crops import CropDataset, CropTable, FileReader
-from posekit.data.datamodule import PoseDataModule, Split
+from posekit.data.datamodule import PoseDataModule, Split, checked_size
 from posekit.data.detections import read_detections
 from posekit.data.images import check_image_files, read_image, report_broken
 from posekit.data.joint_maps import map_people
@@ -107,7 +107,7 @@ class AnnotatedPeople(PoseDataModule):
         super().__init__(skeleton, batch_size, num_workers, val_batch_size, seed, pin_memory)
         self.annotated_skeleton = get_skeleton(annotated_skeleton).name
         self.root = Path(root).expanduser()
-        self.image_size = _checked(image_size)
+        self.image_size = checked_size(type(self).__name__, image_size)
         self.box_scale = box_scale
         self.detection_threshold = detection_threshold
         self.augmentation = (augmentation or PersonAugmentation()) if augment else None
@@ -123,7 +123,7 @@ class AnnotatedPeople(PoseDataModule):
             self.root / test_detections if test_detections else None if own_test else val.detections,
         )
         train = self._files_of("train", train_annotations, train_images, None)
-        self.files: dict[str, SplitFiles] = {"train": train, "val": val, "test": test, "predict": val}
+        self.files: dict[str, SplitFiles] = {"train": train, "val": val, "test": test, "predict": test}
         self._kept: dict[str, tuple[NDArray[np.int64], NDArray[np.bool_]]] = {}
         self._check_options()
 
@@ -229,7 +229,9 @@ class AnnotatedPeople(PoseDataModule):
         detections = self.files[split].detections
         if detections is not None:
             rows_by_id = {int(i): row for row, i in enumerate(people.image_ids)}
-            found = read_detections(detections, rows_by_id, self.detection_threshold, self.on_bad_annotation)
+            found = read_detections(
+                detections, rows_by_id, self.detection_threshold, self.on_bad_annotation, people.category
+            )
             joints = np.zeros((len(found.boxes), *people.keypoints.shape[1:]))
             table = CropTable(people.image_ids, found.image_rows, found.boxes, found.scores, found.sample_ids, joints)
         else:
@@ -293,12 +295,6 @@ class AnnotatedPeople(PoseDataModule):
     def read_frame(self, image_id: int) -> NDArray[np.uint8]:
         """Returns an image of ``frames`` as RGB bytes (H, W, 3)."""
         return read_image(self.files["predict"].images / self.frames[image_id])
-
-
-def _checked(size: tuple[int, int]) -> tuple[int, int]:
-    if len(size) != 2 or min(size) < 16:
-        raise UserError(f"image_size is {list(size)}, but must be [W, H] of at least 16 px")
-    return int(size[0]), int(size[1])
 
 
 def _image_target(people: CocoPeople, image: int, rows: NDArray[np.int64]) -> ImageTarget:

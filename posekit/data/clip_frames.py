@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from posekit.errors import UserError
+
 Read = Callable[[int], NDArray[np.uint8]]
 
 
@@ -34,11 +36,23 @@ class FrameCache:
         key = (id(read), row)
         if key not in self._kept:
             image = self._kept[key] = read(row)
-            most = max(1, min(self.size, (self.megabytes << 20) // max(image.nbytes, 1)))
-            while len(self._kept) > most:
+            while len(self._kept) > self._most(image):
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
         return self._kept[key]
+
+    def read_ahead(self, read: Read, rows: list[int]) -> None:
+        """Reads frames in their order, if there is room for all of them; broken ones are passed over."""
+        for row in rows:
+            try:
+                image = self.get(read, row)
+            except UserError:
+                continue
+            if self._most(image) < len(rows):
+                return
+
+    def _most(self, image: NDArray[np.uint8]) -> int:
+        return max(1, min(self.size, (self.megabytes << 20) // max(image.nbytes, 1)))
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves the pictures out: they need not travel to another process."""

@@ -110,6 +110,16 @@ class Window:
         return replace(cls(frames, 1, hop, "chunk", halo), **options)  # type: ignore[arg-type]
 
     @property
+    def interleaved(self) -> bool:
+        """Whether windows lie between one another's rows, and are gone through one by one."""
+        return self.kind != "key" and self.stride > 1
+
+    @property
+    def span(self) -> int:
+        """Rows that a window and those between its rows are made of."""
+        return self.frames * self.stride
+
+    @property
     def inner(self) -> int:
         """Rows from one chunk to the next."""
         return self.hop or self.frames - 2 * self.halo

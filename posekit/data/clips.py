@@ -20,6 +20,7 @@ from posekit.data.clip_windows import Window, WindowRows, join
 from posekit.data.coco_file import OnFault
 from posekit.data.crops import Key, split_key
 from posekit.data.transforms import augmentation_rng, move_joints, normalize_image, warp
+from posekit.data.video import VideoReader
 from posekit.errors import UserError, unknown_name
 from posekit.skeletons import Skeleton
 
@@ -113,7 +114,8 @@ class ClipDataset(Dataset[dict[str, Any]]):
         skeleton: The joint set.
         image_size: (W, H) of the crops, px.
         window: Which frames make a clip.
-        box_scale: Enlargement of boxes; a box of NaN stands for the whole picture, which is not enlarged.
+        box_scale: Enlargement of boxes. A key frame's box of NaN stands for whole pictures, which are not enlarged;
+            other frames without a box take the key frame's.
         augmentation: Random views, or None. Used in training alone.
         clip_box: Which box cuts a frame: the key frame's (``"key"``), its own (``"frame"``), or one around all boxes of
             the window (``"window"``).
@@ -122,7 +124,6 @@ class ClipDataset(Dataset[dict[str, Any]]):
             is one that neither a loss nor a metric counts: black, nothing visible or valid, ``box_score`` 0.
         train: Whether to draw views and the beginnings of pools.
         seed: Of what is random.
-        squeeze: Give ``CropBatch`` samples of windows of one frame.
 
     Raises:
         UserError: An option has an unknown value.
@@ -141,12 +142,9 @@ class ClipDataset(Dataset[dict[str, Any]]):
         on_broken_image: OnFault = "error",
         train: bool = False,
         seed: int = 0,
-        squeeze: bool = False,
     ) -> None:
         if clip_box not in CLIP_BOXES:
             raise unknown_name("clip_box", clip_box, CLIP_BOXES)
-        if squeeze and window.frames != 1:
-            raise UserError(f"squeeze is for windows of 1 frame, not {window.frames}")
         for track in tracks:
             track.check(len(skeleton))
         self.tracks = list(tracks)
@@ -159,7 +157,6 @@ class ClipDataset(Dataset[dict[str, Any]]):
         self.on_broken_image: OnFault = on_broken_image
         self.train = train
         self.seed = seed
-        self.squeeze = squeeze
         parts = [window.of(track.frames, track.keys, train) for track in self.tracks]
         windows = join(parts, window.frames)
         track_of = np.repeat(np.arange(len(parts)), [len(part.rows) for part in parts])
@@ -168,7 +165,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         self.track_of = track_of[order]
         self._labelled = label_names(self.tracks)
         # Neighbouring windows share frames, and so do the people of a video; shuffled windows do not.
-        self._frames = FrameCache(1 if train else window.frames + max(window.frames // 2, 4))
+        self._frames = FrameCache(1 if train else window.span + max(window.frames // 2, 4))
 
     def __len__(self) -> int:
         return len(self.track_of)
@@ -204,8 +201,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         rng = augmentation_rng(self.seed, epoch, index)
         clip = self._choose(rng, index)
         images, clip = self._read(clip)
-        sample = self._blank(clip) if images is None else self._sample(rng, clip, images)
-        return squeeze_clip(sample) if self.squeeze else sample
+        return self._blank(clip) if images is None else self._sample(rng, clip, images)
 
     # -- frames -------------------------------------------------------------------------------------------------------
 
@@ -221,6 +217,11 @@ class ClipDataset(Dataset[dict[str, Any]]):
 
     def _read(self, clip: _Clip) -> tuple[list[NDArray[np.uint8]] | None, _Clip]:
         """Returns the pictures of a clip, and the clip with broken frames replaced; None where no key is left."""
+        if not self.train and self.window.interleaved and isinstance(clip.track.read, VideoReader):
+            # The next windows want the frames between these, and a video does not go back.
+            first = int(clip.rows.min())
+            ahead = clip.track.image_rows[first : first + self.window.span]
+            self._frames.read_ahead(clip.track.read, ahead.tolist())
         pictures: dict[int, NDArray[np.uint8] | None] = {}
         for row in np.unique(clip.rows).tolist():
             pictures[row] = self._picture(clip.track, row)
@@ -268,16 +269,18 @@ class ClipDataset(Dataset[dict[str, Any]]):
     def _boxes(self, clip: _Clip, images: list[NDArray[np.uint8]]) -> tuple[Float, float]:
         """Returns the boxes (T, 4) that cut the frames, and their enlargement."""
         boxes = clip.track.boxes[clip.rows]
-        used = boxes[[clip.key]] if self.clip_box == "key" else boxes
-        if np.isnan(used).any():
+        key = boxes[clip.key]
+        if np.isnan(key).any():
             whole = [[0.0, 0.0, image.shape[1], image.shape[0]] for image in images]
             return np.array(whole), 1.0
+        known = np.asarray(np.isfinite(boxes).all(axis=1, keepdims=True))
         if self.clip_box == "frame":
-            return boxes, self.box_scale
+            return np.where(known, boxes, key), self.box_scale
         if self.clip_box == "window":
-            low, high = used[:, :2].min(0), (used[:, :2] + used[:, 2:]).max(0)
-            used = np.concatenate([low, high - low])[None]
-        return np.repeat(used, len(boxes), axis=0), self.box_scale
+            given = boxes[known[:, 0]]
+            low, high = given[:, :2].min(0), (given[:, :2] + given[:, 2:]).max(0)
+            key = np.concatenate([low, high - low])
+        return np.repeat(key[None], len(boxes), axis=0), self.box_scale
 
     def _view(self, rng: np.random.Generator, clip: _Clip, box: Float, box_scale: float) -> View:
         if self.augmentation is None:

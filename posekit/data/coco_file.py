@@ -38,6 +38,7 @@ class CocoPeople:
         num_keypoints: (N,) the file's field, which evaluation goes by; where it is absent, the labelled joints' number.
         segmentations: Polygons or run lengths of the rows that a loss has to ignore (crowds, people without keypoints).
         skipped: Faulty annotations that were left out.
+        category: The files' id of the people's category.
     """
 
     path: Path
@@ -53,6 +54,7 @@ class CocoPeople:
     num_keypoints: NDArray[np.int64]
     segmentations: dict[int, Any] = field(default_factory=dict)
     skipped: int = 0
+    category: Any = 1
 
     @property
     def labelled(self) -> NDArray[np.bool_]:
@@ -83,7 +85,7 @@ def read_coco(path: str | Path, skeleton: Skeleton, on_bad_annotation: OnFault =
             reader.add(number, annotation)
     report_faults(path, reader.faults, "annotation", on_bad_annotation)
     _warn(path, reader)
-    return CocoPeople(path, **table, **reader.arrays(), skipped=len(reader.faults))
+    return CocoPeople(path, **table, **reader.arrays(), skipped=len(reader.faults), category=category)
 
 
 def report_faults(path: Path, faults: list[str], kind: str, on_fault: OnFault, shown: int = 3) -> None:

@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 
 from posekit.data.coco_file import OnFault
 from posekit.data.images import read_image
+from posekit.data.recent import Recent
 from posekit.data.transforms import (
     PersonAugmentation,
     augmentation_rng,
@@ -30,6 +31,8 @@ from posekit.skeletons import Skeleton
 log = logging.getLogger(__name__)
 
 Key = int | tuple[int, int]
+
+_RECENT = Recent()
 
 
 class PictureReader(Protocol):
@@ -46,6 +49,8 @@ class PictureReader(Protocol):
 
 class FileReader:
     """Reads pictures from files; the last one is kept, for neighbours are often people of one picture.
+
+    Of many readers those lately used keep one.
 
     Args:
         files: One per row.
@@ -70,7 +75,12 @@ class FileReader:
         """
         if self._last is None or self._last[0] != row:
             self._last = (row, self._load(row))
+            _RECENT.use(self)
         return self._last[1]
+
+    def close(self) -> None:
+        """Forgets the last picture."""
+        self._last = None
 
     def size(self, row: int) -> tuple[int, int]:
         """Returns W, H in px of a row's picture, which is decoded if it has not been.

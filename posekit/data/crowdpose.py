@@ -108,10 +108,13 @@ class OCHuman(COCOKeypoints):
     HOME: ClassVar[str] = "https://github.com/liruilong940607/OCHumanApi"
 
     def __init__(self, root: str = "data/ochuman", **kwargs: Any) -> None:
+        named = bool(kwargs.get("test_annotations"))
         kwargs["test_annotations"] = kwargs.get("test_annotations") or self.TEST
         kwargs["test_images"] = kwargs.get("test_images") or "images"
         self._trains = bool(kwargs.get("train_annotations"))
         super().__init__(root, **kwargs)
+        if not named:
+            self.files["predict"] = self.files["val"]
 
     def _check_places(self, split: str) -> None:
         if split == "train" and not self._trains:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, cast
 
 import torch
@@ -18,9 +18,24 @@ from posekit.skeletons import get_skeleton
 LINKED = ("skeleton", "image_size")
 """Arguments that data module and method share; see :meth:`PoseDataModule.linked_values`."""
 
-__all__ = ["LINKED", "EpochSampler", "PoseDataModule", "Split"]
+__all__ = ["LINKED", "EpochSampler", "PoseDataModule", "Split", "checked_size"]
 
 Split = Literal["train", "val", "test", "predict"]
+
+
+def checked_size(name: str, size: Sequence[int]) -> tuple[int, int]:
+    """Returns an ``image_size`` as W, H in px.
+
+    Args:
+        name: The data module's, for the message.
+        size: What the user has given.
+
+    Raises:
+        UserError: It is no such size.
+    """
+    if len(size) != 2 or min(size) < 16:
+        raise UserError(f"{name}: image_size is {list(size)}, but must be [W, H] of at least 16 px")
+    return int(size[0]), int(size[1])
 
 
 class PoseDataModule(LightningDataModule):
@@ -58,6 +73,8 @@ class PoseDataModule(LightningDataModule):
                 raise UserError(f"{type(self).__name__}: {name} must be at least 1, not {value}")
         if num_workers < 0:
             raise UserError(f"{type(self).__name__}: num_workers must be 0 or more, not {num_workers}")
+        if seed < 0:
+            raise UserError(f"{type(self).__name__}: seed is {seed}, but must be 0 or more")
         self.skeleton = skeleton
         self.batch_size = batch_size
         self.num_workers = num_workers

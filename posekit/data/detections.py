@@ -31,7 +31,7 @@ def read_detections(
     rows_by_id: Mapping[int, int],
     threshold: float = 0.0,
     on_bad_annotation: OnFault = "error",
-    category: int = 1,
+    category: Any = 1,
 ) -> Boxes:
     """Reads a detections file in COCO's results format (``image_id, category_id, bbox, score``).
 
@@ -82,6 +82,45 @@ def make_boxes(rows: list[tuple[int, list[float], float, int]]) -> Boxes:
         np.array(scores, dtype=np.float64),
         np.array(ids, dtype=np.int64),
     )
+
+
+def box_entries(path: Path, content: Any) -> list[tuple[int, Any]]:
+    """Returns the box entries of a list or of a COCO file with their places, crowds and other categories left out.
+
+    Args:
+        path: The file, for messages.
+        content: What it holds.
+
+    Raises:
+        UserError: It is neither.
+    """
+    if isinstance(content, list):
+        return [(i, e) for i, e in enumerate(content) if not _is_of_others(e, 1)]
+    if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
+        raise UserError(f"boxes file {path} holds neither a list of boxes nor a COCO file with annotations")
+    categories = content.get("categories") or []
+    if not isinstance(categories, list):
+        raise UserError(f"boxes file {path}: categories is no list")
+    categories = [c for c in categories if isinstance(c, dict)]
+    person = next((c.get("id") for c in categories if c.get("name") == "person"), 1)
+    return [(i, e) for i, e in enumerate(content["annotations"]) if not (_is_of_others(e, person) or _is_crowd(e))]
+
+
+def _is_of_others(entry: Any, person: Any) -> bool:
+    return isinstance(entry, dict) and category_fault(entry) is None and entry.get("category_id", person) != person
+
+
+def _is_crowd(entry: Any) -> bool:
+    return isinstance(entry, dict) and entry.get("iscrowd") == 1
+
+
+def entry_fault(entry: Mapping[str, Any]) -> str | None:
+    """Returns what is wrong with a box entry's ``score``, ``iscrowd``, ``category_id`` or ``bbox``, or None."""
+    if numbers([entry.get("score", 1.0)], 1) is None:
+        return "has a score that is no finite number"
+    if entry.get("iscrowd") not in (0, 1, None):
+        return f"has an iscrowd other than 0 or 1: {excerpt(entry['iscrowd'])}"
+    return category_fault(entry) or box_fault(entry.get("bbox"))
 
 
 def category_fault(entry: Mapping[str, Any]) -> str | None:

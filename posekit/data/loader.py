@@ -39,6 +39,16 @@ class EpochSampler(DistributedSampler[Any]):
 
     skip: int = 0
 
+    def set_epoch(self, epoch: int) -> None:
+        """Names the epoch of the next pass; one other than before begins at its beginning.
+
+        Args:
+            epoch: Its number.
+        """
+        if epoch != self.epoch:
+            self.skip = 0
+        super().set_epoch(epoch)
+
     def __iter__(self) -> Iterator[Any]:
         epoch = self.epoch if self.shuffle else 0
         skip, self.skip = self.skip, 0

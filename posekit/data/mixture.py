@@ -53,7 +53,7 @@ class Mixture(PoseDataModule):
     frames, and all parts pictures of the same size. Images are crops (``view: crops``) or clips of one frame.
 
     Evaluation and prediction are one part's, the data module of which is :attr:`evaluated`; what the mixture itself
-    does not have is looked up there.
+    does not have is looked up there. Its joints are not mapped: it must have the mixture's joint set itself.
 
     Args:
         clips: Parts that give clips, by a name.
@@ -105,6 +105,12 @@ class Mixture(PoseDataModule):
             skeleton or first.skeleton, sum(self.batch_sizes.values()), num_workers,
             val_batch_size or self.evaluated.val_batch_size, seed, pin_memory,
         )  # fmt: skip
+        if self.evaluated.skeleton != self.skeleton:
+            name = evaluate or next(iter(self.parts))
+            raise UserError(
+                f"Mixture: part {name}, which evaluation uses, has skeleton {self.evaluated.skeleton}, the mixture "
+                f"{self.skeleton}: set skeleton {self.skeleton} for its data, or another part in evaluate"
+            )
         self.epoch = epoch
         size = image_size or getattr(first, "image_size", None)
         self.image_size = None if size is None else (int(size[0]), int(size[1]))

@@ -58,7 +58,8 @@ class PoseTrack(AnnotatedPeople):
         version: ``"auto"``, or ``"2017"``, ``"2018"``, ``"21"``, which the files must then be of the form of.
         train_annotations: Folder of the training sequences' files, or one file. None: as said above. So are the next.
         val_annotations: Those of validation.
-        test_annotations: Those of the test; validation's when None.
+        test_annotations: Those of test and prediction. None: the test's folder if there is one, else validation's, and
+            validation's for prediction.
         images: Folder that the files' image names are relative to.
         detections: Person boxes in COCO's results format for validation, test and prediction, frames by ``image_id``
             or ``file_name``; annotated boxes when None.
@@ -140,6 +141,8 @@ class PoseTrack(AnnotatedPeople):
             skeleton=skeleton, annotated_skeleton=skeleton, batch_size=batch_size, num_workers=num_workers,
             val_batch_size=val_batch_size, seed=seed, pin_memory=pin_memory,
         )  # fmt: skip
+        if not test_annotations:  # a folder of test files mostly has no people: it is for the test alone
+            self.files["predict"] = self.files["val"]
         self.view = view
         self.version = version
         self.key_frames = key_frames

@@ -114,6 +114,7 @@ class _Builder:
 
     def __init__(self) -> None:
         self.form: Form | None = None
+        self.ids: dict[int, Path] = {}  # the file that has it; of the 2018 form
         self.images: list[tuple[int, str, tuple[int, int], int, bool]] = []
         self.regions: dict[int, tuple[Float, ...]] = {}
         self.sequences: dict[tuple[Path, str], int] = {}
@@ -306,8 +307,11 @@ def _add_2018(builder: _Builder, path: Path, content: Mapping[str, Any]) -> Iter
             reason = "has no integer id"
         if reason is None and image["id"] in rows:
             reason = f"has the id {image['id']}, which another has"
+        elif reason is None and image["id"] in builder.ids:
+            reason = f"has the id {image['id']}, which {builder.ids[image['id']]} has too"
         if reason is not None:
             raise UserError(f"{path}: images[{number}] {reason}")
+        builder.ids[image["id"]] = path
         size = (image.get("width"), image.get("height"))
         known = all(is_whole(side) and side > 0 for side in size)
         flag = bool(image.get("is_labeled", False)) and bool(image.get("has_labeled_person", True))

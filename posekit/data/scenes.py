@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 from torch.utils.data import Dataset
 
-from posekit.data.coco_file import CocoPeople, OnFault
+from posekit.data.coco_file import CocoPeople, OnFault, is_whole, numbers
 from posekit.data.crops import Key, PictureReader, read_or_skip, split_key
 from posekit.data.transforms import (
     augmentation_rng,
@@ -29,6 +29,7 @@ from posekit.geometry.affine import apply_affine, crop_affine
 from posekit.skeletons import Skeleton
 
 Fit = Literal["pad", "short_side"]
+_FAR = 4  # times the longer side: what lies farther out is no outline of the picture's
 _GRID = 64  # px: sides of inputs of free size are multiples of it, for networks with that total stride
 
 
@@ -139,19 +140,60 @@ def _region(segmentation: Any, width: int, height: int) -> NDArray[np.bool_] | N
     """Decodes polygons or run lengths to (H, W) bool; None if they cannot be read or are of another size."""
     try:
         if isinstance(segmentation, list):
-            polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
-            code = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width)) if polygons else None
-        elif isinstance(segmentation, dict) and list(segmentation["size"]) == [height, width]:
-            counts = segmentation["counts"]
-            if isinstance(counts, list):
-                code = coco_mask.frPyObjects(segmentation, height, width) if sum(counts) == height * width else None
-            else:
-                code = segmentation
-        else:
-            code = None
-        return None if code is None else np.asarray(coco_mask.decode(code), dtype=bool)
-    except (KeyError, TypeError, ValueError, IndexError):
+            return _filled([polygon for polygon in segmentation if len(polygon) >= 6], width, height)
+        if isinstance(segmentation, dict) and list(segmentation["size"]) == [height, width]:
+            return _unrolled(segmentation["counts"], width, height)
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError):
+        pass
+    return None
+
+
+def _filled(polygons: list[Any], width: int, height: int) -> NDArray[np.bool_] | None:
+    """Fills polygons. Lines that lead far out would take their length in memory, and numbers that are none more."""
+    most = _FAR * max(width, height)
+    for polygon in polygons:
+        if numbers(polygon, len(polygon)) is None or max(map(abs, polygon)) > most:
+            return None
+    if not polygons:
         return None
+    code = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
+    return np.asarray(coco_mask.decode(code), dtype=bool)
+
+
+def _unrolled(counts: Any, width: int, height: int) -> NDArray[np.bool_] | None:
+    """Unrolls run lengths, which pycocotools would do without a look at their sum."""
+    runs = counts if isinstance(counts, list) else _run_lengths(counts)
+    if not all(is_whole(run) and run >= 0 for run in runs) or sum(runs) != height * width:
+        return None
+    inside = np.arange(len(runs)) % 2 == 1
+    return np.repeat(inside, runs).reshape(width, height).T
+
+
+def _run_lengths(text: str | bytes) -> list[int]:
+    """Reads COCO's compressed run lengths: groups of 5 bits, from the third on relative to the last but one.
+
+    Raises:
+        ValueError: There is a character of another code, or an endless number.
+        IndexError: The text ends within a number.
+    """
+    codes = [code - 48 for code in (text.encode("ascii") if isinstance(text, str) else bytes(text))]
+    if any(not 0 <= code < 64 for code in codes):
+        raise ValueError("not of COCO's code")
+    runs: list[int] = []
+    place = 0
+    while place < len(codes):
+        value = shift = 0
+        more = True
+        while more:
+            code = codes[place]
+            value |= (code & 31) << shift
+            more = bool(code & 32)
+            place, shift = place + 1, shift + 5
+            if shift > 60:
+                raise ValueError("a number beyond 60 bits")
+        value -= (code & 16) << (shift - 4)
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+    return runs
 
 
 class SceneDataset(Dataset[dict[str, Any]]):

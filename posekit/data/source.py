@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from posekit.data.coco_file import OnFault, box_fault, escapes_folder, is_whole, numbers, report_faults
+from posekit.data.coco_file import OnFault, escapes_folder, is_whole, report_faults
 from posekit.data.crops import CropDataset, CropTable, FileReader
-from posekit.data.datamodule import PoseDataModule, Split
-from posekit.data.detections import Boxes, category_fault, make_boxes, outside_fault
+from posekit.data.datamodule import PoseDataModule, Split, checked_size
+from posekit.data.detections import Boxes, box_entries, entry_fault, make_boxes, outside_fault
 from posekit.data.images import report_broken
 from posekit.data.video import VideoReader
-from posekit.errors import UserError, excerpt, named, unknown_name
+from posekit.errors import UserError, named, unknown_name
 from posekit.json_file import read_json
 from posekit.skeletons import get_skeleton
 
@@ -75,8 +75,7 @@ class ImageSource(PoseDataModule):
         super().__init__(skeleton or "COCO17", batch_size, num_workers, val_batch_size, seed, pin_memory)
         self.source = Path(source).expanduser()
         self.boxes = Path(boxes).expanduser() if boxes else None
-        width, height = image_size or (192, 256)
-        self.image_size = (int(width), int(height))
+        self.image_size = checked_size("ImageSource", image_size or (192, 256))
         self.box_scale = box_scale
         self.score_threshold = score_threshold
         self.on_broken_image: OnFault = on_broken_image
@@ -87,6 +86,8 @@ class ImageSource(PoseDataModule):
         self.fps: float | None = None
         self._rows: dict[int, int] = {}
         self._read: FileReader | VideoReader | None = None
+        if not box_scale > 0:
+            raise UserError(f"ImageSource: box_scale is {box_scale}, but must be positive")
         for option in ("on_broken_image", "on_bad_annotation"):
             if getattr(self, option) not in ("error", "skip"):
                 raise unknown_name(f"{option} of ImageSource", str(getattr(self, option)), ("error", "skip"))
@@ -154,20 +155,7 @@ class ImageSource(PoseDataModule):
     def _image_ids(self, names: list[str], content: Any) -> list[int]:
         if self.is_video:
             return list(range(len(names)))
-        if isinstance(content, dict) and isinstance(content.get("images"), list):
-            entries = [e for e in content["images"] if isinstance(e, dict) and isinstance(e.get("file_name"), str)]
-            listed = {e["file_name"]: e["id"] for e in entries if is_whole(e.get("id"))}
-            known = [listed[name] for name in names if name in listed]
-            if len(set(known)) < len(known):
-                twice = next(i for i in known if known.count(i) > 1)
-                raise UserError(f"boxes file {self.boxes}: several images have the id {twice}")
-            if known and max(known) < 2**62:
-                # Images without an entry have no boxes; they get numbers that nothing else has.
-                free = iter(range(max(known) + 1, max(known) + 1 + len(names)))
-                return [listed[name] if name in listed else next(free) for name in names]
-        stems = [Path(name).stem for name in names]
-        numbered = [int(stem) for stem in stems if stem.isascii() and stem.isdigit() and len(stem) < 19]
-        return numbered if len(set(numbered)) == len(names) else list(range(len(names)))
+        return picture_ids(self.boxes, names, content)
 
     def _readable_rows(self, read: FileReader | VideoReader, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Returns the rows whose images can be read.
@@ -186,7 +174,7 @@ class ImageSource(PoseDataModule):
 
     def _read_boxes(self, content: Any, names: list[str]) -> Boxes:
         assert self.boxes is not None
-        entries = _box_entries(self.boxes, content)
+        entries = box_entries(self.boxes, content)
         rows_by_name = {} if self.is_video else {name: row for row, name in enumerate(names)}
         kept: list[tuple[int, list[float], float, int]] = []
         faults: list[str] = []
@@ -235,35 +223,36 @@ class ImageSource(PoseDataModule):
         return f"image_id {image_id}", self._rows.get(image_id)
 
 
+def picture_ids(path: Path | None, names: list[str], content: Any) -> list[int]:
+    """Returns the image ids of pictures.
+
+    Args:
+        path: The boxes file, for messages.
+        names: Of the pictures' files.
+        content: Of the boxes file; None without one.
+
+    Raises:
+        UserError: Pictures have one id in the file's list of images.
+    """
+    if isinstance(content, dict) and isinstance(content.get("images"), list):
+        entries = [e for e in content["images"] if isinstance(e, dict) and isinstance(e.get("file_name"), str)]
+        listed = {e["file_name"]: e["id"] for e in entries if is_whole(e.get("id"))}
+        known = [listed[name] for name in names if name in listed]
+        if len(set(known)) < len(known):
+            twice = next(i for i in known if known.count(i) > 1)
+            raise UserError(f"boxes file {path}: several images have the id {twice}")
+        if known and max(known) < 2**62:
+            # Images without an entry have no boxes; they get numbers that nothing else has.
+            free = iter(range(max(known) + 1, max(known) + 1 + len(names)))
+            return [listed[name] if name in listed else next(free) for name in names]
+    stems = [Path(name).stem for name in names]
+    numbered = [int(stem) for stem in stems if stem.isascii() and stem.isdigit() and len(stem) < 19]
+    return numbered if len(set(numbered)) == len(names) else list(range(len(names)))
+
+
 def _whole_images(count: int) -> Boxes:
     rows = np.arange(count, dtype=np.int64)
     return Boxes(rows, np.full((count, 4), np.nan), np.ones(count), rows.copy())
-
-
-def _box_entries(path: Path, content: Any) -> list[tuple[int, Any]]:
-    """Returns the box entries of a list or of a COCO file with their places, crowds and other categories left out.
-
-    Raises:
-        UserError: It is neither.
-    """
-    if isinstance(content, list):
-        return [(i, e) for i, e in enumerate(content) if not _is_of_others(e, 1)]
-    if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
-        raise UserError(f"boxes file {path} holds neither a list of boxes nor a COCO file with annotations")
-    categories = content.get("categories") or []
-    if not isinstance(categories, list):
-        raise UserError(f"boxes file {path}: categories is no list")
-    categories = [c for c in categories if isinstance(c, dict)]
-    person = next((c.get("id") for c in categories if c.get("name") == "person"), 1)
-    return [(i, e) for i, e in enumerate(content["annotations"]) if not (_is_of_others(e, person) or _is_crowd(e))]
-
-
-def _is_of_others(entry: Any, person: Any) -> bool:
-    return isinstance(entry, dict) and category_fault(entry) is None and entry.get("category_id", person) != person
-
-
-def _is_crowd(entry: Any) -> bool:
-    return isinstance(entry, dict) and entry.get("iscrowd") == 1
 
 
 def _box_entry_fault(entry: Any) -> str | None:
@@ -271,8 +260,4 @@ def _box_entry_fault(entry: Any) -> str | None:
         return "is no object"
     if not isinstance(entry.get("file_name"), str) and type(entry.get("image_id")) is not int:
         return "has neither file_name nor an integer image_id"
-    if numbers([entry.get("score", 1.0)], 1) is None:
-        return "has a score that is no finite number"
-    if entry.get("iscrowd") not in (0, 1, None):
-        return f"has an iscrowd other than 0 or 1: {excerpt(entry['iscrowd'])}"
-    return category_fault(entry) or box_fault(entry.get("bbox"))
+    return entry_fault(entry)

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from posekit.data.recent import Recent
 from posekit.errors import UserError
+
+log = logging.getLogger(__name__)
 
 # FFmpeg's own remarks stay off; what is wrong is said below. OpenCV looks at this once, when it first needs FFmpeg.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
+_OPEN = Recent()
+_LOCK = RLock()
+
+
+def _before_fork() -> None:
+    # An inherited capture can be neither read nor closed: both wait for decoder threads that the child does not have.
+    _LOCK.acquire()
+    _OPEN.close_all()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)
 
 
 def open_capture(path: Path) -> cv2.VideoCapture:
@@ -30,6 +48,7 @@ class VideoReader:
 
     Frames are counted by decoding from the start: the number in a file's header is often wrong, and so is seeking in
     many formats. Going forward skips frames without converting them; going back starts over. Turned as the file says.
+    The last frame is kept. A process has few videos open at a time; one that gives way to others starts over, too.
 
     Args:
         path: The file.
@@ -38,9 +57,14 @@ class VideoReader:
         UserError: OpenCV finds no frame in it.
     """
 
+    _state: tuple[cv2.VideoCapture, int] | None = None  # the capture, and the number of its next frame
+    _last: tuple[int, NDArray[np.uint8]] | None = None
+    _size: tuple[int, int] | None = None
+
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         capture = self._open()
+        promised = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self.fps: float | None = float(capture.get(cv2.CAP_PROP_FPS)) or None
         self.count = 0
         while capture.grab():
@@ -48,13 +72,17 @@ class VideoReader:
         capture.release()
         if not self.count:
             raise UserError(f"video {self.path} has no frame that can be decoded")
-        self._state: tuple[int, cv2.VideoCapture, int] | None = None  # process, capture, number of the next frame
-        self._last: tuple[int, NDArray[np.uint8]] | None = None
-        self._size: tuple[int, int] | None = None
+        if promised - self.count > max(5, promised // 20):  # a header is often wrong by a few
+            text = "video %s is damaged: %d frames can be decoded of the %d that its header promises"
+            log.warning(text, self.path, self.count, promised)
 
     def _open(self) -> cv2.VideoCapture:
         capture = open_capture(self.path)
         if not capture.isOpened():
+            try:
+                self.path.open("rb").close()
+            except OSError as error:
+                raise UserError(f"video {self.path} cannot be opened ({error.strerror})") from None
             raise UserError(f"{self.path} is neither a picture nor a video that OpenCV can read")
         return capture
 
@@ -64,9 +92,16 @@ class VideoReader:
         Raises:
             UserError: It cannot be decoded.
         """
-        if self._last is None or self._last[0] != row:
-            self._last = (row, self._read(row))
-        return self._last[1]
+        with _LOCK:
+            if self._last is None or self._last[0] != row:
+                self._last = (row, self._read(row))
+            return self._last[1]
+
+    def close(self) -> None:
+        """Closes the file and forgets the last frame; reading opens it again."""
+        if self._state is not None:
+            self._state[0].release()
+        self._state = self._last = None
 
     def size(self, _: int = 0) -> tuple[int, int]:
         """Returns W, H in px, which all frames have.
@@ -84,17 +119,18 @@ class VideoReader:
         return self._size
 
     def _read(self, row: int) -> NDArray[np.uint8]:
-        # A forked loader process must not share its parent's position in the file.
-        if self._state is None or self._state[0] != os.getpid() or self._state[2] > row:
-            self._state = (os.getpid(), self._open(), 0)
-        process, capture, position = self._state
+        _OPEN.use(self)  # others give way before this one opens
+        if self._state is None or self._state[1] > row:
+            self.close()
+            self._state = (self._open(), 0)
+        capture, position = self._state
         while position < row and capture.grab():
             position += 1
         done, pixels = capture.read() if position == row else (False, None)
         if not done or pixels is None:
-            self._state = None
+            self.close()
             raise UserError(f"video {self.path}: frame {row} cannot be decoded")
-        self._state = (process, capture, row + 1)
+        self._state = (capture, row + 1)
         return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from posekit.data.coco_file import OnFault, box_fault, numbers, report_faults
-from posekit.data.detections import outside_fault
+from posekit.data.coco_file import OnFault, report_faults
+from posekit.data.detections import box_entries, entry_fault, outside_fault
 from posekit.errors import UserError, excerpt
 from posekit.json_file import read_json
 
@@ -52,13 +53,17 @@ def read_video_boxes(
     threshold: float = 0.0,
     on_bad_annotation: OnFault = "error",
     size_of: Callable[[int], tuple[int, int] | None] = lambda video: None,
+    picture_ids: Mapping[int, int] | None = None,
 ) -> list[BoxTrack]:
     """Reads boxes and makes tracks of them.
 
-    The file is a JSON list of objects with ``bbox`` (xywh px), the frame, and perhaps ``score``, ``track`` (or
-    ``track_id``; a number or a name, unique in a video) and ``video`` (its file's or folder's name; needed where there
-    are several). The frame is ``frame`` or ``image_id`` (its number) or, in folders of frames, ``file_name``. Boxes
-    without a track are linked by overlap: IoU above 0.3 with a track's last box, at most 5 frames ago.
+    The file is a JSON list of objects, or a COCO file, with ``bbox`` (xywh px), the frame, and perhaps ``score``,
+    ``track`` (or ``track_id``; a number or a name, unique in a video) and ``video`` (its file's or folder's name;
+    needed where there are several). The frame is ``frame`` or ``image_id`` (its number) or, in folders of frames,
+    ``file_name``. Boxes without a track are linked by overlap: IoU above 0.3 with a track's last box, at most 5 frames
+    ago. Crowds and boxes of other categories than people are left out.
+
+    Single pictures are named by ``file_name`` or ``image_id``; a file for many pictures serves one of them.
 
     Args:
         path: The file.
@@ -68,28 +73,28 @@ def read_video_boxes(
         on_bad_annotation: ``"error"`` refuses a file with faulty boxes or boxes wholly outside the frame, ``"skip"``
             leaves them out and warns.
         size_of: Gives W, H of a video's frames in px by its number; None where they are unknown.
+        picture_ids: Where the videos are single pictures: the number of each by its image id.
 
     Raises:
         UserError: The file cannot be used, or no box is left.
     """
     content = read_json(path, "boxes file")
-    if isinstance(content, Mapping) and isinstance(content.get("annotations"), list):
-        content = content["annotations"]
-    if not isinstance(content, list):
-        raise UserError(f"boxes file {path} holds neither a list of boxes nor an object with annotations")
     rows: list[tuple[int, int, str | None, list[float], float]] = []
     faults: list[str] = []
-    for number, entry in enumerate(content):
+    strangers: list[str] = []
+    for number, entry in box_entries(path, content):
         reason = _fault(entry)
-        row = None if reason else _row(entry, places, names)
+        single = picture_ids is not None and not reason and _names_picture(entry)
+        row = None if reason else _picture(entry, names, picture_ids or {}) if single else _row(entry, places, names)
         outside = outside_fault(entry["bbox"], size_of(row[0])) if isinstance(row, tuple) else None
         reason = reason or (f"{outside} its frame" if outside else None)
         if reason or isinstance(row, str):
-            faults.append(f"box number {number} {reason or row}")
+            (strangers if single and not reason else faults).append(f"box number {number} {reason or row}")
         elif isinstance(row, tuple) and entry.get("score", 1.0) >= threshold:
             track = entry.get("track", entry.get("track_id"))
             rows.append((*row, None if track is None else str(track), entry["bbox"], float(entry.get("score", 1.0))))
-    report_faults(path, faults, "box", on_bad_annotation)
+    one_of_many = bool(rows) and len(places) == 1
+    report_faults(path, faults if one_of_many else faults + strangers, "box", on_bad_annotation)
     if not rows:
         raise UserError(f"boxes file {path} has no box of score {threshold:g} or more")
     return _tracks(path, sorted(rows, key=lambda row: row[:2]))
@@ -98,12 +103,24 @@ def read_video_boxes(
 def _fault(entry: Any) -> str | None:
     if not isinstance(entry, Mapping):
         return "is no object"
-    if numbers([entry.get("score", 1.0)], 1) is None:
-        return "has a score that is no finite number"
     track = entry.get("track", entry.get("track_id"))
     if track is not None and type(track) not in (int, str):
         return f"has a track that is neither a number nor a name: {excerpt(track)}"
-    return box_fault(entry.get("bbox"))
+    return entry_fault(entry)
+
+
+def _names_picture(entry: Mapping[str, Any]) -> bool:
+    return entry.get("video") is None and ("file_name" in entry or "image_id" in entry)
+
+
+def _picture(entry: Mapping[str, Any], names: Mapping[str, int], ids: Mapping[int, int]) -> tuple[int, int] | str:
+    """Returns a box's picture and the place 0, or what is wrong."""
+    name, image_id = entry.get("file_name"), entry.get("image_id")
+    if isinstance(name, str):
+        number, label = names.get(name), name
+    else:
+        number, label = ids.get(image_id) if type(image_id) is int else None, f"image_id {excerpt(image_id)}"
+    return f"is in picture {label}, which the source lacks" if number is None else (number, 0)
 
 
 def _row(entry: Mapping[str, Any], places: list[dict[str, int]], names: dict[str, int]) -> tuple[int, int] | str:
@@ -124,8 +141,8 @@ def _row(entry: Mapping[str, Any], places: list[dict[str, int]], names: dict[str
 def _tracks(path: Path, rows: list[tuple[int, int, str | None, list[float], float]]) -> list[BoxTrack]:
     """Groups rows, in the order of time, to tracks."""
     groups: dict[tuple[int, str], list[tuple[int, list[float], float]]] = {}
-    for video in sorted({row[0] for row in rows}):
-        loose = [(frame, box, score) for v, frame, track, box, score in rows if v == video and track is None]
+    for video, own in groupby(rows, key=lambda row: row[0]):
+        loose = [(frame, box, score) for _, frame, track, box, score in own if track is None]
         for number, linked in enumerate(_linked(loose)):
             groups[video, f"box track {number}"] = linked
     for video, frame, track, box, score in rows:
@@ -145,9 +162,10 @@ def _tracks(path: Path, rows: list[tuple[int, int, str | None, list[float], floa
 def _linked(rows: list[tuple[int, list[float], float]]) -> list[list[tuple[int, list[float], float]]]:
     """Links boxes of a video by overlap, the most overlapping pairs of a frame first."""
     tracks: list[list[tuple[int, list[float], float]]] = []
-    for frame in sorted({row[0] for row in rows}):
-        fresh = [row for row in rows if row[0] == frame]
-        open_tracks = [track for track in tracks if 0 < frame - track[-1][0] <= LINK_GAP]
+    open_tracks: list[list[tuple[int, list[float], float]]] = []
+    for frame, own in groupby(sorted(rows, key=lambda row: row[0]), key=lambda row: row[0]):
+        fresh = list(own)
+        open_tracks = [track for track in open_tracks if frame - track[-1][0] <= LINK_GAP]
         overlap = iou(np.array([t[-1][1] for t in open_tracks]), np.array([row[1] for row in fresh]))
         taken = set()
         for place in np.argsort(-overlap, axis=None, kind="stable"):
@@ -157,7 +175,9 @@ def _linked(rows: list[tuple[int, list[float], float]]) -> list[list[tuple[int, 
             if r not in taken and open_tracks[t][-1][0] != frame:
                 open_tracks[t].append(fresh[r])
                 taken.add(r)
-        tracks += [[row] for r, row in enumerate(fresh) if r not in taken]
+        begun = [[row] for r, row in enumerate(fresh) if r not in taken]
+        tracks += begun
+        open_tracks += begun
     return tracks
 
 
@@ -215,15 +235,18 @@ def fit_for_learning(tracks: list[BoxTrack], max_overlap: float, min_height: flo
         max_overlap: Greatest IoU of two people's boxes.
         min_height: Least height of a box, px.
     """
-    keep = [track.boxes[:, 3] >= min_height for track in tracks]
-    for i, a in enumerate(tracks):
-        for j, b in enumerate(tracks[:i]):
-            if a.video != b.video:
-                continue
-            common, in_a, in_b = np.intersect1d(a.frames, b.frames, assume_unique=True, return_indices=True)
-            if len(common):
-                overlap = np.array([iou(p, q)[0, 0] for p, q in zip(a.boxes[in_a], b.boxes[in_b], strict=True)])
-                keep[i][in_a[overlap > max_overlap]] = False
-                keep[j][in_b[overlap > max_overlap]] = False
-    kept = [track.take(rows) for track, rows in zip(tracks, keep, strict=True)]
+    if not tracks:
+        return []
+    sizes = [len(track.frames) for track in tracks]
+    boxes, frames = (np.concatenate([getattr(track, name) for track in tracks]) for name in ("boxes", "frames"))
+    videos = np.repeat([track.video for track in tracks], sizes)
+    keep = boxes[:, 3] >= min_height
+    order = np.lexsort((frames, videos))
+    changes = (np.diff(frames[order]) != 0) | (np.diff(videos[order]) != 0)
+    for group in np.split(order, np.flatnonzero(changes) + 1):
+        if len(group) > 1:
+            overlap = iou(boxes[group], boxes[group])
+            np.fill_diagonal(overlap, -np.inf)
+            keep[group[(overlap > max_overlap).any(1)]] = False
+    kept = [track.take(rows) for track, rows in zip(tracks, np.split(keep, np.cumsum(sizes)[:-1]), strict=True)]
     return [track for track in kept if len(track.frames)]

@@ -15,7 +15,8 @@ from posekit.data.clip_transforms import ClipAugmentation, resolve_augmentation
 from posekit.data.clip_windows import Window
 from posekit.data.clips import CLIP_BOXES, ClipBox, ClipDataset, Track
 from posekit.data.coco_file import OnFault
-from posekit.data.datamodule import PoseDataModule, Split
+from posekit.data.datamodule import PoseDataModule, Split, checked_size
+from posekit.data.source import picture_ids
 from posekit.data.video_boxes import (
     BoxTrack,
     fill_gaps,
@@ -26,6 +27,7 @@ from posekit.data.video_boxes import (
 )
 from posekit.data.video_source import Video, Videos, open_videos
 from posekit.errors import UserError, named, unknown_name
+from posekit.json_file import read_json
 from posekit.skeletons import get_skeleton
 
 log = logging.getLogger(__name__)
@@ -48,7 +50,8 @@ class VideoClips(PoseDataModule):
     at ``fps``. Frames in which two people's boxes overlap by more than ``max_overlap``, or a box is lower than
     ``min_height``, are left out first.
 
-    Image ids are frame numbers for one video, running numbers over the frames of several.
+    Image ids are frame numbers for one video, running numbers over the frames of several; of pictures as for
+    :class:`~posekit.data.source.ImageSource`.
 
     Args:
         source: File or folder.
@@ -121,8 +124,7 @@ class VideoClips(PoseDataModule):
         super().__init__(skeleton or "COCO17", batch_size, num_workers, val_batch_size or 1, seed, pin_memory)
         self.source = Path(source).expanduser()
         self.boxes = Path(boxes).expanduser() if boxes else None
-        width, height = image_size or (192, 256)
-        self.image_size = (int(width), int(height))
+        self.image_size = checked_size("VideoClips", image_size or (192, 256))
         self.window_frames = frames
         self.halo = halo
         self.hop = hop
@@ -220,7 +222,7 @@ class VideoClips(PoseDataModule):
             self.is_video = len(opened.videos) == 1 and not opened.pictures
             if self.is_video:
                 self.fps = opened.videos[0].fps or self.source_fps
-            ids = _image_ids(opened)
+            ids = _image_ids(opened, self.boxes)
             for number, video in enumerate(opened.videos):
                 for place, image_id in enumerate(ids[number]):
                     self.frames[image_id] = _frame_name(video, place, self.is_video)
@@ -255,6 +257,7 @@ class VideoClips(PoseDataModule):
         people = read_video_boxes(
             self.boxes, [video.places for video in videos], names, self.score_threshold, self.on_bad_annotation,
             lru_cache(None)(lambda number: videos[number].size()),
+            {ids[0]: number for number, ids in enumerate(self._ids)} if self._open().pictures else None,
         )  # fmt: skip
         if split == "train":
             people = fit_for_learning(people, self.max_overlap, self.min_height)
@@ -304,15 +307,13 @@ def _whole_frames(video: int, count: int) -> BoxTrack:
     return BoxTrack(video, "whole frames", np.arange(count), np.full((count, 4), np.nan), np.ones(count))
 
 
-def _image_ids(opened: Videos) -> list[list[int]]:
+def _image_ids(opened: Videos, boxes: Path | None) -> list[list[int]]:
     """Returns the image ids of each video's frames."""
     if len(opened.videos) == 1 and not opened.pictures:
         return [opened.videos[0].numbers.tolist()]
     if opened.pictures:
-        stems = [Path(video.name).stem for video in opened.videos]
-        numbered = [int(stem) for stem in stems if stem.isascii() and stem.isdigit() and len(stem) < 19]
-        ids = numbered if len(set(numbered)) == len(stems) else list(range(len(stems)))
-        return [[image_id] for image_id in ids]
+        content = read_json(boxes, "boxes file") if boxes else None
+        return [[image_id] for image_id in picture_ids(boxes, [video.name for video in opened.videos], content)]
     starts = np.cumsum([0, *(len(video) for video in opened.videos)]).tolist()
     return [list(range(start, start + len(video))) for start, video in zip(starts, opened.videos, strict=False)]
 

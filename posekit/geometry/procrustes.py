@@ -220,7 +220,7 @@ def _orthogonalised(k: Floats) -> tuple[Floats, Floats]:
             a, b = both[p], both[q]
             aa, bb, ab = ((m[:3] * n[:3]).sum(0) for m, n in ((a, a), (b, b), (a, b)))
             bent = ab * ab / np.maximum(aa * bb, _TINY)  # squared cosine of the angle between the columns
-            worst = max(worst, float(bent.max(initial=0.0)))
+            worst = max(worst, float(np.nan_to_num(bent).max(initial=0.0)))  # a NaN pose ends no other one's sweeps
             turn = bent > 1e-32
             zeta = (bb - aa) / np.where(turn, 2 * ab, 1.0)
             tangent = np.where(turn, np.copysign(1 / (np.abs(zeta) + np.hypot(1, zeta)), zeta), 0.0)

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from posekit.errors import UserError, unknown_name
+from posekit.nn.precision import full_precision
 
 
 def decode_argmax(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
@@ -72,7 +73,8 @@ def decode_dark(heatmaps: Tensor, kernel: int = 11) -> tuple[Tensor, Tensor]:
     blur = _blur_matrix(kernel, heatmaps)
     # The official code scales the blurred map back to its old peak; the derivatives of a logarithm do not notice.
     scale = scores[..., None, None].clamp(min=torch.finfo(heatmaps.dtype).tiny)
-    log = (blur @ (patch / scale) @ blur.T).clamp(min=1e-10).log()
+    with full_precision(heatmaps):
+        log = (blur @ (patch / scale) @ blur.T).clamp(min=1e-10).log()
     center = log[..., 2, 2]
     gx, gy = 0.5 * (log[..., 2, 3] - log[..., 2, 1]), 0.5 * (log[..., 3, 2] - log[..., 1, 2])
     hxx = 0.25 * (log[..., 2, 4] - 2 * center + log[..., 2, 0])

@@ -95,6 +95,11 @@ def _actions(names: Sequence[str]) -> list[str]:
     return actions
 
 
+def _text(name: Any) -> str:
+    """Returns a name as text; tools that write HDF5 or Python 2's arrays keep names as bytes."""
+    return name.decode(errors="replace") if isinstance(name, bytes) else str(name)
+
+
 def _poses3d(path: Path) -> tuple[Floats, list[str]]:
     if not path.is_file():
         raise UserError(f"file {path} does not exist")
@@ -110,7 +115,7 @@ def _poses3d(path: Path) -> tuple[Floats, list[str]]:
             )
         poses = poses_of(arrays[key], path)
         named = next((k for k in ("action", "imgname") if k in arrays), None)
-        names = [str(n) for n in np.atleast_1d(arrays[named])] if named else []
+        names = [_text(n) for n in np.atleast_1d(arrays[named])] if named else []
     if poses.ndim != 3 or poses.shape[-1] not in (3, 4):
         raise UserError(f"{path.name}: poses of shape {poses.shape}, needed is (N, J, 3)")
     if names and len(names) != len(poses):

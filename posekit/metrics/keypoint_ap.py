@@ -37,7 +37,8 @@ class KeypointAP(RowsMetric):
     Args:
         sigmas: (K,) OKS standard deviations of the joints; any skeleton.
         max_dets: People per image that count, the highest scores first.
-        oks_nms: OKS above which the lower-scored of two people of one image is dropped; None keeps all.
+        oks_nms: OKS above which the lower-scored of two people of one image is dropped; None keeps all. HRNet's rule,
+            but for the area: that of a detection here (see ``update``), that of the enlarged box there.
         only_seen: With :meth:`set_targets`, evaluate only images of which a prediction dict came (for runs limited to
             some batches). By default every image counts, as in COCO's tool.
         groups: Sets of joints by name; each adds an entry ``AP/name``, the AP whose OKS looks at these joints alone
@@ -145,7 +146,8 @@ class KeypointAP(RowsMetric):
         """Adds the people of a batch of crops, each with its ``image_id`` and ``sample_id``; needs :meth:`set_targets`.
 
         The ``boxes`` are the crops' and do not count as detected areas: results of top-down methods carry no box,
-        so COCO's tool takes the extent of the joints.
+        so COCO's tool takes the extent of the joints. So does the suppression, where HRNet's code takes the area of the
+        enlarged box.
         """
         self.update([{k: v for k, v in rows.items() if k != "boxes"}])
 

@@ -88,8 +88,9 @@ def oks_nms(
 ) -> NDArray[np.intp]:
     """Greedy suppression: of two people of one image whose OKS exceeds the threshold the lower-scored is dropped.
 
-    All joints count, and the area is the mean of both people's (the rule of HRNet's evaluation code). All images are
-    treated at once, one round per person of the fullest image.
+    All joints count, and the area is the mean of both people's, as in HRNet's evaluation code. The areas that code
+    passes are those of the enlarged boxes; :class:`~posekit.metrics.KeypointAP` passes the joints' extents, mostly
+    smaller, so that fewer people are dropped. All images are treated at once, one round per person of the fullest.
 
     Args:
         keypoints: (N, K, 2 or more) joints, px.

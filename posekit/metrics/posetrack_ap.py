@@ -7,7 +7,7 @@ Every step is checked against recorded numbers of poseval (commit 4258a15), its 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -221,6 +221,21 @@ def _average_precision(scores: Floats, hits: Bools, people: int) -> tuple[float,
     return 100.0 * area, 100.0 * float(precision[-1]), 100.0 * float(recall[-1])
 
 
+def _frames_by_id(paths: Iterable[Path]) -> dict[int, Frame]:
+    """Reads sequence files; a frame of the 2017 format has its running number for an id."""
+    frames: dict[int, Frame] = {}
+    files: dict[int, Path] = {}
+    for path in paths:
+        for frame in read_sequence(path):
+            key = frame.image_id if frame.image_id >= 0 else len(frames)
+            if key in frames:
+                raise UserError(
+                    f"{files[key]} and {path} both have a frame of the id {key}: predictions could belong to either"
+                )
+            frames[key], files[key] = frame, path
+    return frames
+
+
 class PoseTrackAP(RowsMetric):
     """PoseTrack's AP in per cent over the ground-truth files of a split.
 
@@ -234,7 +249,7 @@ class PoseTrackAP(RowsMetric):
         kwargs: Arguments of ``torchmetrics.Metric``.
 
     Raises:
-        UserError: A file is missing or wrong.
+        UserError: A file is missing or wrong, or two files have a frame of the same id.
     """
 
     is_differentiable = False
@@ -249,8 +264,7 @@ class PoseTrackAP(RowsMetric):
         super().__init__(**kwargs)
         self.threshold = threshold
         self._dicts = 0  # never reset, as in KeypointAP
-        frames = [f for path in sequence_files(annotations, "ground truth").values() for f in read_sequence(path)]
-        self.frames = {f.image_id if f.image_id >= 0 else i: f for i, f in enumerate(frames)}
+        self.frames = _frames_by_id(sequence_files(annotations, "ground truth").values())
         self.add_rows("points")
         self.add_rows("keys", torch.int64)
 

@@ -189,7 +189,7 @@ def _add_point(people: People, i: int, point: Mapping[str, Any], label: str) -> 
         return
     people.present[i, joint] = True
     people.xy[i, joint] = [_first(point[c], f"{label}.{c}") for c in "xy"]
-    if point.get("score"):
+    if point.get("score") not in (None, [], {}):  # 0 is a score
         people.score[i, joint] = _first(point["score"], f"{label}.score")
 
 

@@ -1,13 +1,21 @@
 """Long runs: Ctrl-C, a full disk, no memory. What was learned stays, and one line says what to do."""
 
+import contextlib
+import os
 import shutil
+import signal
 import subprocess
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Callback, Trainer
 
-from posekit.callbacks import CleanInterrupt
+from posekit.callbacks import AtomicCheckpointIO, CleanInterrupt, LastCheckpoint, OutOfMemoryAdvice
 from posekit.cli import main
+from posekit.cli.quiet import one_line_errors
+from posekit.errors import UserError
 from posekit.module import read_checkpoint
 
 from . import toys
@@ -37,19 +45,81 @@ def test_ctrl_c_keeps_the_state_of_a_whole_step(tmp_path, whole_run):  # noqa: F
 
 def test_ctrl_c_between_steps_and_a_second_one_stop_at_once():
     clean = CleanInterrupt()
+    trainer = SimpleNamespace(accumulate_grad_batches=1, is_last_batch=False)
     with pytest.raises(KeyboardInterrupt):
         clean._on_signal(2, None)
-    clean.on_train_batch_start(None, None, None, 0)
+    clean.on_train_batch_start(trainer, None, None, 0)
     clean._on_signal(2, None)
     with pytest.raises(KeyboardInterrupt):
         clean._on_signal(2, None)
     with pytest.raises(KeyboardInterrupt):
-        clean.on_train_batch_end(None, None, None, None, 0)
+        clean.on_train_batch_end(trainer, None, None, None, 0)
+
+
+class _CtrlC(Callback):
+    """Sends what Ctrl-C sends in the n-th batch of training or validation, and counts the batches of validations."""
+
+    def __init__(self, stage="", batch=0):
+        self.stage, self.left, self.validated = stage, batch, []
+
+    def on_train_batch_start(self, *_):
+        self._count("train")
+
+    def on_validation_epoch_start(self, *_):
+        self.validated.append(0)
+
+    def on_validation_batch_start(self, *_):
+        self.validated[-1] += 1
+        self._count("val")
+
+    def _count(self, stage):
+        self.left -= stage == self.stage
+        if stage == self.stage and self.left == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def toy_run(folder, *interrupt, checkpoint=None, **options):
+    """Fits the toy; returns its weights, the steps that it made, and the batches of each validation."""
+    torch.manual_seed(0)
+    model, data, watch = toys.Toy(lr=0.05), toys.ToyData(batch_size=3), _CtrlC(*interrupt)
+    last = LastCheckpoint()
+    last.dirpath = str(folder)
+    trainer = Trainer(
+        accelerator="cpu", max_epochs=3, callbacks=[CleanInterrupt(), last, watch], plugins=[AtomicCheckpointIO()],
+        logger=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, **options,
+    )  # fmt: skip
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(SystemExit) if interrupt else contextlib.nullcontext():
+            trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return model.net.weight.detach(), trainer.global_step, watch.validated
+
+
+@pytest.mark.parametrize(("batch", "step"), [(1, 1), (2, 1), (3, 2), (5, 3), (6, 4)])
+def test_ctrl_c_waits_for_the_gradients_of_a_step_that_takes_two_batches(tmp_path, batch, step):
+    options = {"accumulate_grad_batches": 2, "limit_train_batches": 5, "limit_val_batches": 0}
+    whole, steps, _ = toy_run(tmp_path / "whole", **options)
+    assert toy_run(tmp_path, "train", batch, **options)[1] == step
+    resumed, total, _ = toy_run(tmp_path, checkpoint=tmp_path / "last.ckpt", **options)
+    assert total == steps
+    assert torch.equal(resumed, whole)
+
+
+@pytest.mark.parametrize("options", [{}, {"val_check_interval": 2}])
+@pytest.mark.parametrize("batch", [1, 5, 6])
+def test_a_validation_that_is_broken_off_is_made_anew(tmp_path, batch, options):
+    whole, steps, validated = toy_run(tmp_path / "whole", **options)
+    broken = toy_run(tmp_path, "val", batch, **options)
+    assert broken[2] == [batch]
+    resumed, total, again = toy_run(tmp_path, checkpoint=tmp_path / "last.ckpt", **options)
+    assert again == validated
+    assert total == steps
+    assert torch.equal(resumed, whole)
 
 
 def test_the_signal_is_given_back(config):  # noqa: F811
-    import signal
-
     before = signal.getsignal(signal.SIGINT)
     main(["fit", "--config", str(config)])
     assert signal.getsignal(signal.SIGINT) is before
@@ -109,13 +179,34 @@ def test_predictions_on_a_full_disk(config, capsys, monkeypatch):  # noqa: F811
 
 
 def test_out_of_memory_outside_the_command_line_says_it_too(config):  # noqa: F811
-    from lightning.pytorch import Trainer
-
-    from posekit.callbacks import OutOfMemoryAdvice
-
     trainer = Trainer(
         max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
         callbacks=[toys.RaiseAt("memory", 2), OutOfMemoryAdvice()],
     )  # fmt: skip
     with pytest.raises(torch.OutOfMemoryError, match=r"--data\.batch_size 4 \(now 8\)"):
         trainer.fit(toys.Toy(), datamodule=toys.ToyData(batch_size=8))
+
+
+class _HugeArrays(torch.utils.data.Dataset):
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return np.zeros(1 << 50)
+
+
+def _in_a_worker():
+    next(iter(torch.utils.data.DataLoader(_HugeArrays(), num_workers=1)))
+
+
+@pytest.mark.parametrize("fail", [lambda: np.zeros(1 << 50), lambda: torch.zeros(1 << 50), _in_a_worker])
+def test_advice_reaches_the_message_of_every_kind_of_error(fail):
+    data = SimpleNamespace(batch_size=8, num_workers=2)
+    state = SimpleNamespace(stage=None, fn="fit")
+    trainer = SimpleNamespace(state=state, datamodule=data, training=True, accumulate_grad_batches=1, precision="")
+    with pytest.raises((MemoryError, RuntimeError)) as caught:
+        fail()
+    OutOfMemoryAdvice().on_exception(trainer, SimpleNamespace(device=torch.device("cpu")), caught.value)
+    text = r"out of memory in stage fit on the CPU: .*--data\.num_workers \(now 2\)"
+    with pytest.raises(UserError, match=text), one_line_errors():
+        raise caught.value

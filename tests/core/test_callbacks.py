@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from posekit.callbacks.result_table import ResultTable
 from posekit.callbacks.throughput import process_memory
 from posekit.callbacks.writer import PredictionWriter, coco_results
 from posekit.callbacks.writer3d import PredictionWriter3D
@@ -112,3 +113,39 @@ def test_keypoint_error_counts_each_sample_once_and_only_labelled_joints():
 def test_keypoint_error_of_nothing_is_nan():
     values = KeypointError().compute()
     assert all(np.isnan(float(v)) for v in values.values())
+
+
+def test_the_result_file_is_json_where_a_metric_is_nan(tmp_path, capsys):
+    values = {"val/AP": torch.tensor(0.5), "val/error": torch.tensor(float("nan")), "train/loss": torch.tensor(1.0)}
+    trainer = SimpleNamespace(
+        log_dir=str(tmp_path), loggers=[None], fast_dev_run=False, callback_metrics=values, is_global_zero=True,
+        lightning_module=None, datamodule=None, checkpoint_callback=None,
+    )  # fmt: skip
+    ResultTable().on_fit_end(trainer, None)
+
+    def refused(word):
+        raise AssertionError(f"{word} is no JSON")
+
+    found = json.loads((tmp_path / "results.json").read_text(), parse_constant=refused)
+    assert found == {"val/AP": 0.5, "val/error": None}
+    assert "results.json" in capsys.readouterr().out.replace("\n", "")
+
+
+def test_an_animation_keeps_the_time_in_which_a_person_is_missing(tmp_path):
+    writer = PredictionWriter3D(str(tmp_path), meshes="glb")
+    vertices = np.random.default_rng(0).random((4, 4, 3), dtype=np.float32) + 1
+    rows = {"sample_id": np.array([0, 0, 0, 1]), "frame": np.array([25, 26, 120, 20]), "vertices": vertices}
+    folder = writer._write_meshes(rows, np.array([[0, 1, 2], [1, 2, 3]]), 25.0)
+    content = (folder / "person_0.glb").read_bytes()
+    scene = json.loads(content[20 : 20 + int.from_bytes(content[12:16], "little")])
+    blob = content[28 + int.from_bytes(content[12:16], "little") :]
+
+    def read(accessor):
+        view = scene["bufferViews"][scene["accessors"][accessor]["bufferView"]]
+        return np.frombuffer(blob[view["byteOffset"] :][: view["byteLength"]], "<f4")
+
+    shown = []
+    for sampler in scene["animations"][0]["samplers"]:
+        times, on = read(sampler["input"]), read(sampler["output"])[::3]
+        shown.append(dict(zip((times * 25).round(3).tolist(), on.tolist(), strict=True)))
+    assert shown == [{0: 1, 5: 1, 6: 0}, {0: 0, 6: 1, 100: 0}, {0: 0, 100: 1, 101: 1}]

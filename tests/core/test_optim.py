@@ -36,6 +36,10 @@ def test_warmup_is_linear():
     assert values[10] == 1
 
 
+def test_onecycle_has_an_increase_of_its_own_and_takes_no_warmup():
+    assert rates("onecycle", warmup_steps=10) == rates("onecycle")
+
+
 def test_cosine_ends_near_zero():
     assert rates("cosine")[-1] < 0.01
 

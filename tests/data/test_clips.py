@@ -6,8 +6,9 @@ from torch.utils.data import default_collate
 from posekit.data.clip_labels import split_affine
 from posekit.data.clip_transforms import ClipAugmentation, View
 from posekit.data.clip_windows import Window
-from posekit.data.clips import ClipDataset, Track
+from posekit.data.clips import ClipDataset, Track, squeeze_clip
 from posekit.data.transforms import denormalize_image
+from posekit.data.video import VideoReader
 from posekit.errors import UserError
 from posekit.geometry import axis_angle_to_matrix
 from posekit.skeletons import POSETRACK15, SMPL24
@@ -194,7 +195,6 @@ def test_tails_of_chunks():
         (lambda: Window(5, kind="pol"), "unknown kind of window 'pol'"),
         (lambda: Window.chunk(4, halo=2), "a halo of 2 needs chunks of more than 4 frames"),
         (lambda: Window.chunk(4, hop=5), "hop 5 with halo 0 leaves rows between"),
-        (lambda: dataset(make_track([0]), Window(3), squeeze=True), "squeeze is for windows of 1 frame, not 3"),
         (lambda: dataset(make_track([0]), Window(3), clip_box="person"), "unknown clip_box 'person'"),
         (lambda: ClipAugmentation(flip=2), "flip is 2"),
         (lambda: ClipAugmentation.preset("mead"), "Did you mean maed"),
@@ -423,8 +423,7 @@ def test_labels_that_a_track_lacks_are_zeros_of_weight_0():
 
 
 def test_windows_of_one_frame_become_crops():
-    data = dataset(body_track(), Window(1), skeleton=SMPL24, squeeze=True)
-    sample = data[(0, 1)]
+    sample = squeeze_clip(dataset(body_track(), Window(1), skeleton=SMPL24)[(0, 1)])
     assert sample["image"].shape == (3, 64, 48)
     assert sample["joints3d"].shape == (24, 3)
     assert sample["camera"].shape == (3, 3)
@@ -432,6 +431,18 @@ def test_windows_of_one_frame_become_crops():
         "image", "keypoints", "visible", "affine", "box", "box_score", "image_id", "sample_id", "joints3d",
         "body_pose", "body_shape", "body_translation", "camera",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("clip_box", ["key", "frame", "window"])
+def test_a_neighbour_without_a_box_takes_the_key_frames(clip_box):
+    track = make_track(range(3))
+    track.boxes[0] = np.nan
+    affine = dataset(track, Window.around_keys(1), clip_box=clip_box)[(0, 1)]["affine"]
+    assert torch.equal(affine[0], affine[1])
+    alone = dataset(make_track(range(1, 3)), Window.around_keys(1), clip_box=clip_box)[(0, 0)]["affine"]
+    assert torch.allclose(affine[1:], alone[1:])
+    whole = dataset(track, Window.around_keys(1), clip_box=clip_box)[(0, 0)]["affine"]
+    assert torch.allclose(whole[:, 0, 0], torch.tensor(47 / 160))
 
 
 # -- broken pictures --------------------------------------------------------------------------------------------------
@@ -476,3 +487,38 @@ def test_neighbouring_windows_read_a_frame_once():
     for i in range(10):
         data[(0, i)]
     assert sorted(reader.rows) == list(range(10))
+
+
+# -- videos -----------------------------------------------------------------------------------------------------------
+
+
+class CountingVideo(VideoReader):
+    """Counts the frames that a video decodes, which cannot go back."""
+
+    def __init__(self):
+        self.at = self.decoded = 0
+
+    def __call__(self, row):
+        self.at = 0 if row < self.at else self.at
+        self.decoded += row + 1 - self.at
+        self.at = row + 1
+        return np.full((120, 160, 3), row % 250, np.uint8)
+
+
+@pytest.mark.parametrize(
+    "window", [Window.pool(4, 8), Window(5, stride=10), Window(4, 8, kind="chunk")], ids=["pool", "key", "chunk"]
+)
+def test_a_video_is_decoded_once_for_windows_between_one_another(window):
+    read = CountingVideo()
+    data = dataset(make_track(range(160), reader=read), window)
+    rows = [data[(0, index)]["image_id"] for index in range(len(data))]
+    assert set(torch.cat(rows).tolist()) == set(range(1000, 1160))
+    assert read.decoded <= 500  # all but the first windows around keys go forward
+
+
+def test_frames_too_large_to_keep_are_not_read_ahead():
+    read = CountingVideo()
+    data = dataset(make_track(range(32), reader=read), Window.pool(4, 8))
+    data._frames.megabytes = 0
+    data[(0, 0)]
+    assert read.decoded <= 26

@@ -139,11 +139,24 @@ def test_named_places(coco):
     files = {"test_annotations": "annotations/person_keypoints_train2017.json", "test_images": "train2017"}
     module = coco.module(val_annotations="people.json", val_images="pictures", **files)
     module.setup("test")
-    assert module.files["test"].images.name == "train2017"
+    assert module.files["test"].images.name == module.files["predict"].images.name == "train2017"
+    assert len(module.dataset("predict")) == len(module.dataset("test"))
+    assert list(module.frames.values()) == module.people("test").file_names
 
 
 def write_detections(coco, entries):
     (coco.root / "boxes.json").write_text(json.dumps(entries))
+
+
+def test_detections_of_data_whose_people_have_another_category(coco):
+    def renumber(content):
+        for entry in content["annotations"]:
+            entry["category_id"] = 0
+        content["categories"][0]["id"] = 0
+
+    coco.edit(renumber, "val")
+    write_detections(coco, [box(0, category=0), box(1, category=1)])
+    assert [int(s["image_id"]) for s in samples(coco.module(detections="boxes.json"), "val")] == [0]
 
 
 def box(image_id=0, score=0.9, bbox=(50, 30, 120, 200), category=1):

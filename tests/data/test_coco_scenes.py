@@ -3,11 +3,12 @@ import json
 import numpy as np
 import pytest
 import torch
+from pycocotools import mask as coco_mask
 
 from posekit.data import COCOKeypoints, SceneAugmentation
 from posekit.data.batch import SceneBatch
 from posekit.data.collate import collate_scenes
-from posekit.data.scenes import scene_affine
+from posekit.data.scenes import ignore_mask, scene_affine
 from posekit.errors import UserError
 from posekit.geometry import uncrop_points
 from posekit.geometry.affine import apply_affine
@@ -151,6 +152,48 @@ def test_images_without_people(coco):
     assert empty["keypoints"].shape == (0, 17, 2)
     assert [len(t["area"]) for t in module.ground_truth("val")] == [2, 0, 0]
     assert_contract(collate_scenes([empty, module.dataset("val")[0]]), (96, 128))
+
+
+COUNTS = coco_mask.encode(np.asfortranarray(np.pad(np.ones((20, 30), np.uint8), 10)))["counts"].decode()
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        [[float("nan")] * 8],
+        [[float("inf")] * 8],
+        [[1e9, 0, 1e9, 1e9, 0, 1e9]],
+        [[10**30, 0, 1, 1, 0, 1]],
+        [["1", 2, 3, 4, 5, 6]],
+        {"size": [40, 50], "counts": ""},
+        {"size": [40, 50], "counts": COUNTS[: len(COUNTS) // 2]},
+        {"size": [40, 50], "counts": COUNTS + "1"},
+        {"size": [40, 50], "counts": "!!!!"},
+        {"size": [40, 50], "counts": "o" * 100},
+        {"size": [40, 50], "counts": "P" * 40},
+        {"size": [40, 50], "counts": [-5, 2005]},
+        {"size": [40, 50], "counts": [0.5, 1999.5]},
+        {"size": [40, 50], "counts": [10**30]},
+        {"size": [40, 50], "counts": 7},
+    ],
+)
+def test_a_crowds_faulty_segmentation_gives_way_to_its_box(coco, segmentation):
+    people = coco.module().people("train")
+    people.segmentations[0], people.boxes[0] = segmentation, [10, 10, 5, 5]
+    mask = ignore_mask(people, [0], (50, 40))
+    assert (mask == 0).sum() == 25
+    assert not mask[10:15, 10:15].any()
+
+
+def test_segmentations_of_any_form_are_drawn(coco):
+    expected = np.full((40, 50), 255)
+    expected[10:30, 10:40] = 0
+    people = coco.module().people("train")
+    runs = [10 * 40 + 10, *[20, 20] * 29, 20, 10 * 40 + 10]
+    polygon = [[10, 10, 40, 10, 40, 30, 10, 30]]
+    for segmentation in ({"size": [40, 50], "counts": COUNTS}, {"size": [40, 50], "counts": runs}, polygon):
+        people.segmentations[0] = segmentation
+        assert np.array_equal(ignore_mask(people, [0], (50, 40)), expected)
 
 
 def test_limit_counts_people(coco):

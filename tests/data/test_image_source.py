@@ -241,3 +241,16 @@ def test_frames_are_rgb(tmp_path):
     cv2.imwrite(str(tmp_path / "red.png"), np.full((20, 20, 3), (0, 0, 255), np.uint8))
     module, _ = predictions_of(tmp_path / "red.png")
     assert module.read_frame(0)[0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"image_size": (0, 5)}, r"ImageSource: image_size is \[0, 5\], but must be \[W, H\] of at least 16 px"),
+        ({"image_size": (48,)}, r"ImageSource: image_size is \[48\], but must be \[W, H\]"),
+        ({"box_scale": 0.0}, "ImageSource: box_scale is 0.0, but must be positive"),
+    ],
+)
+def test_options_are_checked(tmp_path, options, message):
+    with pytest.raises(UserError, match=message):
+        ImageSource(str(tmp_path), **options)

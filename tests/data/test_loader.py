@@ -49,3 +49,14 @@ def test_order_follows_epoch_data_seed_and_run_seed(run_seed):
 def test_evaluation_keeps_the_order(run_seed):
     run_seed(5)
     assert order(split="val", epoch=3) == list(range(64))
+
+
+def test_an_epoch_cut_short_does_not_move_the_next():
+    loader = NumberData(batch_size=16).loader("train")
+    cut = {"batches": 2, "epoch": 0}  # limit_train_batches ended it there
+    loader.load_state_dict(cut)
+    loader.sampler.set_epoch(1)
+    assert [int(number) for batch in loader for number in batch] == order(epoch=1)
+    loader.load_state_dict(cut)
+    loader.sampler.set_epoch(0)
+    assert [int(number) for batch in loader for number in batch] == order()[32:]

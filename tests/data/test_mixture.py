@@ -218,7 +218,8 @@ def test_joints_are_mapped_by_name():
     assert visible[spin.index("left_wrist")] == 2
     assert visible[spin.index("head_top")] == 0
     assert int((visible > 0).sum()) == 17
-    other = Mixture(parts(a=Clips(4, 0, body=True)), epoch=1, skeleton="LSP14")
+    held = (Clips(4, 0, skeleton="LSP14"), 0.0)
+    other = Mixture(parts(a=Clips(4, 0, body=True), held=held), evaluate="held", epoch=1, skeleton="LSP14")
     (batch,) = epoch_of(other)
     assert batch["clips"]["joints3d"].shape[-2:] == (14, 3)
     assert batch["clips"]["joints3d_weight"].min() == 1
@@ -247,6 +248,10 @@ def test_evaluation_is_one_parts():
         (lambda: Mixture(parts(a=Clips(4, 0)), epoch="b"), "unknown part in epoch of Mixture 'b'"),
         (lambda: Mixture(parts(a=Clips(4, 0)), epoch=0), "epoch is 0, but must be at least 1 step"),
         (lambda: Mixture(parts(a=Clips(4, 0)), clip_batch_size=0), "clip_batch_size is 0"),
+        (
+            lambda: Mixture(parts(a=Clips(4, 0)), skeleton="LSP14"),
+            "part a, which evaluation uses, has skeleton SPIN49, the mixture LSP14",
+        ),
         (
             lambda: Mixture(parts(a=Clips(4, 0), b=Clips(4, 0, frames=2))).dataset("train"),
             "a gives 3 frames of 16 x 24 px, b 2 frames of 16 x 24 px",

@@ -442,6 +442,16 @@ def test_faulty_files_2018(tmp_path, change, text):
     assert "\n" not in str(error.value)
 
 
+def test_an_id_in_two_files_names_both(tmp_path):
+    folder = make_2018(tmp_path)
+    first = json.loads((folder / "000001_a.json").read_text())["images"][0]["id"]
+    edit(folder / "000002_b.json", lambda c: c["images"][1].update(id=first))
+    with pytest.raises(
+        UserError, match=rf"000002_b\.json: images\[1\] has the id {first}, which \S*000001_a\.json has"
+    ):
+        PoseTrack(str(tmp_path)).sequences("val")
+
+
 def test_numbers_beyond_64_bits_are_no_tracks_and_no_ids(tmp_path):
     folder = make_2018(tmp_path)
     edit(folder / "000001_a.json", lambda c: c["annotations"][0].update(track_id=10**30, id=10**30))

@@ -1,5 +1,7 @@
 import json
 import logging
+import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -242,6 +244,51 @@ def test_boxes_outside_their_frame(write_video, write_boxes, caplog):
     assert "left out 3 faulty boxes" in caplog.text
 
 
+def test_boxes_of_other_objects_and_crowds_are_nobody(write_video, write_boxes):
+    person = [{"image_id": k, "category_id": 1, "bbox": [5, 5, 20, 30]} for k in range(3)]
+    car = [{"image_id": k, "category_id": 3, "bbox": [40, 5, 20, 30]} for k in range(3)]
+    crowd = [{"image_id": 0, "category_id": 1, "iscrowd": 1, "bbox": [0, 0, 60, 40]}]
+    assert len(module(write_video(), boxes=write_boxes(person + car)).dataset("predict").tracks) == 1
+    categories = [{"id": 7, "name": "person"}, {"id": 3, "name": "car"}]
+    own = [{**entry, "category_id": 7} for entry in person + crowd] + car
+    coco = {"annotations": own, "categories": categories}
+    (track,) = module(write_video(), boxes=write_boxes(coco)).dataset("predict").tracks
+    assert track.boxes[:, 0].tolist() == [5, 5, 5]
+    with pytest.raises(UserError, match="box number 0 has a category_id that is no number"):
+        module(write_video(), boxes=write_boxes([{**person[0], "category_id": "x"}])).dataset("predict")
+
+
+def test_boxes_of_pictures_are_found_by_name_or_image_id(tmp_path, write_boxes):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number, name in enumerate(("anna.png", "bert.png", "carl.png")):
+        cv2.imwrite(str(folder / name), np.full((48, 64, 3), 50 * number, np.uint8))
+    box = [5, 5, 20, 30]
+    named = write_boxes([{"file_name": name, "bbox": box} for name in ("bert.png", "anna.png")])
+    assert [int(s["image_id"]) for s in clips(module(folder, boxes=named))] == [0, 1]
+    (found,) = clips(module(folder / "bert.png", boxes=named))  # a file for many serves one
+    assert found["box"].tolist() == [box]
+    assert [int(s["image_id"]) for s in clips(module(folder, boxes=write_boxes([{"image_id": 2, "bbox": box}])))] == [2]
+    images = [{"id": 7, "file_name": "bert.png"}, {"id": 9, "file_name": "carl.png"}]
+    coco = {"images": images, "annotations": [{"image_id": 9, "bbox": box}, {"image_id": 7, "bbox": box}]}
+    data = module(folder, boxes=write_boxes(coco))
+    assert [int(s["image_id"]) for s in clips(data)] == [7, 9]
+    assert data.frames[9] == "carl.png"
+    assert data.read_frame(9).mean() == 100
+    with pytest.raises(UserError, match=r"box number 0 is in picture dora\.png, which the source lacks"):
+        module(folder, boxes=write_boxes([{"file_name": "dora.png", "bbox": box}])).dataset("predict")
+
+
+def test_long_videos_take_time_in_proportion(write_boxes):
+    rows = [{"frame": f, "bbox": [100.0 * p + 0.1 * (f % 7), 10, 60, 200]} for f in range(12000) for p in range(3)]
+    path = Path(write_boxes(rows))
+    began = time.process_time()
+    tracks = read_video_boxes(path, [{str(k): k for k in range(12000)}], {})
+    assert [len(track.frames) for track in tracks] == [12000] * 3
+    assert len(fit_for_learning(tracks, 0.2, 96)) == 3
+    assert time.process_time() - began < 8
+
+
 # -- training on unlabelled clips -------------------------------------------------------------------------------------
 
 
@@ -369,6 +416,8 @@ def test_there_is_nothing_to_evaluate(write_video, split):
         ({"clip_box": "body"}, "unknown clip_box of VideoClips 'body'"),
         ({"on_broken_image": "ignore"}, "unknown on_broken_image of VideoClips 'ignore'"),
         ({"smooth": 0}, "smooth is 0, but must be at least 1"),
+        ({"image_size": (0, 5)}, r"VideoClips: image_size is \[0, 5\], but must be \[W, H\] of at least 16 px"),
+        ({"seed": -1}, "VideoClips: seed is -1, but must be 0 or more"),
         ({"fps": 0}, "fps is 0, but must be positive"),
         ({"augmentation": "strong"}, "unknown clip augmentation 'strong'"),
     ],

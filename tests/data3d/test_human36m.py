@@ -129,6 +129,9 @@ def test_h36m_fetch(tmp_path, name3d):
     assert (tracks[0].joints3d_weight == 1).all()
     np.testing.assert_allclose(tracks[0].joints3d[0, 3], points[0, 3])
     assert len(data(tmp_path, cameras=[CAMERA], actions=["Walking"]).tracks("train")) == 1
+    (folder / "imageSequence" / "54138969" / "img_000001.jpg").unlink()
+    (left,) = data(tmp_path, on_broken_image="skip").tracks("train")
+    assert left.name == f"S1, Walking-1, camera {CAMERA}"
     sample = data(tmp_path, cameras=[CAMERA]).dataset("train")[0]
     assert sample["frame"].tolist() == [0, 5, 10]
     np.testing.assert_allclose(brightness(sample["image"]), [30, 45, 60], atol=4)

@@ -134,6 +134,8 @@ def test_faults_of_a_motion_are_named(tmp_path, skeleton, change, message):
     [
         (("length 0.5", "length 0"), "units length is 0, but must be positive"),
         (("angle deg", "angle grad"), "units angle is 'grad'"),
+        (("   axis XYZ", "   axis"), "root has axis '', expected an order of x, y and z"),
+        (("   axis XYZ", "   axis XYA"), "root has axis 'xya'"),
         (("direction 0 -1 0\n", ""), "bone ltibia has no direction"),
         (("direction 0 -1 0", "direction 0 0 0"), "bone ltibia has a direction of length 0"),
         (("lfemur ltibia", "lfemur lfoot"), "names bone 'lfoot', which is not in bonedata"),

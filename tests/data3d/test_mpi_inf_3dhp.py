@@ -198,6 +198,17 @@ def test_faulty_files_are_named(tmp_path, changes, message):
     assert "\n" not in str(raised.value)
 
 
+def test_a_camera_without_pictures_leaves_the_others(tmp_path, caplog):
+    write_train(tmp_path)
+    with pytest.raises(UserError, match=r"S1/Seq1, camera 1 has no pictures.*on_broken_image=skip"):
+        data(tmp_path, cameras=[0, 1]).tracks("train")
+    (track,) = data(tmp_path, cameras=[0, 1], on_broken_image="skip").tracks("train")
+    assert track.name == "S1/Seq1, camera 0"
+    assert "left out 1 cameras without whole pictures: S1/Seq1, camera 1" in caplog.text
+    with pytest.raises(UserError, match=r"nobody is left in split train.*\(1 recordings, 1 without whole pictures"):
+        data(tmp_path, cameras=[1, 2], on_broken_image="skip").tracks("train")
+
+
 def test_broken_test_files(tmp_path):
     path = write_test(tmp_path) / "annot_data.mat"
     whole = path.read_bytes()

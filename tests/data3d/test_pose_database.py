@@ -122,6 +122,7 @@ def test_confidence_and_prefix(tmp_path):
     ("changes", "message"),
     [
         ({"joints2D": None}, "has no joints2D"),
+        ({"img_name": np.array("a.jpg")}, "vid_name has 8 entries for 1 pictures"),
         ({"joints2D": np.zeros((COUNT, 25, 3))}, r"joints2D has shape \(8, 25, 3\), expected \(8, 49, 3\)"),
         ({"pose": np.zeros((COUNT, 144))}, r"pose has shape \(8, 144\), expected \(8, 72\)"),
         ({"shape": np.zeros((COUNT, 9))}, r"shape has shape \(8, 9\), expected \(8, 10\)"),

@@ -150,6 +150,7 @@ def test_people_who_leave_the_picture(tmp_path):
         (lambda c: c.update(joints2D=np.zeros((2, 24, 4))), "has 4 2D and 5 3D poses"),
         (lambda c: c["joints3D"].__setitem__((0, 0, 0), np.nan), "joints3D holds numbers that are not finite"),
         (lambda c: c.update(camLoc=np.zeros(2)), "camLoc is not three finite numbers"),
+        (lambda c: c.update(camLoc="abc"), "camLoc is not three finite numbers"),
     ],
 )
 def test_faulty_files_are_named(tmp_path, change, message):

@@ -144,6 +144,8 @@ def test_mesh_joints_and_evaluation(tmp_path):
             r"poses2d\[0\] holds numbers that are not",
         ),
         (lambda c: c.update(cam_intrinsics="K"), "cam_intrinsics is no array of numbers"),
+        (lambda c: c.update(poses=[1.0]), r"poses\[0\] has shape \(\), expected \(frames, 72\)"),
+        (lambda c: c.update(betas=np.array(5.0)), "betas is for 0 actors, poses for 1"),
     ],
 )
 def test_faulty_files_are_named(tmp_path, change, message):

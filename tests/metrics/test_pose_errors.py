@@ -92,6 +92,19 @@ def test_procrustes_equals_numpy_for_well_and_badly_determined_poses(scale):
     assert (torch.linalg.det(fit.rotation) - 1).abs().max() < 1e-9
 
 
+def test_a_pose_that_is_nan_spoils_no_other_one():
+    rng = np.random.default_rng(0)
+    y = rng.standard_normal((50, 14, 3))
+    y = np.linalg.qr(y - y.mean(1, keepdims=True))[0] * [1.0, 0.8, 0.8]  # no closed form where it is mirrored:
+    turns = np.linalg.qr(rng.standard_normal((50, 3, 3)))[0]
+    x = y @ (-np.linalg.det(turns)[:, None, None] * turns) + 0.01 * rng.standard_normal(y.shape)
+    x, y = torch.tensor(x), torch.tensor(y)
+    broken = torch.full_like(x[:1], float("nan"))
+    together = pa_mpjpe(torch.cat([x, broken]), torch.cat([y, y[:1]]))
+    assert together[:-1].allclose(pa_mpjpe(x, y), rtol=0, atol=1e-9)
+    assert together[-1].isnan()
+
+
 def test_procrustes_degenerate_and_weighted():
     y = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
     assert procrustes_align(torch.ones(5, 3), y).allclose(y.double().mean(0).expand(5, 3))  # all joints in one point

@@ -170,6 +170,8 @@ def test_h36m(tmp_path, capsys):
     assert got["MPJPE/mean of actions"] == pytest.approx(got["MPJPE"])
     assert got["MPJPE/pelvis"] == 0
     assert "Eating" in capsys.readouterr().out
+    np.savez(tmp_path / "bytes.npz", S=target, imgname=np.array(names, dtype="S"))
+    assert command("h36m", tmp_path / "bytes.npz", tmp_path / "pred.npz", out=tmp_path / "o.json") == got
     np.save(tmp_path / "gt.npy", target * 1000)
     assert command("h36m", tmp_path / "gt.npy", tmp_path / "pred.npy", "--unit", "mm", out=tmp_path / "o.json")[
         "MPJPE"

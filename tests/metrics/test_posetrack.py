@@ -160,3 +160,27 @@ def test_polygons():
     assert strictly_inside(points, concave).tolist() == [True, False, True, False, False, True, False, False]
     assert strictly_inside(points, concave[::-1]).tolist() == strictly_inside(points, concave).tolist()
     assert not strictly_inside(points, concave[:2]).any()
+
+
+def test_two_files_with_frames_of_the_same_id(tmp_path):
+    categories = [{"keypoints": list(SLOTS_2018)}]
+    for name in ("a", "b"):
+        images = [{"id": 7, "file_name": f"{name}/7.jpg"}]
+        content = {"categories": categories, "images": images, "annotations": []}
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"a\.json and .*b\.json both have a frame of the id 7"):
+        PoseTrackAP(tmp_path)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_score_of_zero_is_a_score(tmp_path, wrapped):
+    def person(x, score=None):
+        point = {"id": [0], "x": [x], "y": [10.0]}
+        point |= {} if score is None else {"score": [score] if wrapped else score}
+        return {"x1": [0], "y1": [0], "x2": [20], "y2": [20], "annopoints": [{"point": [point]}]}
+
+    for side, people in (("gt", [person(10.0)]), ("pred", [person(10.0, 0.0), person(500.0, -1.0)])):
+        (tmp_path / side).mkdir()
+        content = {"annolist": [{"image": [{"name": "a.jpg"}], "annorect": people}]}
+        (tmp_path / side / "a.json").write_text(json.dumps(content))
+    assert evaluate_posetrack(tmp_path / "gt", tmp_path / "pred")["right_ankle"] == 100

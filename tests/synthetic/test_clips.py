@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,10 @@ import torch
 from posekit.body import load_builtin_body, load_builtin_smplx
 from posekit.data import SyntheticPeople
 from posekit.data.synthetic.clip_motion import WindowSampler, poses_at
+from posekit.data.synthetic.clip_settings import ClipSettings
+from posekit.data.synthetic.clip_stage import Stage, plan_clip, set_up
 from posekit.data.synthetic.compositing import smear
+from posekit.data.synthetic.options import resolve_difficulty
 from posekit.geometry import axis_angle_to_matrix
 from posekit.metrics import KeypointAP
 from posekit.skeletons import COCO17, get_skeleton
@@ -339,3 +344,26 @@ def test_blur_of_a_layer_is_that_of_the_whole_picture(path, corner):
     whole = smear(layer.astype(np.float32), path)
     assert np.abs(smear(layer, path) - whole).max() <= 0.51
     assert not smear(np.zeros_like(layer), path).any()
+
+
+@pytest.mark.parametrize("turn", [0.2, 2.0, -4.0])
+def test_a_camera_that_turns_away_is_calmed_until_the_person_is_in_front(monkeypatch, turn):
+    options = resolve_difficulty("easy", {})
+    settings = ClipSettings(0, "train", (96, 128), options, "COCO17", None, 5, 16, "key")
+    plan = plan_clip(settings, 0)
+    frames = plan.start + 16 * np.arange(5, dtype=np.float64)
+    drift = plan.path.drift.copy()
+    drift[1] = turn / ((frames[4] - frames[2]) / 30)  # rad a second of yaw
+    planned = replace(plan, path=replace(plan.path, drift=drift))
+    camera, rounds = Stage.camera, []
+
+    def counted(stage, moments):
+        rounds.append(1)
+        assert len(rounds) < 500, "it never ends"
+        return camera(stage, moments)
+
+    monkeypatch.setattr(Stage, "camera", counted)
+    stage = set_up(planned, frames, frames[2])
+    assert stage.camera(frames)[1][:, 2].min() > 1
+    assert stage.target[2] < 1000
+    assert (stage.plan is planned) == (turn == 0.2)  # a camera that sees the person all the time moves as drawn

@@ -1,3 +1,6 @@
+import os
+import stat
+
 import numpy as np
 import pytest
 import torch
@@ -37,6 +40,17 @@ def test_same_layers_from_parallel_processes_from_disk_and_on_the_fly(tmp_path):
             assert first.origin == other.origin
             assert first.labels.tobytes() == other.labels.tobytes()
     assert isinstance(from_disk._pixels, np.memmap)
+
+
+def test_a_cache_is_for_everybody_whom_the_umask_lets_in(tmp_path):
+    before = os.umask(0o002)
+    try:
+        LayerStore(LayerSettings(7, "train", (48, 64), PRESETS["easy"], "COCO17"), 1, workers=1, folder=tmp_path)
+    finally:
+        os.umask(before)
+    (made,) = tmp_path.iterdir()
+    assert stat.S_IMODE(made.stat().st_mode) == 0o775
+    assert {stat.S_IMODE(file.stat().st_mode) for file in made.iterdir()} == {0o664}
 
 
 def test_cache_key_follows_the_settings():

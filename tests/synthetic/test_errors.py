@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from posekit.data import SyntheticPeople
+from posekit.data.synthetic.background import background_bank
 from posekit.errors import UserError
 
 
@@ -71,3 +72,14 @@ def test_photos_become_backgrounds(tmp_path):
     image = module.dataset("val").crop(0).image
     assert np.abs(image[0].astype(int) - image[0, 0]).max() <= 2
     assert image[0, 0, 1] < 20
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(2, (2, 2, 2)), (3, (1, 1, 1)), (9, (7, 1, 1)), (25, (21, 2, 2))])
+def test_splits_share_no_photo_where_there_are_three(tmp_path, count, sizes):
+    for index in range(count):
+        cv2.imwrite(str(tmp_path / f"{index:02d}.png"), np.full((8, 8, 3), 8 * index, np.uint8))
+    banks = [background_bank(0, split, 8, 0, 1.0, tmp_path) for split in ("train", "val", "test")]
+    assert tuple(len(bank) for bank in banks) == sizes
+    values = [value for bank in banks for value in bank[:, 0, 0, 0].tolist()]
+    assert (len(set(values)) == len(values)) == (count >= 3)
+    assert set(values) == {8 * index for index in range(count)}

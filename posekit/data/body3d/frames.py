@@ -68,8 +68,6 @@ class LazyVideo(VideoReader):
         self.path = path
         self.fps: float | None = None
         self.count = 0
-        self._state = None
-        self._last = None
 
 
 def video_fault(path: Path, frames: int = 1) -> str | None:

@@ -197,11 +197,11 @@ class Human36M(BodyDataModule):
 
     def _read_h5(self, split: Part, path: Path, subject: str, action: str) -> list[Person]:
         takes = read_annot(path, subject, action)
-        return [
-            self._person(take, poses, [path.parent / "imageSequence" / take.camera])
+        return self.each(
+            partial(self._person, take, poses, [path.parent / "imageSequence" / take.camera])
             for take, poses in takes.items()
             if self._wanted(split, take)
-        ]
+        )
 
     def _mmpose(self, split: Part) -> list[Recording]:
         name = "h36m_train.npz" if split == "train" else "h36m_test.npz"

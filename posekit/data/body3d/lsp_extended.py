@@ -107,8 +107,13 @@ class LSPExtended(BodyDataModule):
         """Lists the joint file.
 
         Raises:
-            UserError: It is not there.
+            UserError: It is not there, or no picture is for the split.
         """
+        if split != "train" and not self.val_share:
+            raise UserError(
+                f"LSPExtended: val_share is 0, which leaves no picture for split {split}: set it above 0, or evaluate "
+                "another part of a Mixture"
+            )
         path = self.root / "joints.mat"
         if not path.is_file():
             raise self.missing("file", path)

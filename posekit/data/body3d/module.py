@@ -280,6 +280,29 @@ class BodyDataModule(PoseDataModule):
             )
         return kept
 
+    def each(self, readers: Iterable[Callable[[], Person]]) -> list[Person]:
+        """Reads people one by one, e.g. one camera's after another's; the options say what if some have no pictures.
+
+        Args:
+            readers: Read a person each.
+
+        Raises:
+            MediaError: Pictures are absent or broken and not to be skipped, or nobody has any.
+        """
+        people: list[Person] = []
+        broken: list[str] = []
+        for read in readers:
+            try:
+                people.append(read())
+            except MediaError as error:
+                if self.on_broken_image == "error":
+                    raise
+                broken.append(str(error))
+        if broken and not people:
+            raise MediaError(broken[0])
+        self.warn_skipped("cameras without whole pictures", broken)
+        return people
+
     def _prepared(self, part: Part, people: list[Person]) -> list[Person]:
         """Brings people to the frame rate, and leaves out rows that cannot be used."""
         kept: list[Person] = []

@@ -190,14 +190,15 @@ class MPIINF3DHP(BodyDataModule):
         content = read_mat5(path, ["annot2", name3d], _WHAT)
         calibration = folder / "camera.calibration"
         cameras = read_calibration(calibration) if calibration.is_file() else {}
-        people = []
+        readers = []
         for camera in self.cameras:
             points2d = _cell(content["annot2"], camera, 56, f"{_WHAT} {path}: annot2").reshape(-1, 28, 2)
             points3d = _cell(content[name3d], camera, 84, f"{_WHAT} {path}: {name3d}").reshape(-1, 28, 3) / 1000
             if len(points2d) != len(points3d):
                 raise UserError(f"{_WHAT} {path}: camera {camera} has {len(points2d)} 2D and {len(points3d)} 3D poses")
-            people.append(self._training_person(folder, camera, points2d, points3d, cameras.get(camera), rate))
-        return people
+            matrix = cameras.get(camera)
+            readers.append(partial(self._training_person, folder, camera, points2d, points3d, matrix, rate))
+        return self.each(readers)
 
     def _training_person(
         self, folder: Path, camera: int, points2d: Float, points3d: Float, matrix: Float | None, rate: float

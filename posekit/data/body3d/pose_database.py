@@ -217,11 +217,11 @@ def read_database(path: Path) -> dict[str, Array]:
     missing = [name for name in ("img_name", "joints2D") if name not in raw]
     if missing:
         raise UserError(f"{_WHAT} {path} has no {', '.join(missing)}; it has {', '.join(map(str, raw))[:200]}")
-    count = len(raw["img_name"])
-    content: dict[str, Array] = {"img_name": np.asarray(raw["img_name"]).reshape(-1)}
+    content: dict[str, Array] = {"img_name": _column(path, "img_name", raw["img_name"])}
+    count = len(content["img_name"])
     for name in ("vid_name", "frame_id"):
         if name in raw:
-            content[name] = np.asarray(raw[name]).reshape(-1)
+            content[name] = _column(path, name, raw[name])
             if len(content[name]) != count:
                 raise UserError(f"{_WHAT} {path}: {name} has {len(content[name])} entries for {count} pictures")
     for name, shapes in _SHAPES.items():
@@ -229,6 +229,13 @@ def read_database(path: Path) -> dict[str, Array]:
         if value is not None:
             content[name] = _numbers(path, name, value, count, shapes)
     return content
+
+
+def _column(path: Path, name: str, value: Any) -> Array:
+    try:
+        return np.asarray(value).reshape(-1)
+    except ValueError:
+        raise UserError(f"{_WHAT} {path}: {name} is no list of one entry for each picture") from None
 
 
 def _numbers(path: Path, name: str, value: Any, count: int, shapes: tuple[tuple[int, ...], ...]) -> Float:
@@ -261,7 +268,7 @@ def _groups(videos: Array) -> list[NDArray[np.int64]]:
 
 
 def _frame_numbers(ids: Array | None, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Returns increasing frame numbers: the ids, the digits at the end of file stems, or else 0, 1, …."""
+    """Returns increasing frame numbers: the last digits in each of the ids, or else 0, 1, …."""
     if ids is not None and len(rows):
         digits = [re.findall(r"\d+", str(value)) for value in ids[rows].tolist()]
         if all(digits):

@@ -140,7 +140,10 @@ class SURREAL(BodyDataModule):
             raise UserError(f"{_WHAT} {path} has {len(points2d)} 2D and {len(world)} 3D poses")
         if len(world) < self.min_frames:
             return []
-        place = np.asarray(content["camLoc"], dtype=np.float64).reshape(-1)
+        try:
+            place = np.asarray(content["camLoc"], dtype=np.float64).reshape(-1)
+        except (TypeError, ValueError):
+            place = np.zeros(0)
         if place.shape != (3,) or not np.isfinite(place).all():
             raise UserError(f"{_WHAT} {path}: camLoc is not three finite numbers")
         return [self._person(path, points2d[:, SWAP], camera_points(world, place)[:, SWAP])]

@@ -226,6 +226,12 @@ def world_to_camera(points: Float, rotation: Float, shift: Float) -> Float:
     return np.einsum("nij,nj->ni", rotation, points) + shift
 
 
+def _length(values: Any) -> int:
+    """Returns the length of a list or an array; 0 of anything else."""
+    whole = isinstance(values, (list, tuple)) or (isinstance(values, np.ndarray) and values.ndim > 0)
+    return len(values) if whole else 0
+
+
 class _Sequence:
     """A sequence file, checked where it is used."""
 
@@ -255,7 +261,10 @@ class _Sequence:
         if not isinstance(content["poses"], (list, tuple)) or not len(content["poses"]):
             raise UserError(f"{_WHAT} {path}: poses is no list of actors")
         self.actors = len(content["poses"])
-        self.frames = len(self._array("poses", content["poses"][0], None))
+        first = self._array("poses[0]", content["poses"][0], None)
+        if first.ndim != 2:
+            raise UserError(f"{_WHAT} {path}: poses[0] has shape {first.shape}, expected (frames, 72)")
+        self.frames = len(first)
         self.camera = self._array("cam_poses", content["cam_poses"], (self.frames, 4, 4))
         self.intrinsics = self._array("cam_intrinsics", content["cam_intrinsics"], (3, 3))
 
@@ -266,8 +275,8 @@ class _Sequence:
             UserError: It is not there or of another shape.
         """
         values = self.content[self._keys[name]]
-        if not isinstance(values, (list, tuple, np.ndarray)) or len(values) != self.actors:
-            count = len(values) if hasattr(values, "__len__") else 0
+        count = _length(values)
+        if count != self.actors:
             raise UserError(f"{_WHAT} {self.path}: {name} is for {count} actors, poses for {self.actors}")
         found = self._array(f"{name}[{actor}]", values[actor], shape)
         if name == "betas" and found.size < 10:
@@ -277,6 +286,8 @@ class _Sequence:
     def gender(self, actor: int) -> str:
         """Returns ``"male"``, ``"female"`` or ``"neutral"``."""
         values = self.content.get(self._keys["genders"], [])
+        if not isinstance(values, (list, tuple)) and not _length(values):
+            raise UserError(f"{_WHAT} {self.path}: {self._keys['genders']} is no list")
         letter = str(values[actor])[:1].lower() if actor < len(values) else ""
         return {"m": "male", "f": "female"}.get(letter, "neutral")
 

@@ -108,7 +108,7 @@ def read_asf(path: Path) -> AsfSkeleton:
     root = _keys(sections.get("root", []))
     order = " ".join(root.get("order", ["TX TY TZ RX RY RZ"])).lower().split()
     frame = euler_matrix("zyx", to_radians * np.array(_number(path, "root", root, "orientation", 3, [0.0] * 3)))
-    bones = [Bone(ROOT, -1, np.zeros(3), frame, tuple(order), _product(root.get("axis", ["XYZ"])[0]))]
+    bones = [Bone(ROOT, -1, np.zeros(3), frame, tuple(order), _root_axes(path, root))]
     rows = {ROOT: 0}
     for parent, child, line in _hierarchy(sections.get("hierarchy", [])):
         if parent not in rows:
@@ -177,6 +177,14 @@ def _number(
 def _product(axes: str) -> str:
     """Turns the file's order, first turn first, into the order of the product."""
     return axes.lower()[::-1]
+
+
+def _root_axes(path: Path, root: dict[str, list[str]]) -> str:
+    named = root.get("axis", ["XYZ"])
+    order = _product(named[0]) if named else ""
+    if sorted(order) != ["x", "y", "z"]:
+        raise UserError(f"{_WHAT_ASF} {path}: root has axis {order[::-1]!r}, expected an order of x, y and z")
+    return order
 
 
 def _bone_data(path: Path, lines: list[tuple[int, list[str]]]) -> dict[str, _Raw]:

@@ -257,11 +257,12 @@ def find_photos(folder: str | Path) -> list[Path]:
 
 
 def _split_photos(photos: list[Path], split: str) -> list[Path]:
-    """Keeps a tenth of the photos for val and one for test, where there are enough of them."""
-    if len(photos) < 20:
+    """Keeps a tenth of the photos, one at least, for val and one for test; one or two photos are in every split."""
+    if len(photos) < 3:
         return photos
-    keep = {"val": (8,), "test": (9,), "train": tuple(range(8))}[split]
-    return [p for i, p in enumerate(photos) if i % 10 in keep]
+    period = min(len(photos), 10)
+    keep = {"val": (period - 2,), "test": (period - 1,), "train": tuple(range(period - 2))}[split]
+    return [p for i, p in enumerate(photos) if i % period in keep]
 
 
 def _read_photo(path: Path, size: int) -> Bytes:
@@ -287,7 +288,7 @@ def background_bank(
         size: Side, px.
         count: Number of procedural ones.
         clutter: Amount of things in them.
-        folder: Photos to use instead.
+        folder: Photos to use instead, dealt out to the splits; one or two photos are in every split.
 
     Returns:
         (n, size, size, 3) uint8 RGB.

@@ -152,10 +152,13 @@ class LayerStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Written beside its place and renamed: a run that dies, or a second rank, leaves no half a cache.
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        # The temporary folder is its owner's alone; one made in it is of the usual mode, for all who share the cache.
+        made = temporary / path.name
         try:
+            made.mkdir()
             for name, array in (("pixels", self._pixels), ("rectangles", self._rectangles), ("labels", self._labels)):
-                np.save(temporary / f"{name}.npy", np.asarray(array))
-            temporary.rename(path)
+                np.save(made / f"{name}.npy", np.asarray(array))
+            made.rename(path)
         except OSError:
             if not path.is_dir():  # else another process was first, with the same bytes
                 raise

@@ -25,6 +25,7 @@ Float = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
 _LEAST_DEPTH = 0.9  # metres between the camera and the nearest joint in any frame
+_ROUNDS = 20  # of moving the camera away, by a third or more each
 _LONGEST = 2.0  # recorded frames: the exposure at motion_blur 1, however far apart the frames lie
 
 
@@ -119,15 +120,22 @@ class Bodies:
 
 
 def set_up(plan: Plan, frames: Float64, key_frame: float) -> Stage:
-    """Turns the person to the view and puts the camera far enough away for every frame."""
+    """Turns the person to the view and puts the camera far enough away for every frame.
+
+    A camera from which the person cannot be seen in every frame, however far away it is, moves less than planned.
+    """
     rotations, root = poses_at(plan.recording, np.array([key_frame]))
     rotations = rotations @ plan.person.rotations
     heading = without_heading(rotations)[0, 0] @ rotations[0, 0].T
-    depth = plan.view.distance
     while True:
-        target = np.array([*(plan.view.direction * depth), depth], dtype=np.float32)
-        stage = Stage(plan, key_frame, heading, root[0], target)
-        nearest = float(stage.camera(frames)[1][:, 2].min()) - 1.0  # no joint is a metre nearer than the pelvis
-        if nearest >= _LEAST_DEPTH:
-            return stage
-        depth = 1.3 * depth + _LEAST_DEPTH - nearest
+        depth = plan.view.distance
+        for _ in range(_ROUNDS):
+            target = np.array([*(plan.view.direction * depth), depth], dtype=np.float32)
+            stage = Stage(plan, key_frame, heading, root[0], target)
+            nearest = float(stage.camera(frames)[1][:, 2].min()) - 1.0  # no joint is a metre nearer than the pelvis
+            if nearest >= _LEAST_DEPTH:
+                return stage
+            depth = 1.3 * depth + _LEAST_DEPTH - nearest
+        # From a camera that turns by more than a right angle no distance helps: it has to move less.
+        path = replace(plan.path, drift=plan.path.drift / 2, tremor=plan.path.tremor / 2)
+        plan = replace(plan, path=path)

@@ -106,10 +106,13 @@ def add_noise(rng: np.random.Generator, canvas: Float, level: float) -> Float:
     """Adds sensor noise of a level in 0..255 to a canvas (H, W, 3)."""
     pool = _noise_pool()
     pixels = canvas.shape[0] * canvas.shape[1]
-    if pixels > len(pool):
-        return canvas + rng.normal(0, level, canvas.shape).astype(np.float32)
-    start = int(rng.integers(len(pool) - pixels + 1))
-    return canvas + np.float32(level) * pool[start : start + pixels].reshape(canvas.shape)
+    if pixels > len(pool):  # it is used again and again
+        start = int(rng.integers(len(pool)))
+        noise = pool[(start + np.arange(pixels)) % len(pool)]
+    else:
+        start = int(rng.integers(len(pool) - pixels + 1))
+        noise = pool[start : start + pixels]
+    return canvas + np.float32(level) * noise.reshape(canvas.shape)
 
 
 def compress(image: Bytes, quality: int) -> Bytes:

@@ -1,0 +1,41 @@
+import pytest
+import torch
+from lightning.pytorch import Trainer
+
+from posekit.errors import UserError
+from posekit.module import CHECKPOINT_KEY, PoseModule
+from tests.cli.toys import OtherToy, Toy
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
+    trainer.strategy.connect(Toy(width=4))
+    trainer.save_checkpoint(tmp_path / "toy.ckpt")
+    return tmp_path / "toy.ckpt"
+
+
+def test_the_base_class_loads_a_checkpoint_of_any_method(checkpoint):
+    method = PoseModule.load_from_checkpoint(checkpoint)
+    assert type(method) is Toy
+    assert torch.equal(method.net.weight, Toy.load_from_checkpoint(checkpoint).net.weight)
+    with pytest.raises(UserError, match=r"of class tests\.cli\.toys\.Toy, not OtherToy"):
+        OtherToy.load_from_checkpoint(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("posekit_gone.module.Gone", "cannot be imported"),
+        ("tests.cli.toys.Gone", "cannot be imported"),
+        ("collections.OrderedDict", "no method"),
+        ("posekit.module.PoseModule", "no method"),
+    ],
+)
+def test_a_checkpoint_of_what_is_no_method_here_gets_one_line(checkpoint, name, text):
+    content = torch.load(checkpoint, weights_only=True)
+    torch.save(content | {CHECKPOINT_KEY: {"class_path": name}}, checkpoint)
+    with pytest.raises(UserError, match=text) as caught:
+        PoseModule.load_from_checkpoint(checkpoint)
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
