@@ -26,7 +26,10 @@ def read_checkpoint(path: str | Path, expected: type[Any] | None = None) -> dict
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"checkpoint {path} does not exist")
+        fault = "is a folder" if path.is_dir() else "does not exist"
+        raise UserError(f"checkpoint {path} {fault}; give a file")
+    if _is_text(path):
+        raise UserError(f"{path} is a text file, no checkpoint")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
@@ -44,6 +47,13 @@ def read_checkpoint(path: str | Path, expected: type[Any] | None = None) -> dict
         if stored not in known:
             raise UserError(f"checkpoint {path} is of class {stored}, not {expected.__name__}")
     return checkpoint
+
+
+def _is_text(path: Path) -> bool:
+    """Tells whether a file begins as text (a config, a web page in place of a download), as no checkpoint does."""
+    with path.open("rb") as file:
+        start = file.read(256)
+    return bool(start) and all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in start)
 
 
 def _others(path: Path) -> str:

@@ -57,6 +57,10 @@ class BenchOptions:
         for mode in self.modes:
             if mode not in MODES:
                 raise unknown_name("mode of posekit bench", mode, MODES)
+        if "compiled" in self.modes:
+            known = torch.compiler.list_backends(exclude_tags=())
+            if self.backend not in known:
+                raise unknown_name("backend of torch.compile", self.backend, known)
 
     @property
     def torch_device(self) -> torch.device:

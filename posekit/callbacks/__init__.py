@@ -1,5 +1,6 @@
 """Callbacks: throughput and memory, Ctrl-C, pictures of predictions, result tables, writers of what a run leaves."""
 
+from posekit.callbacks.best import BestCheckpoint
 from posekit.callbacks.checkpoint_io import AtomicCheckpointIO
 from posekit.callbacks.interrupt import CleanInterrupt, LastCheckpoint
 from posekit.callbacks.memory import OutOfMemoryAdvice
@@ -12,6 +13,7 @@ from posekit.callbacks.writer3d import PredictionWriter3D
 
 __all__ = [
     "AtomicCheckpointIO",
+    "BestCheckpoint",
     "CleanInterrupt",
     "LastCheckpoint",
     "OutOfMemoryAdvice",

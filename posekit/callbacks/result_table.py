@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
 from rich.console import Console
 from rich.table import Table
 
 from posekit.callbacks.run_folder import run_folder
+from posekit.errors import counted
 from posekit.metrics.evaluate_cli import write_json
 
 
@@ -23,13 +25,26 @@ class ResultTable(Callback):
     def __init__(self, source: str = "", paper: dict[str, float] | None = None) -> None:
         self.source = source
         self.paper = paper or {}
+        self._epochs = 0
+        self._validated = False
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begins to count epochs and validations."""
+        self._epochs, self._validated = 0, False
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Counts an epoch."""
+        self._epochs += 1
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Shows the last validation."""
+        """Shows the last validation, or says why there was none."""
+        if not self._validated:
+            rank_zero_info(f"no validation took place: {_why_none(trainer, self._epochs)}")
         self._show(trainer, "val/")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Shows a validation that is not part of a fit."""
+        self._validated = self._validated or not trainer.sanity_checking
         if trainer.state.fn == "validate":
             self._show(trainer, "val/")
 
@@ -62,3 +77,14 @@ class ResultTable(Callback):
             path = folder / "results.json"
             write_json(path, values)
             console.print(f"results: {path}", soft_wrap=True)
+
+
+def _why_none(trainer: Trainer, epochs: int) -> str:
+    """Says why a fit of so many epochs has not validated."""
+    had = f"the run had {counted(epochs, 'epoch')}"
+    if not trainer.limit_val_batches:
+        return f"trainer.limit_val_batches is {trainer.limit_val_batches}"
+    every, interval = trainer.check_val_every_n_epoch, trainer.val_check_interval
+    if every is not None and every > 1:
+        return f"trainer.check_val_every_n_epoch is {every} and {had}"
+    return f"trainer.val_check_interval is {interval} and {had}, {counted(trainer.global_step, 'step')} in all"

@@ -6,6 +6,7 @@ import os
 import select
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import IO
 
 from posekit._version import __version__
@@ -133,12 +134,23 @@ def _main(words: list[str]) -> None:
         COMMANDS[words[0]](words[1:])
     except UserError as error:
         sys.exit(_refuse(str(error)))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        sys.exit(_refuse(f"{_named_file(str(error.filename))}: {error.strerror or error}"))
     except KeyboardInterrupt:
         sys.exit(_stopped())
     except SystemExit as stop:
         if isinstance(stop.__context__, KeyboardInterrupt):  # the trainer's way to end
             sys.exit(_stopped())
         raise
+
+
+def _named_file(path: str) -> str:
+    """Returns the file that an error is about: of a temporary ``.NAME.xxxx.part`` the one that it is to become."""
+    name = Path(path).name
+    hidden = name.startswith(".") and name.endswith(".part")
+    return str(Path(path).with_name(name[1:].rsplit(".", 2)[0])) if hidden else path
 
 
 def _nobody_reads() -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import shutil
 import warnings
 from collections.abc import Callable, Iterable
@@ -13,19 +12,21 @@ from typing import Any
 
 import torch
 import yaml
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser as FunctionParser
 from rich.console import Console
 from rich.table import Table
 
 from posekit._version import __version__
 from posekit.bench import BenchOptions, Row, bench_config
 from posekit.bench.drawn import drawn_config
+from posekit.cli.arguments import ArgumentParser
 from posekit.cli.build import build_from_config
 from posekit.cli.configs import find_config, read_config
 from posekit.cli.quiet import one_line_errors, quieten
 from posekit.data.files import atomic_write_text
 from posekit.errors import UserError, unknown_name
 from posekit.plugins import BENCHMARKS, plugins
+from posekit.tables.store import cpu_name
 
 _COLUMNS = {
     "what": "what", "phase": "stage", "batch": "batch", "mode": "mode", "ms": "ms", "p10_ms": "p10", "p90_ms": "p90",
@@ -73,8 +74,9 @@ def _config(name: str, drawn: bool) -> str:
     return yaml.safe_dump(drawn_config(read_config(find_config(name))))
 
 
-def _parser(names: list[str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser(names: list[str]) -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="posekit bench",
         usage=f"posekit bench {{{','.join(names)}}} [options] | posekit bench --config FILE [options] [overrides]",
         description="Times a named benchmark, or the loader, the forward pass, prediction and the training step of a "
         "config. Figures are medians of repeated runs after a warm-up, with their 10th and 90th percentile; beside the "
@@ -95,14 +97,14 @@ def _parser(names: list[str]) -> argparse.ArgumentParser:
     return parser
 
 
-def _named_parser() -> argparse.ArgumentParser:
+def _named_parser() -> ArgumentParser:
     """Of a named benchmark: everything but ``--json`` is an argument of its function."""
-    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
+    parser = ArgumentParser(prog="posekit bench", allow_abbrev=False, add_help=False)
     _add_json(parser)
     return parser
 
 
-def _add_json(parser: argparse.ArgumentParser) -> None:
+def _add_json(parser: ArgumentParser) -> None:
     parser.add_argument("--json", metavar="FILE", help="also write the rows to a file, one JSON object a line")
 
 
@@ -114,7 +116,7 @@ def _with_arguments(
     Raises:
         UserError: An argument that the function does not have, or a value of another type.
     """
-    parser = ArgumentParser(prog=f"posekit bench {name}", exit_on_error=False, allow_abbrev=False)
+    parser = FunctionParser(prog=f"posekit bench {name}", exit_on_error=False, allow_abbrev=False)
     keys = parser.add_function_arguments(function)
     try:
         values = parser.parse_args(words).as_dict()
@@ -134,18 +136,11 @@ def _sizes(text: str | None) -> list[int] | None:
 def _surroundings(device: torch.device) -> Row:
     return {
         "what": "surroundings",
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "posekit": __version__,
     }
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor() or platform.machine()
 
 
 def _show(rows: Iterable[Row], around: Row, path: str | None) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from posekit.cli.arguments import ArgumentParser
 from posekit.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ def run(argv: Sequence[str]) -> None:
     command(arguments)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
         prog="posekit body",
         description="Body files in SMPL format. Nothing in a .pkl is executed: only arrays are read.",
     )

@@ -10,7 +10,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from posekit.cli.messages import explain
 from posekit.cli.quiet import one_line_errors
-from posekit.cli.words import checkpoint_words, resolve_configs
+from posekit.cli.words import checkpoint_words, resolve_configs, say_untrained
 from posekit.data.datamodule import LINKED, PoseDataModule
 from posekit.errors import UserError
 from posekit.module import PoseModule
@@ -98,6 +98,7 @@ def build_trained(words: Sequence[str]) -> PoseModule:
     Raises:
         UserError: A mistake in the config or the checkpoint, or they do not fit.
     """
+    words, _ = resolve_configs(words)
     front, checkpoint = checkpoint_words(words)
     if not any(word.partition("=")[0] in ("--config", "-c", "--data") for word in words):
         front = [*front, "--data=ImageSource", "--data.source=."]  # parsed, never built: it asks nothing of the model
@@ -105,6 +106,8 @@ def build_trained(words: Sequence[str]) -> PoseModule:
     if checkpoint is not None:
         with one_line_errors():
             model.load_state_dict(checkpoint["state_dict"])
+    elif model.hparams.get("init_from") is None:
+        say_untrained("this is")
     return model
 
 

@@ -21,11 +21,12 @@ def examples_folder() -> Path | None:
 
 
 def shipped_configs() -> dict[str, Path]:
-    """Returns the shipped configs by name, e.g. ``hdm/coco_w32_256x192.yaml``."""
+    """Returns the shipped configs by name, e.g. ``hdm/coco_w32_256x192.yaml``; tables are none."""
     folder = examples_folder()
     if folder is None:
         return {}
-    return {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*.yaml"))}
+    found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*.yaml"))}
+    return {name: path for name, path in found.items() if not name.startswith("tables/")}
 
 
 def is_text(name: str) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from posekit.cli.arguments import ArgumentParser
 from posekit.errors import UserError
+
+_FORMATS = ("onnx", "pt2")
 
 
 def run(argv: Sequence[str]) -> None:
@@ -19,6 +21,11 @@ def run(argv: Sequence[str]) -> None:
         UserError: No network is named, it cannot be exported, or the file does not agree with it.
     """
     options, words = _parser().parse_known_args(list(argv))
+    ending = "" if options.output is None else options.output.suffix.removeprefix(".")
+    if options.format in _FORMATS and ending in _FORMATS and options.format != ending:
+        raise UserError(
+            f"--output {options.output} ends in .{ending}, but --format is {options.format}: drop one of them"
+        )
     if options.output is None and options.format is None:
         raise UserError("posekit export needs --format onnx or pt2, or --output FILE that ends in one of them")
     if not any(word.partition("=")[0] in ("--ckpt_path", "--config", "-c") for word in words):
@@ -39,8 +46,8 @@ def run(argv: Sequence[str]) -> None:
     print(f"written: {report.path}")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
         prog="posekit export",
         usage="posekit export --ckpt_path FILE --format onnx|pt2 [--output FILE] [--config FILE] [overrides]",
         description="Writes a method's network (evaluation mode, float32, any batch size), runs the file on two "

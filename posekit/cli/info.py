@@ -14,6 +14,7 @@ from posekit._version import __version__
 from posekit.cli.configs import shipped_configs
 from posekit.errors import UserError
 from posekit.plugins import BENCHMARKS, DATAMODULES, METHODS, load_plugins, plugins
+from posekit.tables.reader import shipped_tables
 
 
 def _no_arguments(command: str, argv: Sequence[str], allowed: Sequence[str] = ()) -> None:
@@ -35,14 +36,11 @@ def list_everything(argv: Sequence[str]) -> None:
         for name, point in plugins(group).items():
             source = f"{point.dist.name} {point.dist.version}" if point.dist else ""
             print(f"  {name:24} {point.value:44} {source}")
-    names = list(shipped_configs())
-    tables = [name.removeprefix("tables/").removesuffix(".yaml") for name in names if name.startswith("tables/")]
     print("configs (posekit fit --config NAME)")
-    for name in names:
-        if not name.startswith("tables/"):
-            print(f"  {name}")
+    for name in shipped_configs():
+        print(f"  {name}")
     print("tables (posekit table NAME)")
-    for name in tables:
+    for name in shipped_tables():
         print(f"  {name}")
 
 

@@ -79,11 +79,31 @@ def _unknown_option(match: re.Match[str], options: Sequence[str]) -> str:
 
 def _unknown_class(match: re.Match[str], options: Sequence[str]) -> str:
     word = match.group(1)
+    key = re.search(r"[Pp]arser key \"?(trainer\.\w+)", match.string)
+    if key:
+        known = _classes_of_the_trainer(key.group(1))
+        listed = f" Known: {', '.join(known)}." if known else " Give its class path, as package.module.Class."
+        return f"unknown class {word!r} of {key.group(1)}.{_nearest(word, known)}{listed}"
     methods, data = list(plugins(METHODS)), list(plugins(DATAMODULES))
     return (
         f"unknown class {word!r}.{_nearest(word, methods + data)} "
         f"Methods: {', '.join(methods)}. Data modules: {', '.join(data)}."
     )
+
+
+def _classes_of_the_trainer(key: str) -> list[str]:
+    """Returns the names of Lightning's and posekit's callbacks, or of the loggers; none for other keys."""
+    from lightning.pytorch import Callback, callbacks, loggers
+
+    import posekit.callbacks
+
+    kinds: dict[str, tuple[type[Any], list[Any]]] = {
+        "trainer.callbacks": (Callback, [callbacks, posekit.callbacks]),
+        "trainer.logger": (loggers.Logger, [loggers]),
+    }
+    base, places = kinds.get(key, (object, []))
+    found = {name: getattr(place, name) for place in places for name in place.__all__}
+    return sorted(name for name, cls in found.items() if cls is not base and issubclass(cls, base))
 
 
 def _quoted(match: re.Match[str], options: Sequence[str]) -> str:

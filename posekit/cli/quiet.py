@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,7 +68,10 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise _users_own(error) from None
+        own = _users_own(error)
+        if own is error and _is_of_the_framework(error):
+            raise UserError(one_line(error, 300)) from None
+        raise own from None
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
             raise UserError(one_line(error, 1000)) from None
@@ -83,6 +87,12 @@ def one_line_errors() -> Iterator[None]:
         if error.filename is None:
             raise
         raise UserError(f"{error.filename}: {error.strerror}") from None
+
+
+def _is_of_the_framework(error: BaseException) -> bool:
+    """Tells whether Lightning itself raised an error: of a value, then, that it was given."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    return bool(frames) and str(frames[-1][0].f_globals.get("__name__", "")).partition(".")[0] == "lightning"
 
 
 def _users_own(error: BaseException) -> BaseException:

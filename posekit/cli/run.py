@@ -15,6 +15,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 
 from posekit.callbacks import (
     AtomicCheckpointIO,
+    BestCheckpoint,
     CleanInterrupt,
     LastCheckpoint,
     OutOfMemoryAdvice,
@@ -23,15 +24,19 @@ from posekit.callbacks import (
     ResultTable,
     ThroughputMonitor,
 )
-from posekit.checkpoints import CHECKPOINT_KEY, read_checkpoint
+from posekit.checkpoints import read_checkpoint
 from posekit.cli.build import PoseParser, build_from_config, build_model, link_values
 from posekit.cli.quiet import one_line_errors, quieten
 from posekit.cli.words import (
+    asks_for_help,
+    check_class,
     checkpoint_words,
     model_name,
     names_a_model,
     predict_words,
+    print_predict_help,
     resolve_configs,
+    say_untrained,
     starter_words,
 )
 from posekit.data.datamodule import PoseDataModule
@@ -59,6 +64,9 @@ class PoseCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parses; LightningCLI's own form warns that words were passed from Python."""
         self.config = parser.parse_args(args if isinstance(args, list) else None)
+        seed = self.config[self.command].get("seed_everything") if self.command in self.config else None
+        if isinstance(seed, int) and not 0 <= seed < 2**32:
+            raise UserError(f"seed_everything is {seed}, but must be from 0 to {2**32 - 1}")
 
     def _parse_ckpt_path(self) -> None:
         """Does nothing: the checkpoint's hyper-parameters were put in front of the words (see `checkpoint_words`)."""
@@ -67,18 +75,19 @@ class PoseCLI(LightningCLI):
         """Fills in linked values and checks the checkpoint's class."""
         config = self.config[self.command]
         path = config.get("ckpt_path")
-        if self.ckpt_given is None and path not in (None, "last", "best", "hpc"):
+        if self.ckpt_given is None and path is not None:
             self.ckpt_given = read_checkpoint(path)  # named in a config
+        if self.ckpt_given is not None:
+            check_class(self.ckpt_given, config.model.class_path)
+        _check_interval(config.trainer)
         link_values(config)
         untrained = path is None and (config.model.get("init_args") or {}).get("init_from") is None
         if self.command == "predict" and untrained:
             raise UserError("the config's network has no weights: give --ckpt_path FILE or --model.init_from FILE")
-        if self.ckpt_given is not None:
-            if config.model.get("init_args"):
-                config.model.init_args["init_from"] = None  # the checkpoint has all weights
-            stored, wanted = self.ckpt_given[CHECKPOINT_KEY]["class_path"], config.model.class_path
-            if stored.rpartition(".")[2] != wanted.rpartition(".")[2]:
-                raise UserError(f"the checkpoint is of class {stored}, the config's model is {wanted}")
+        if self.command in ("validate", "test") and untrained:
+            say_untrained(f"{self.command} judges")
+        if self.ckpt_given is not None and config.model.get("init_args"):
+            config.model.init_args["init_from"] = None  # the checkpoint has all weights
 
     def after_instantiate_classes(self) -> None:
         """Reads and checks the data before anything is written, so that a refused run leaves nothing behind."""
@@ -130,13 +139,25 @@ class PoseCLI(LightningCLI):
 
         The last one is written at each epoch's end and when a run is interrupted, the recent one every few minutes.
         """
-        best = ModelCheckpoint(
-            monitor=self.model.monitor, mode=self.model.monitor_mode, filename="best", enable_version_counter=False
-        )
+        best = BestCheckpoint(self.model.monitor, self.model.monitor_mode)
         recent = ModelCheckpoint(
             filename="recent", train_time_interval=RECENT_EVERY, save_top_k=1, enable_version_counter=False
         )
         return [CleanInterrupt(), best, LastCheckpoint(), recent]
+
+
+def _check_interval(trainer: Any) -> None:
+    """Refuses an interval that the framework would divide by.
+
+    Raises:
+        UserError: It is not positive.
+    """
+    interval = trainer.get("val_check_interval")
+    if isinstance(interval, int | float) and interval <= 0:
+        raise UserError(
+            f"trainer.val_check_interval is {interval}, but must be positive; "
+            "trainer.limit_val_batches=0 turns validation off"
+        )
 
 
 def _takes_the_place(given: Callback, default: Callback) -> bool:
@@ -195,9 +216,13 @@ def run_trainer(command: str, argv: Sequence[str]) -> None:
     front, checkpoint = checkpoint_words(words)
     if command == "predict":
         method = _class_named(model_name(words, checkpoint), classes)
-        words = predict_words(words, _source_for(method), getattr(method, "prediction_writer", "PredictionWriter"))
-    if command == "predict" and checkpoint is None and not names_a_model(words):
-        front = starter_words()
+        if asks_for_help(words):
+            print_predict_help()
+        else:
+            writer = getattr(method, "prediction_writer", "PredictionWriter")
+            words = predict_words(words, _source_for(method), writer)
+            if checkpoint is None and not names_a_model(words):
+                front = starter_words(words)
     skipped = {"model", "datamodule"} | (
         {"train_dataloaders", "val_dataloaders"} if command == "fit" else {"dataloaders"}
     )

@@ -16,6 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
+from posekit.cli.arguments import ArgumentParser
 from posekit.data.files import atomic_write_bytes, atomic_write_text
 from posekit.errors import UserError
 from posekit.tables import TableSpec, load_table, shipped_tables
@@ -108,8 +109,8 @@ def _task(spec: TableSpec, options: argparse.Namespace, extra: dict[str, Any]) -
     return _Task(Planner(spec, seeds_of(options.seeds, spec), extra, only, store.read), store, options.dry_run)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
         prog="posekit table",
         allow_abbrev=False,
         description="Runs what is missing of a table and shows it beside the paper's numbers. Options of the trainer, "
@@ -184,10 +185,10 @@ def seeds_of(text: str | None, spec: TableSpec) -> list[int]:
 def _table(task: _Task, deadline: float | None, command: str, console: Console) -> int:
     """Runs and shows one table; returns the number of failed runs."""
     planner, store = task.planner, task.store
+    check_options(planner)
     if task.dry_run:
         _show_plan(planner, store, console)
         return 0
-    check_options(planner)
     with store.locked():
         outcome = run_missing(store, planner, deadline, console)
         _write(planner, store, outcome, command, console)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+from lightning.pytorch.utilities import rank_zero_only
 
 from posekit.checkpoints import CHECKPOINT_KEY, read_checkpoint
+from posekit.cli.arguments import ArgumentParser
 from posekit.cli.configs import find_config, is_text, read_config
-from posekit.errors import UserError
+from posekit.errors import UserError, excerpt
 from posekit.nn.shipped import shipped_weights
 
 
@@ -48,10 +49,29 @@ def _run_name(config: str) -> str:
 
 def _checked_config(name: str) -> str:
     path = find_config(name)
-    if is_text(path):
-        return path
-    read_config(path)
+    content = read_config(path)
+    where = "the config's text" if is_text(path) else f"config {path}"
+    trainer = content.get("trainer", {})
+    if not isinstance(trainer, dict):
+        raise UserError(f"{where}: trainer must hold keys such as max_epochs, not {excerpt(trainer)}")
+    for key in ("model", "data"):
+        _check_keys_of_class(where, key, content.get(key))
     return path
+
+
+def _check_keys_of_class(where: str, key: str, entry: Any) -> None:
+    """Refuses a class's options beside ``class_path``, of which the parser says that ``class_path`` is unknown.
+
+    Raises:
+        UserError: There are some.
+    """
+    if not isinstance(entry, dict) or "class_path" not in entry:
+        return
+    stray = [str(name) for name in entry if name not in ("class_path", "init_args", "dict_kwargs")]
+    if stray:
+        raise UserError(
+            f"{where}: {key}.{stray[0]} stands beside class_path; options of a class go under {key}.init_args"
+        )
 
 
 def predict_words(words: list[str], source_class: str = "ImageSource", writer: str = "PredictionWriter") -> list[str]:
@@ -62,16 +82,13 @@ def predict_words(words: list[str], source_class: str = "ImageSource", writer: s
         source_class: The data module of ``--input``: ImageSource, or VideoClips for methods on clips.
         writer: The callback that writes the predictions: PredictionWriter, or PredictionWriter3D for poses in 3D.
     """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--input")
-    parser.add_argument("--boxes")
-    parser.add_argument("--output", default="predictions")
-    parser.add_argument("--meshes")
-    known, rest = parser.parse_known_args(words)
+    known, rest = _predict_parser().parse_known_args(words)
     if known.meshes is not None and writer != "PredictionWriter3D":
         raise UserError("--meshes is for methods that predict bodies, as MAED")
     if known.input is None and known.boxes is not None:
         raise UserError("--boxes goes with --input")
+    if known.input is None and not any(_names_data(word) for word in words):
+        raise UserError("posekit predict needs --input PATH: a picture, a folder of pictures or a video")
     added = []
     if known.input is not None:
         if not Path(known.input).exists():
@@ -81,6 +98,36 @@ def predict_words(words: list[str], source_class: str = "ImageSource", writer: s
     added += [f"--trainer.callbacks+={writer}", f"--trainer.callbacks.output={known.output}"]
     added += [f"--trainer.callbacks.meshes={known.meshes}"] if known.meshes else []
     return _after_configs(rest, added)
+
+
+def _predict_parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="posekit predict", usage="posekit predict [--ckpt_path FILE] --input PATH [options]", allow_abbrev=False,
+        add_help=False,
+    )  # fmt: skip
+    group = parser.add_argument_group("options of predict")
+    group.add_argument("--input", metavar="PATH", help="a picture, a folder of pictures or a video")
+    group.add_argument("--boxes", metavar="FILE", help="JSON of person boxes (default: each whole picture is one)")
+    group.add_argument(
+        "--output", metavar="FOLDER", default="predictions", help="for results and overlays (default predictions)"
+    )
+    group.add_argument("--meshes", metavar="none|obj|glb", help="files for 3D programs, of methods for bodies")
+    return parser
+
+
+def print_predict_help() -> None:
+    """Prints the options that ``predict`` has besides the trainer's, the model's and the data's."""
+    print(_predict_parser().format_help())
+
+
+def asks_for_help(words: Sequence[str]) -> bool:
+    """Tells whether words ask for the list of options rather than for a run."""
+    return any(word in ("-h", "--help") for word in words)
+
+
+def _names_data(word: str) -> bool:
+    option = word.partition("=")[0]
+    return option in ("--config", "-c", "--data", "--data.class_path") or option.endswith(".help")
 
 
 def _after_configs(words: list[str], added: list[str]) -> list[str]:
@@ -107,6 +154,34 @@ def model_name(words: Sequence[str], checkpoint: dict[str, Any] | None) -> str |
     return name
 
 
+def check_class(checkpoint: Mapping[str, Any], wanted: str) -> None:
+    """Compares a checkpoint's class with that of the model.
+
+    Args:
+        checkpoint: As read.
+        wanted: The model's class path or short name.
+
+    Raises:
+        UserError: They differ.
+    """
+    stored = checkpoint[CHECKPOINT_KEY]["class_path"]
+    if stored.rpartition(".")[2] != wanted.rpartition(".")[2]:
+        raise UserError(f"the checkpoint is of class {stored}, the config's model is {wanted}")
+
+
+@rank_zero_only
+def say_untrained(what: str) -> None:
+    """Warns that a network has its random weights.
+
+    Args:
+        what: What is done with it, e.g. ``"validate judges"``.
+    """
+    print(
+        f"posekit: untrained weights: {what} a random network; give --ckpt_path FILE or --model.init_from FILE",
+        file=sys.stderr,
+    )
+
+
 def _model_of_config(path: str) -> str | None:
     if is_text(path) or not Path(path).is_file():
         return None
@@ -120,13 +195,18 @@ def names_a_model(words: Sequence[str]) -> bool:
     return any(word.split("=")[0] in ("--config", "-c", "--model") for word in words)
 
 
-def starter_words() -> list[str]:
-    """Returns words that choose the shipped network for a prediction without a model, and says what it is."""
+def starter_words(words: Sequence[str]) -> list[str]:
+    """Returns words that choose the shipped network for a prediction without a model, and says what it is.
+
+    Args:
+        words: The user's; with weights of their own the network alone is taken, and nothing said of the shipped ones.
+    """
     record = shipped_weights("starter")
-    print(
-        f"posekit: no --ckpt_path or --config: using the shipped weights 'starter'. {record['warning']}",
-        file=sys.stderr,
-    )
+    if not any(word.partition("=")[0] == "--model.init_from" for word in words):
+        print(
+            f"posekit: no --ckpt_path or --config: using the shipped weights 'starter'. {record['warning']}",
+            file=sys.stderr,
+        )
     model = {
         "class_path": record["model"]["class_path"],
         "init_args": {**record["model"]["init_args"], "init_from": "starter"},
@@ -145,9 +225,12 @@ def checkpoint_words(words: Sequence[str]) -> tuple[list[str], dict[str, Any] | 
             path = following
         elif word.startswith("--ckpt_path="):
             path = word.partition("=")[2]
-    if path is None or (path in ("last", "best", "hpc") and not Path(path).exists()):
+    if path is None:
         return [], None
     checkpoint = read_checkpoint(path)
+    wanted = model_name(words, None)
+    if wanted is not None and wanted.replace(".", "").isidentifier() and not Path(wanted).is_file():
+        check_class(checkpoint, wanted)  # of another class its arguments would not fit the config's either
     hparams = {k: v for k, v in checkpoint["hyper_parameters"].items() if not k.startswith("_")}
     hparams["init_from"] = None  # the checkpoint has all weights
     model = {"class_path": checkpoint[CHECKPOINT_KEY]["class_path"], "init_args": hparams}

@@ -31,7 +31,8 @@ class ImageSource(PoseDataModule):
     Args:
         source: Image file, folder of images (its sub-folders are not read), or video file.
         boxes: JSON of person boxes: a list of objects with ``bbox`` (xywh px), ``image_id`` or ``file_name``, and
-            perhaps ``score``, or a COCO file with images and annotations. Images without a box are left out.
+            perhaps ``score``, or a COCO file with images and annotations. Boxes of a video may have ``frame``, from 0
+            on, in place of ``image_id``. Images without a box are left out.
             None takes each whole image as one box.
         image_size: [W, H] of the crops in px; the model's (in Python: 192 x 256) when None.
         box_scale: Enlargement of the boxes; whole-image boxes are not enlarged.
@@ -180,6 +181,8 @@ class ImageSource(PoseDataModule):
         faults: list[str] = []
         unknown: dict[str, None] = {}
         for number, entry in entries:
+            if self.is_video:
+                entry = _with_image_id(entry)
             reason = _box_entry_fault(entry)
             if reason is not None:
                 faults.append(f"box number {number} {reason}")
@@ -255,9 +258,16 @@ def _whole_images(count: int) -> Boxes:
     return Boxes(rows, np.full((count, 4), np.nan), np.ones(count), rows.copy())
 
 
+def _with_image_id(entry: Any) -> Any:
+    """Returns a video's box with its ``frame`` as the image's id, as boxes of clips have it."""
+    if isinstance(entry, dict) and "frame" in entry and "image_id" not in entry:
+        return {**entry, "image_id": entry["frame"]}
+    return entry
+
+
 def _box_entry_fault(entry: Any) -> str | None:
     if not isinstance(entry, dict):
         return "is no object"
     if not isinstance(entry.get("file_name"), str) and type(entry.get("image_id")) is not int:
-        return "has neither file_name nor an integer image_id"
+        return "has neither file_name nor an integer image_id (or frame, of a video)"
     return entry_fault(entry)

@@ -15,6 +15,9 @@ from posekit.cli.configs import find_config, read_config
 from posekit.errors import UserError
 from posekit.tables.spec import Column, Job, Overrides, Row, TableSpec
 
+_LINKED = ("image_size", "skeleton", "view")
+"""Values of the data that a model may take over; named here, since torch is slow to import."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -38,6 +41,8 @@ class Run:
     def key(self) -> str:
         """File name of the result: changes with the options, the config's values, and the run before."""
         values = {} if self.job.command == "bench" else _config_values(self.job.config)
+        if self.job.command == "count":
+            values = _network_values(values)
         content = [self.job.command, self.job.config, values, self.overrides, self.before.key if self.before else None]
         digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
         return f"{self.job.name}-{digest}" + ("" if self.seed is None else f"-s{self.seed}")
@@ -52,6 +57,13 @@ def _config_values(config: str) -> dict[str, Any]:
     """Reads a config anew each time, since it may be edited while a table runs; comments do not count."""
     path = _config_path(config)
     return read_config(path) if path.is_file() else {}
+
+
+def _network_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what a network's size follows from: the model's values, and those that it may take from the data's."""
+    data = values.get("data")
+    arguments = (data.get("init_args") if isinstance(data, Mapping) else None) or {}
+    return {"model": values.get("model"), "data": {key: arguments[key] for key in _LINKED if key in arguments}}
 
 
 def options_for(job: Job, spec: TableSpec, *parts: Mapping[str, Any]) -> Overrides:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import statistics
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -97,6 +98,26 @@ def _cell(planner: Planner, row: Row, column: Column, failed: Collection[str]) -
     lost = not runs and choice is not None and all(trial.state == "failed" for trial in choice.trials)
     values = tuple(column.scale * value for value in found if value is not None)
     return Cell(values, paper, failed=lost or any(run.key in failed for run in runs))
+
+
+def absent_metrics(planner: Planner) -> list[str]:
+    """Names the metrics of columns and of the choice that no finished run has, with the nearest that there are."""
+    columns = [(f"column {c.name}", c.job, c.metric) for c in planner.spec.columns]
+    select = planner.spec.select
+    wanted = [*columns, *([("select", select.job, select.metric)] if select is not None else [])]
+    found: dict[str, set[str]] = {}
+    for run in planner.plan().runs:
+        result = planner.read(run)
+        if result is not None:
+            found.setdefault(run.job.name, set()).update(result["metrics"])
+    lines = []
+    for what, job, metric in wanted:
+        known = found.get(job, {metric})
+        if metric not in known:
+            near = difflib.get_close_matches(metric, sorted(known), n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]}?" if near else f"they have {', '.join(sorted(known)) or 'none'}"
+            lines.append(f"{what}: the runs so far have no {metric}; {hint}")
+    return lines
 
 
 def _curves(planner: Planner, row: Row, curve: Curve, failed: Collection[str]) -> list[list[tuple[float, float]]]:

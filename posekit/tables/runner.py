@@ -23,6 +23,7 @@ from posekit.data.files import atomic_write_text
 from posekit.data.synthetic.cache import RENDERED_FOLDER
 from posekit.tables.cells import Run
 from posekit.tables.plan import Plan, Planner
+from posekit.tables.results import absent_metrics
 from posekit.tables.store import Store
 
 
@@ -74,10 +75,15 @@ def run_missing(
 def _run_missing(store: Store, planner: Planner, deadline: float | None, console: Console) -> Outcome:
     outcome = Outcome({}, [])
     tried: set[str] = set()
+    said: set[str] = set()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=None)
         while True:
+            for line in absent_metrics(planner):  # before more runs are spent on it
+                if line not in said:
+                    said.add(line)
+                    progress.console.print(line, style="red", soft_wrap=True, markup=False)
             plan = planner.plan(outcome.failed)
             runs = [*plan.runs, *plan.later]
             missing = [run for run in _missing(store, plan.runs) if run.key not in tried]

@@ -152,7 +152,7 @@ def surroundings() -> dict[str, Any]:
     import torch
 
     cuda = torch.cuda.is_available()
-    device = torch.cuda.get_device_name() if cuda else (_cpu_name() or platform.processor() or platform.machine())
+    device = torch.cuda.get_device_name() if cuda else cpu_name()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "versions": {"posekit": __version__, "torch": torch.__version__, "python": platform.python_version()},
@@ -175,9 +175,11 @@ def _distinct(values: Iterable[dict[str, Any] | None]) -> list[dict[str, Any]]:
     return list({json.dumps(value, sort_keys=True): value for value in values if value is not None}.values())
 
 
-def _cpu_name() -> str | None:
+def cpu_name() -> str:
+    """Returns the processor's name, as the system says it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return None
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, "") or platform.processor() or platform.machine()

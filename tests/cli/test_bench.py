@@ -157,6 +157,8 @@ def test_half_precision(small):
         (["--config", "quickstart", "--modes=eagre"], "eager"),
         (["--config", "quickstart", "--device=gpu9x"], "unknown device"),
         (["--config", "quickstart", "--data.batchsize=3"], "batch_size"),
+        (["--config", "quickstart", "--drawn", "--precision=bf17"], "Precision 'bf17' is invalid"),
+        (["--config", "quickstart", "--modes=compiled", "--backend=foo"], "backend of torch.compile 'foo'; known: "),
         (["transprot"], "transport"),
         (["procrustes", "--pose=3"], "--repeats, --json FILE"),
         (["procrustes", "--poses=many"], "poses"),

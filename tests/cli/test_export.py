@@ -107,7 +107,14 @@ def test_missing_packages_are_named(model, tmp_path, monkeypatch):
         (["--format=pt2"], "--ckpt_path"),
         (["--ckpt_path=nowhere.ckpt", "--format=pt2"], "nowhere.ckpt does not exist"),
         (["--config=nlrd/synthetic_small", "--format=pt2"], "NLRD"),
+        (["--config=quickstart", "--output=m.onnx", "--format=pt2"], "m.onnx ends in .onnx, but --format is pt2"),
     ],
 )
 def test_mistakes_are_one_line(capsys, words, text):
     assert text in refused(capsys, "export", *words)
+
+
+def test_random_weights_are_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    main(["export", "--config=quickstart", "--format=pt2"])
+    assert "posekit: untrained weights: this is a random network" in capsys.readouterr().err

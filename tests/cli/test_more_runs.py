@@ -6,7 +6,10 @@ import sys
 import pytest
 import torch
 
-from posekit.cli import main
+from posekit.cli import COMMANDS, main
+from posekit.cli.configs import shipped_configs
+from posekit.cli.quiet import one_line_errors
+from posekit.errors import UserError
 
 from .test_run import config, refused  # noqa: F401  (a fixture)
 
@@ -142,3 +145,158 @@ def test_a_wrong_view_is_found_without_the_command_line():
     trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
     with pytest.raises(UserError, match="HDM needs crops, but SyntheticPeople gives scenes"):
         trainer.fit(HDM(backbone="small", image_size=[64, 64]), datamodule=data)
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "predict"])
+@pytest.mark.parametrize("name", ["last", "best"])
+def test_a_checkpoint_is_a_file(config, capsys, command, name):  # noqa: F811
+    line = refused(capsys, command, "--config", str(config), "--ckpt_path", name)
+    assert line.endswith(f"checkpoint {name} does not exist; give a file")
+
+
+def test_a_checkpoint_word_in_a_config_is_a_file(config, capsys):  # noqa: F811
+    more = config.parent / "more.yaml"
+    more.write_text("ckpt_path: last\n")
+    line = refused(capsys, "fit", "--config", str(config), "--config", str(more))
+    assert line.endswith("checkpoint last does not exist; give a file")
+
+
+def test_judging_random_weights_is_said(config, capsys):  # noqa: F811
+    main(["validate", "--config", str(config)])
+    assert capsys.readouterr().err.count("untrained weights: validate judges a random network") == 1
+    main(["fit", "--config", str(config)])
+    checkpoint = next(config.parent.rglob("best.ckpt"))
+    for words in ([f"--ckpt_path={checkpoint}"], [f"--model.init_from={checkpoint}"]):
+        main(["validate", "--config", str(config), *words])
+    assert "untrained" not in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_another_method_is_named_first(config, capsys):  # noqa: F811
+    main(["fit", "--config", str(config), "--trainer.max_epochs=1"])
+    checkpoint = next(config.parent.rglob("last.ckpt"))
+    for command in (["predict", "--input", str(config)], ["validate"], ["export", "--format=pt2"]):
+        line = refused(capsys, *command, "--config=quickstart", f"--ckpt_path={checkpoint}")
+        assert "Toy, the config's model is HDM" in line
+
+
+def test_a_fit_that_never_validates_says_so(config, capsys, caplog):  # noqa: F811
+    with caplog.at_level("INFO"):
+        main(["fit", "--config", str(config), "--trainer.max_epochs=1", "--trainer.check_val_every_n_epoch=2"])
+        main(["fit", "--config", str(config), "--trainer.limit_val_batches=0"])
+        said = caplog.text + capsys.readouterr().err
+        caplog.clear()
+        main(["fit", "--config", str(config)])
+    assert "no validation took place: trainer.check_val_every_n_epoch is 2 and the run had 1 epoch\n" in said
+    assert "no validation took place: trainer.limit_val_batches is 0" in said
+    assert "no validation" not in caplog.text + capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--trainer.strategy=dpp"], "invalid strategy name: `strategy='dpp'`"),
+        (["--trainer.accelerator=foo"], "invalid accelerator name: `accelerator='foo'`"),
+        (["--seed_everything=-1"], "seed_everything is -1, but must be from 0 to 4294967295"),
+        (["--trainer.val_check_interval=0"], "trainer.val_check_interval is 0, but must be positive"),
+        (["--config=three.yaml"], "config three.yaml: trainer must hold keys such as max_epochs, not 3"),
+        (["--config=beside.yaml"], "model.lr stands beside class_path; options of a class go under model.init_args"),
+        (["--trainer.callbacks+=EarlyStoping"], "of trainer.callbacks. Did you mean EarlyStopping? Known: "),
+        (
+            ["--config=callback.yaml"],
+            "unknown class 'ModelChekpoint' of trainer.callbacks. Did you mean ModelCheckpoin",
+        ),
+        (["--trainer.callbacks+=ResultTabel"], "Did you mean ResultTable"),
+        (["--trainer.logger=CSVLoger"], "of trainer.logger. Did you mean CSVLogger"),
+    ],
+)
+def test_mistakes_in_options_of_the_trainer_are_one_line(config, capsys, words, text):  # noqa: F811
+    (config.parent / "three.yaml").write_text("trainer: 3\n")
+    (config.parent / "beside.yaml").write_text("model: {class_path: Toy, lr: 3}\n")
+    (config.parent / "callback.yaml").write_text("trainer: {callbacks: [{class_path: ModelChekpoint}]}\n")
+    line = refused(capsys, "fit", "--config", str(config), *words)
+    assert text in line
+    assert "HDM" not in line
+    assert not (config.parent / "runs").exists()
+
+
+def test_an_interval_beyond_the_epoch_is_one_line(config, capsys):  # noqa: F811
+    line = refused(capsys, "fit", "--config", str(config), "--trainer.val_check_interval=10000")
+    assert "`val_check_interval` (10000) must be less than or equal to the number of the training batches (2)" in line
+
+
+def test_errors_of_other_code_keep_their_stack():
+    def fail():
+        raise ValueError("a fault of the library's own")
+
+    with pytest.raises(ValueError, match="own") as raised, one_line_errors():
+        fail()
+    assert not isinstance(raised.value, UserError)
+
+
+def test_the_help_of_predict_begins_with_its_own_options(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["predict", "--help"])
+    said = capsys.readouterr()
+    assert stop.value.code in (0, None)
+    own = [said.out.index(f"  {option} ") for option in ("--input", "--boxes", "--output", "--meshes")]
+    assert max(own) < said.out.index("--trainer")
+    assert "starter" not in said.err
+
+
+def test_prediction_without_input_names_the_option(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert "predict needs --input PATH" in refused(capsys, "predict")
+
+
+def test_weights_of_one_s_own_are_not_called_the_shipped_ones(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        main(["predict", "--input", str(tmp_path), "--model.init_from", "gone.pth"])
+    assert capsys.readouterr().err == "posekit: error: no such weight file: gone.pth\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["table", "--output"], "posekit table: argument --output: expected one argument (see posekit table --help)"),
+        (["bench", "--config=quickstart", "--batches=x"], "posekit bench: argument --batches: invalid int value: 'x'"),
+        (["export", "--output"], "posekit export: argument --output: expected one argument"),
+        (["predict", "--input"], "posekit predict: argument --input: expected one argument"),
+        (["body"], "posekit body: the following arguments are required: COMMAND"),
+        (["body", "convert", "a.pkl"], "posekit body convert: the following arguments are required: OUT.npz"),
+    ],
+)
+def test_missing_and_wrong_values_are_one_line(capsys, words, text):
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"posekit: error: {text}")
+
+
+def test_a_text_file_is_no_checkpoint(tmp_path, capsys):
+    page = tmp_path / "best.ckpt"
+    page.write_text("hello: a page in place of a download\n")
+    assert "best.ckpt is a text file, no checkpoint" in refused(capsys, "export", f"--ckpt_path={page}", "--format=pt2")
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    words = ["table", "logocap/upper-bound", "--output=file/x"]
+    assert refused(capsys, *words) == "posekit: error: file/x/logocap/upper-bound: Not a directory"
+
+    def full(_):
+        raise PermissionError(13, "Permission denied", "out/.table.md.k3_x9.part")
+
+    monkeypatch.setitem(COMMANDS, "list", full)
+    assert refused(capsys, "list") == "posekit: error: out/table.md: Permission denied"
+
+
+def test_tables_are_no_configs(capsys):
+    assert not [name for name in shipped_configs() if name.startswith("tables/")]
+    assert "tables/" not in refused(capsys, "fit", "--config=hdm/table1")
+    main(["list"])
+    configs, tables = capsys.readouterr().out.split("tables (posekit table NAME)")
+    assert "hdm/coco_mini.yaml" in configs
+    assert "hdm/table1" in tables

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from posekit.cli import main
+from posekit.data import ImageSource
 from posekit.data.images import check_image_files, read_image
 
 from .test_run import refused
@@ -229,3 +230,12 @@ def test_training_on_odd_and_broken_pictures(kind, mini_coco, tmp_path, monkeypa
     assert image.name in line
     main([*words, "--data.on_broken_image=skip"])
     assert "COCOKeypoints: left out 1 of 3 images of split train" in caplog.text
+
+
+def test_boxes_of_a_video_name_their_frames(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    film(tmp_path / "film.avi", frames=3)
+    boxes = [{"frame": 2, "bbox": [1, 1, 30, 40]}, {"frame": 0, "bbox": [1, 1, 30, 40], "track": 1}]
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    source = ImageSource("film.avi", boxes="boxes.json")
+    assert [int(source.dataset("predict")[0, i]["image_id"]) for i in range(2)] == [0, 2]

@@ -17,6 +17,7 @@ from posekit.cli.table import _with_rows
 from posekit.errors import UserError
 from posekit.tables import load_table, shipped_tables
 from posekit.tables.plan import Planner
+from posekit.tables.reader import tables_folder
 from posekit.tables.runner import run_missing
 from posekit.tables.store import Store, origin
 
@@ -244,3 +245,53 @@ def _alive(pid):
     except ProcessLookupError:
         return False
     return True
+
+
+def test_a_metric_that_no_run_has_is_said_once(tmp_path, monkeypatch, capsys, instant):
+    monkeypatch.chdir(tmp_path)
+    columns = [{"name": "A", "metric": "val/APP"}, {"name": "B", "metric": "val/AP"}]
+    job = {"fit": {"command": "fit", "config": "quickstart"}}
+    rows = [{"name": "a", "tune": {"model.lr": [1, 2]}}, {"name": "b"}]
+    name = table(tmp_path, jobs=job, columns=columns, rows=rows, select={"metric": "val/AQ"})
+    main(["table", name])
+    said = capsys.readouterr().out
+    assert said.count("column A: the runs so far have no val/APP; did you mean val/AP?") == 1
+    assert said.count("select: the runs so far have no val/AQ; did you mean val/AP?") == 1
+    assert "column B" not in said
+
+
+def test_a_count_does_not_hang_on_the_data(tmp_path):
+    def key(command, **data):
+        config = {"model": {"class_path": "HDM"}, "data": {"class_path": "SyntheticPeople", "init_args": data}}
+        (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
+        spec = load_table(table(tmp_path, jobs={"size": {"command": command, "config": str(tmp_path / "c.yaml")}}))
+        return Planner(spec, [0], {}).plan().runs[0].key
+
+    first = key("count", batch_size=4)
+    assert key("count", batch_size=8) == first
+    assert key("count", batch_size=8, image_size=[64, 64]) != first
+    assert key("fit", batch_size=4) != key("fit", batch_size=8)
+
+
+@pytest.mark.parametrize(
+    "name", ["hdm/table1", "logocap/figure1", "maed/table2", "maed/table3", "nlrd/ablation", "tip/table1"]
+)
+def test_kept_results_belong_to_the_tables_as_they_are(name):
+    folder = tables_folder().parent / "results" / name
+    spec = load_table(name)
+    missing = [run.used_by for run in Planner(spec, spec.seeds, {}).plan().runs if Store(folder).read(run) is None]
+    assert not missing
+
+
+def test_a_dry_run_refuses_wrong_options_too(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert "unknown key 'lrr'" in refusal(capsys, "logocap/figure1", "--model.lrr=3", "--dry-run")
+
+
+def test_the_example_of_the_readme_loads(tmp_path):
+    text = (tables_folder() / "README.md").read_text()
+    (example,) = re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)
+    (tmp_path / "mine.yaml").write_text(example)
+    spec = load_table(str(tmp_path / "mine.yaml"))
+    assert spec.plot == ("loss", "AP")
+    assert load_table(str(tmp_path / "mine.yaml"), real=True).real

@@ -1,0 +1,66 @@
+"""BestCheckpoint: the best state of a run and of the runs that it goes on with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_info
+
+from posekit.data.files import atomic_write_bytes
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps the best state as ``best.ckpt``; a resumed run, which has a folder of its own, begins with the earlier one.
+
+    Lightning forgets the earlier score when the folder changes, so that the first state of the resumed run would count
+    as the best however bad it is.
+
+    Args:
+        monitor: Metric that tells what is best.
+        mode: ``max`` or ``min``.
+    """
+
+    def __init__(self, monitor: str, mode: str) -> None:
+        super().__init__(monitor=monitor, mode=mode, filename="best", enable_version_counter=False)
+        self._trainer: Trainer | None = None
+
+    @property
+    def state_key(self) -> str:
+        """The key of its base class, under which checkpoints hold its state."""
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Finds the folder, and keeps hold of the trainer."""
+        super().setup(trainer, pl_module, stage)
+        self._trainer = trainer
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Lets go of the trainer."""
+        self._trainer = None
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes over the earlier score and puts the earlier file into this run's folder."""
+        score, earlier = state_dict["best_model_score"], state_dict["best_model_path"]
+        if self._trainer is None or self.dirpath is None or score is None or not earlier:
+            return
+        strategy = self._trainer.strategy
+        source: Path | None = strategy.broadcast(_found(earlier, self._trainer.ckpt_path))
+        if source is None:
+            rank_zero_info(f"the best state so far is lost: {earlier} is gone; the best from here on is kept")
+            return
+        target = Path(self.dirpath) / source.name
+        if self._trainer.is_global_zero and not (target.exists() and target.samefile(source)):
+            atomic_write_bytes(target, source.read_bytes())
+        strategy.barrier("the earlier best checkpoint")
+        self.best_model_path = self.kth_best_model_path = str(target)
+        self.best_model_score = self.kth_value = score
+        self.best_k_models = {str(target): score}
+
+
+def _found(earlier: str, resumed: Any) -> Path | None:
+    """Returns the earlier file: at its place, else, where the run's folder was moved, beside the one resumed from."""
+    places = [Path(earlier), *([Path(resumed).with_name(Path(earlier).name)] if resumed else [])]
+    return next((path for path in places if path.is_file()), None)
