@@ -8,11 +8,9 @@ import torch
 from posekit.cli import main
 from posekit.module import read_checkpoint
 
-from .test_run import config  # noqa: F401  (a fixture)
-
 
 @pytest.fixture
-def resumed(config):  # noqa: F811
+def resumed(config):
     """Returns a function that resumes a run of one epoch so that it gets worse, and the folder of runs."""
     main(["fit", "--config", str(config), "--trainer.max_epochs=1"])
     runs = config.parent / "runs" / "toy"

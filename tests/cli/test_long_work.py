@@ -20,7 +20,7 @@ from posekit.module import read_checkpoint
 
 from . import toys
 from .test_resume import fit, posekit, same, whole_run  # noqa: F401  (a fixture)
-from .test_run import config, refused  # noqa: F401  (a fixture)
+from .test_run import refused
 
 RAISE = ["--trainer.callbacks+=tests.cli.toys.RaiseAt", "--trainer.callbacks.step=4"]
 
@@ -119,7 +119,7 @@ def test_a_validation_that_is_broken_off_is_made_anew(tmp_path, batch, options):
     assert torch.equal(resumed, whole)
 
 
-def test_the_signal_is_given_back(config):  # noqa: F811
+def test_the_signal_is_given_back(config):
     before = signal.getsignal(signal.SIGINT)
     main(["fit", "--config", str(config)])
     assert signal.getsignal(signal.SIGINT) is before
@@ -141,7 +141,7 @@ def tiny_disk(tmp_path):
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_full_disk_keeps_the_last_checkpoint(config, tiny_disk, capsys):  # noqa: F811
+def test_a_full_disk_keeps_the_last_checkpoint(config, tiny_disk, capsys):
     words = ["fit", "--config", str(config), f"--trainer.default_root_dir={tiny_disk}", "--trainer.max_epochs=4"]
     fill = ["--trainer.callbacks+=tests.cli.toys.FillDisk", "--trainer.callbacks.step=6"]
     line = refused(capsys, *words, *fill, f"--trainer.callbacks.folder={tiny_disk}")
@@ -154,7 +154,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(config, tiny_disk, capsys):  # no
 
 
 @pytest.mark.parametrize("kind", ["memory", "cpu_memory", "disk"])
-def test_what_runs_out_is_one_line_with_what_to_do(config, capsys, kind):  # noqa: F811
+def test_what_runs_out_is_one_line_with_what_to_do(config, capsys, kind):
     line = refused(capsys, "fit", "--config", str(config), *RAISE, f"--trainer.callbacks.kind={kind}")
     if kind == "disk":
         assert "the disk is full" in line
@@ -167,7 +167,7 @@ def test_what_runs_out_is_one_line_with_what_to_do(config, capsys, kind):  # noq
     assert read_checkpoint(last)["global_step"] == 3  # what was learned before stays
 
 
-def test_predictions_on_a_full_disk(config, capsys, monkeypatch):  # noqa: F811
+def test_predictions_on_a_full_disk(config, capsys, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
@@ -178,7 +178,7 @@ def test_predictions_on_a_full_disk(config, capsys, monkeypatch):  # noqa: F811
     assert "the disk is full" in line
 
 
-def test_out_of_memory_outside_the_command_line_says_it_too(config):  # noqa: F811
+def test_out_of_memory_outside_the_command_line_says_it_too(config):
     trainer = Trainer(
         max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
         callbacks=[toys.RaiseAt("memory", 2), OutOfMemoryAdvice()],

@@ -11,7 +11,7 @@ from posekit.cli.configs import shipped_configs
 from posekit.cli.quiet import one_line_errors
 from posekit.errors import UserError
 
-from .test_run import config, refused  # noqa: F401  (a fixture)
+from .test_run import refused
 
 TINY = [
     "--config=quickstart", "--data.train_size=16", "--data.val_size=9", "--data.image_size=[48,64]",
@@ -39,7 +39,7 @@ def test_two_processes_fit_and_agree_with_one(tmp_path):
 
 
 @pytest.mark.parametrize("flag", ["--trainer.fast_dev_run=true", "--trainer.logger=false"])
-def test_runs_without_a_log_leave_no_file(config, flag):  # noqa: F811
+def test_runs_without_a_log_leave_no_file(config, flag):
     before = config.read_bytes()
     main(["fit", "--config", str(config), flag])
     assert config.read_bytes() == before
@@ -60,18 +60,18 @@ def test_runs_without_a_log_leave_no_file(config, flag):  # noqa: F811
         (["--data.skeleton=MPII16", "--model.skeleton=COCO17"], "linked"),
     ],
 )
-def test_refused_runs_leave_nothing(config, capsys, words, text):  # noqa: F811
+def test_refused_runs_leave_nothing(config, capsys, words, text):
     assert text in refused(capsys, "fit", "--config", str(config), *words)
     assert [p.name for p in config.parent.iterdir()] == [config.name]
 
 
-def test_a_checkpoint_named_in_a_config_is_checked(config, capsys):  # noqa: F811
+def test_a_checkpoint_named_in_a_config_is_checked(config, capsys):
     more = config.parent / "more.yaml"
     more.write_text("ckpt_path: gone.ckpt\n")
     assert "gone.ckpt does not exist" in refused(capsys, "fit", "--config", str(config), "--config", str(more))
 
 
-def test_last_checkpoint_is_the_last_state_and_more_epochs_follow(config):  # noqa: F811
+def test_last_checkpoint_is_the_last_state_and_more_epochs_follow(config):
     words = ["fit", "--config", str(config), "--model.schedule=onecycle"]
     main([*words, "--trainer.check_val_every_n_epoch=2", "--trainer.max_epochs=3"])
     last = config.parent / "runs/toy/version_0/checkpoints/last.ckpt"
@@ -81,7 +81,7 @@ def test_last_checkpoint_is_the_last_state_and_more_epochs_follow(config):  # no
     assert torch.load(last, weights_only=True)["global_step"] == 8
 
 
-def test_a_run_without_end_needs_a_schedule_without_end(config, capsys):  # noqa: F811
+def test_a_run_without_end_needs_a_schedule_without_end(config, capsys):
     words = ["fit", "--config", str(config), "--trainer.max_epochs=-1", "--trainer.max_time=00:00:00:02"]
     assert "onecycle" in refused(capsys, *words, "--model.schedule=onecycle")
     main([*words, "--model.schedule=constant"])
@@ -107,7 +107,7 @@ def test_prediction_without_weights_is_refused(mini_coco, tmp_path, monkeypatch,
     assert not list(tmp_path.iterdir())
 
 
-def test_a_run_without_checkpoints_still_keeps_its_log(config):  # noqa: F811
+def test_a_run_without_checkpoints_still_keeps_its_log(config):
     main(["fit", "--config", str(config), "--trainer.enable_checkpointing=false"])
     run = config.parent / "runs/toy/version_0"
     assert (run / "metrics.csv").is_file()
@@ -124,7 +124,7 @@ def test_a_run_without_checkpoints_still_keeps_its_log(config):  # noqa: F811
         ("maed/synthetic_small", "motion", "MAED needs clips or crops or mixture, but SyntheticPeople gives motion"),
     ],
 )
-def test_a_wrong_view_is_found_before_anything_is_made(config, view, text, tmp_path, monkeypatch, capsys):  # noqa: F811
+def test_a_wrong_view_is_found_before_anything_is_made(config, view, text, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit):
         main(["fit", f"--config={config}", f"--data.view={view}", "--trainer.accelerator=cpu"])
@@ -149,19 +149,19 @@ def test_a_wrong_view_is_found_without_the_command_line():
 
 @pytest.mark.parametrize("command", ["fit", "validate", "predict"])
 @pytest.mark.parametrize("name", ["last", "best"])
-def test_a_checkpoint_is_a_file(config, capsys, command, name):  # noqa: F811
+def test_a_checkpoint_is_a_file(config, capsys, command, name):
     line = refused(capsys, command, "--config", str(config), "--ckpt_path", name)
     assert line.endswith(f"checkpoint {name} does not exist; give a file")
 
 
-def test_a_checkpoint_word_in_a_config_is_a_file(config, capsys):  # noqa: F811
+def test_a_checkpoint_word_in_a_config_is_a_file(config, capsys):
     more = config.parent / "more.yaml"
     more.write_text("ckpt_path: last\n")
     line = refused(capsys, "fit", "--config", str(config), "--config", str(more))
     assert line.endswith("checkpoint last does not exist; give a file")
 
 
-def test_judging_random_weights_is_said(config, capsys):  # noqa: F811
+def test_judging_random_weights_is_said(config, capsys):
     main(["validate", "--config", str(config)])
     assert capsys.readouterr().err.count("untrained weights: validate judges a random network") == 1
     main(["fit", "--config", str(config)])
@@ -171,7 +171,7 @@ def test_judging_random_weights_is_said(config, capsys):  # noqa: F811
     assert "untrained" not in capsys.readouterr().err
 
 
-def test_a_checkpoint_of_another_method_is_named_first(config, capsys):  # noqa: F811
+def test_a_checkpoint_of_another_method_is_named_first(config, capsys):
     main(["fit", "--config", str(config), "--trainer.max_epochs=1"])
     checkpoint = next(config.parent.rglob("last.ckpt"))
     for command in (["predict", "--input", str(config)], ["validate"], ["export", "--format=pt2"]):
@@ -179,7 +179,7 @@ def test_a_checkpoint_of_another_method_is_named_first(config, capsys):  # noqa:
         assert "Toy, the config's model is HDM" in line
 
 
-def test_a_fit_that_never_validates_says_so(config, capsys, caplog):  # noqa: F811
+def test_a_fit_that_never_validates_says_so(config, capsys, caplog):
     with caplog.at_level("INFO"):
         main(["fit", "--config", str(config), "--trainer.max_epochs=1", "--trainer.check_val_every_n_epoch=2"])
         main(["fit", "--config", str(config), "--trainer.limit_val_batches=0"])
@@ -209,7 +209,7 @@ def test_a_fit_that_never_validates_says_so(config, capsys, caplog):  # noqa: F8
         (["--trainer.logger=CSVLoger"], "of trainer.logger. Did you mean CSVLogger"),
     ],
 )
-def test_mistakes_in_options_of_the_trainer_are_one_line(config, capsys, words, text):  # noqa: F811
+def test_mistakes_in_options_of_the_trainer_are_one_line(config, capsys, words, text):
     (config.parent / "three.yaml").write_text("trainer: 3\n")
     (config.parent / "beside.yaml").write_text("model: {class_path: Toy, lr: 3}\n")
     (config.parent / "callback.yaml").write_text("trainer: {callbacks: [{class_path: ModelChekpoint}]}\n")
@@ -219,7 +219,7 @@ def test_mistakes_in_options_of_the_trainer_are_one_line(config, capsys, words, 
     assert not (config.parent / "runs").exists()
 
 
-def test_an_interval_beyond_the_epoch_is_one_line(config, capsys):  # noqa: F811
+def test_an_interval_beyond_the_epoch_is_one_line(config, capsys):
     line = refused(capsys, "fit", "--config", str(config), "--trainer.val_check_interval=10000")
     assert "`val_check_interval` (10000) must be less than or equal to the number of the training batches (2)" in line
 

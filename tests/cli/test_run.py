@@ -16,18 +16,6 @@ from posekit.module import picture_size, read_checkpoint
 from . import toys  # noqa: F401  (its classes become known by name)
 
 
-@pytest.fixture
-def config(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    path = tmp_path / "toy.yaml"
-    path.write_text(
-        "model: {class_path: Toy, init_args: {width: 3, lr: 0.01}}\n"
-        "data: {class_path: ToyData, init_args: {batch_size: 8}}\n"
-        "trainer: {max_epochs: 2, enable_progress_bar: false, enable_model_summary: false, accelerator: cpu}\n"
-    )
-    return path
-
-
 def refused(capsys, *words):
     """Runs a command that must be refused, and returns its one line."""
     with pytest.raises(SystemExit) as stop:
