@@ -114,8 +114,9 @@ def main(argv: Sequence[str]) -> int:
     except UserError as error:
         print(f"posekit: error: {error}", file=sys.stderr)
         return 2
-    bad = [name for name, value in result["metrics"].items() if not isinstance(value, int | float)]
-    result["metrics"] = {k: (None if math.isnan(v) else v) for k, v in result["metrics"].items() if k not in bad}
+    # Null is a measure that had nothing to measure, which is not the same as one that the run does not have.
+    kept = {k: v for k, v in result["metrics"].items() if v is None or isinstance(v, int | float)}
+    result["metrics"] = {k: None if v is None or math.isnan(v) else v for k, v in kept.items()}
     result |= {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - cpu, **surroundings()}
     atomic_write_text(result_path, json.dumps(result, default=str))
     return 0
