@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from posekit._version import __version__
-from posekit.data.files import atomic_write_bytes
 from posekit.errors import UserError, one_line, unknown_name
+from posekit.files import atomic_write_bytes
 from posekit.module import PoseModule
 
 INPUT = "images"

@@ -1,15 +1,17 @@
-"""JSON files of users: annotations, boxes, results."""
+"""JSON files: annotations, boxes and results that are read, numbers that are written."""
 
 from __future__ import annotations
 
 import gc
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from posekit.errors import UserError, one_line
+from posekit.files import atomic_write_text
 
 
 def read_json(path: Path, what: str = "file") -> Any:
@@ -40,6 +42,19 @@ def read_json(path: Path, what: str = "file") -> Any:
         raise UserError(f"{what} {path} is no JSON that can be read: it is nested too deeply") from None
     except ValueError as error:  # a number of thousands of digits
         raise UserError(f"{what} {path} is no JSON that can be read: {one_line(error)}") from None
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Writes a JSON file in one piece: a reader sees the old file or the whole new one. NaN becomes null."""
+    atomic_write_text(path, json.dumps(_without_nan(values), indent=2, allow_nan=False) + "\n")
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_nan(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from posekit.callbacks.run_folder import run_folder
-from posekit.data.files import atomic_write_bytes
 from posekit.data.transforms import denormalize_image
+from posekit.files import atomic_write_bytes
 from posekit.skeletons import LIMB17
 from posekit.visualization import contact_sheet, draw_pose3d
 

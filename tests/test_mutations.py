@@ -246,7 +246,7 @@ def video_boxes(tmp_path, _):
 
     def use(log, _):
         tracks = read_video_boxes(path, [{str(k): k for k in range(6)}], {"film": 0}, -np.inf)
-        whole = json.loads(path.read_bytes().decode())
+        whole = json.loads(path.read_bytes())
         every = whole["annotations"] if isinstance(whole, dict) else whole
         assert sum(len(track.frames) for track in tracks) == len(every)
 

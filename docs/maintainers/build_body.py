@@ -24,7 +24,7 @@ from body_builder.tpose import shape_adults, straighten
 from numpy.typing import NDArray
 
 from posekit.body.builtin import _LANDMARKS
-from posekit.data.files import atomic_write_bytes
+from posekit.files import atomic_write_bytes
 from posekit.skeletons import SMPL24
 
 CHUNK = 50  # adults at a time, which bounds the memory

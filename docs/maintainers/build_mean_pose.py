@@ -14,8 +14,8 @@ import io
 import numpy as np
 import torch
 
-from posekit.data.files import atomic_write_bytes
 from posekit.data.synthetic.motion import load_motion, without_heading
+from posekit.files import atomic_write_bytes
 from posekit.geometry import axis_angle_to_matrix, matrix_to_rot6d, mirror_body_rotations
 from posekit.geometry.procrustes import best_rotation
 

@@ -77,7 +77,7 @@ def write_glb(
 
 def _write(path: str | Path, content: bytes) -> None:
     # Imported late: the data package's renderer needs this package.
-    from posekit.data.files import atomic_write_bytes
+    from posekit.files import atomic_write_bytes
 
     atomic_write_bytes(path, content)
 

@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info
 
-from posekit.data.files import atomic_write_bytes
+from posekit.files import atomic_write_bytes
 
 
 class BestCheckpoint(ModelCheckpoint):

@@ -9,8 +9,8 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.types import _PATH
 
-from posekit.data.files import atomic_write_bytes
 from posekit.errors import UserError
+from posekit.files import atomic_write_bytes
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

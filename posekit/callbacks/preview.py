@@ -12,8 +12,8 @@ from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
 
 from posekit.callbacks.run_folder import run_folder
-from posekit.data.files import atomic_write_bytes
 from posekit.data.transforms import denormalize_image
+from posekit.files import atomic_write_bytes
 from posekit.geometry import crop_points
 from posekit.module import StepOutput
 from posekit.visualization import contact_sheet, draw_people, enlarge

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from posekit.callbacks.run_folder import run_folder
 from posekit.errors import counted
-from posekit.metrics.evaluate_cli import write_json
+from posekit.json_file import write_json
 
 
 class ResultTable(Callback):

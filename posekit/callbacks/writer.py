@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
-from posekit.data.files import atomic_write_bytes, atomic_write_text
 from posekit.errors import UserError, counted
+from posekit.files import atomic_write_bytes, atomic_write_text
 from posekit.visualization import TrackPainter, draw_people, interim_figure
 
 

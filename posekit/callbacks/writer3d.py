@@ -14,8 +14,8 @@ from rich.console import Console
 
 from posekit.body import write_glb, write_obj
 from posekit.callbacks.writer import PredictionWriter, to_numpy
-from posekit.data.files import atomic_write_bytes, atomic_write_text
 from posekit.errors import UserError, counted, unknown_name
+from posekit.files import atomic_write_bytes, atomic_write_text
 from posekit.visualization import draw_mesh, draw_people
 
 Rows = dict[str, NDArray[Any]]

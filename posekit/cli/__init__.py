@@ -61,7 +61,7 @@ def _doctor(argv: Sequence[str]) -> None:
 
 
 def _evaluate(argv: Sequence[str]) -> None:
-    from posekit.metrics.evaluate_cli import run
+    from posekit.cli.evaluate import run
 
     run(list(argv))
 

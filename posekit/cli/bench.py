@@ -23,8 +23,8 @@ from posekit.cli.arguments import ArgumentParser
 from posekit.cli.build import build_from_config
 from posekit.cli.configs import find_config, read_config
 from posekit.cli.quiet import one_line_errors, quieten
-from posekit.data.files import atomic_write_text
 from posekit.errors import UserError, unknown_name
+from posekit.files import atomic_write_text
 from posekit.plugins import BENCHMARKS, plugins
 from posekit.tables.store import cpu_name
 

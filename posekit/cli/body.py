@@ -52,7 +52,7 @@ def _convert(arguments: argparse.Namespace) -> None:
     import numpy as np
 
     from posekit.body.files import find_body, read_arrays, read_body
-    from posekit.data.files import atomic_write_bytes
+    from posekit.files import atomic_write_bytes
 
     if arguments.output.suffix != ".npz":
         raise UserError(f"the output {arguments.output} must end in .npz")

@@ -17,8 +17,8 @@ from typing import Any
 from rich.console import Console
 
 from posekit.cli.arguments import ArgumentParser
-from posekit.data.files import atomic_write_bytes, atomic_write_text
 from posekit.errors import UserError
+from posekit.files import atomic_write_bytes, atomic_write_text
 from posekit.tables import TableSpec, load_table, shipped_tables
 from posekit.tables.cells import matching
 from posekit.tables.options import check_options

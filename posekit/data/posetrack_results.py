@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from posekit.data.files import atomic_write_text
 from posekit.data.posetrack_file import slots_of
 from posekit.errors import UserError, unknown_name
+from posekit.files import atomic_write_text
 from posekit.json_file import read_json
 from posekit.metrics.posetrack_files import SLOTS_2018, Frame, Paths, read_sequence, sequence_files
 from posekit.skeletons import POSETRACK15

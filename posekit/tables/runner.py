@@ -19,8 +19,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from posekit.data.files import atomic_write_text
 from posekit.data.synthetic.cache import RENDERED_FOLDER
+from posekit.files import atomic_write_text
 from posekit.tables.cells import Run
 from posekit.tables.plan import Plan, Planner
 from posekit.tables.results import absent_metrics

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from posekit._version import __version__
-from posekit.data.files import atomic_write_text
 from posekit.errors import UserError
+from posekit.files import atomic_write_text
 from posekit.tables.cells import Run
 
 FORMAT = 1

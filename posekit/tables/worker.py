@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from posekit.data.files import atomic_write_text
 from posekit.errors import UserError
+from posekit.files import atomic_write_text
 from posekit.tables.store import surroundings
 
 

@@ -125,7 +125,7 @@ def test_a_full_disk_is_one_line_and_costs_nothing(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("posekit.data.files.os.fdopen", full)
+    monkeypatch.setattr("posekit.files.os.fdopen", full)
     with pytest.raises(UserError, match=r"last\.ckpt cannot be written: No space left on device"):
         AtomicCheckpointIO().save_checkpoint({"a": torch.zeros(2)}, target)
     assert target.read_bytes() == before

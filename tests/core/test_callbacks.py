@@ -10,7 +10,7 @@ from posekit.callbacks.result_table import ResultTable
 from posekit.callbacks.throughput import process_memory
 from posekit.callbacks.writer import PredictionWriter, coco_results
 from posekit.callbacks.writer3d import PredictionWriter3D
-from posekit.data.files import atomic_write_text
+from posekit.files import atomic_write_text
 from posekit.metrics.keypoint_error import KeypointError
 from posekit.skeletons import get_skeleton
 

@@ -5,9 +5,9 @@ import json
 
 import pytest
 
+from posekit.cli.evaluate import run
 from posekit.errors import UserError
 from posekit.metrics import evaluate_coco_keypoints
-from posekit.metrics.evaluate_cli import run
 from tests.metrics.coco_made import NAMES, difference, made, official
 
 

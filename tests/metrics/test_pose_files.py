@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from posekit.cli.evaluate import run
 from posekit.errors import UserError
 from posekit.metrics import evaluate_coco_keypoints, evaluate_crowdpose, mpjpe, pa_mpjpe
 from posekit.metrics.bench import bench_metrics, bench_procrustes
-from posekit.metrics.evaluate_cli import run
 from posekit.skeletons import COCO17, CROWDPOSE14
 from tests.metrics.coco_made import NAMES, made, official
 from tests.metrics.test_pose_errors import mpii_reference

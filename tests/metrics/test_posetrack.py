@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from posekit.cli.evaluate import run
 from posekit.errors import UserError
 from posekit.metrics import PoseTrackAP, evaluate_posetrack
-from posekit.metrics.evaluate_cli import run
 from posekit.metrics.posetrack_ap import COLUMNS, evaluate_posetrack_files, strictly_inside
 from posekit.metrics.posetrack_files import SLOTS_2018, read_sequence
 from tests.shared import SHARED

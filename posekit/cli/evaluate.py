@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -11,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from posekit.data.files import atomic_write_text
-from posekit.errors import UserError
+from posekit.cli.arguments import ArgumentParser
+from posekit.json_file import write_json
 from posekit.skeletons import SKELETONS, get_skeleton
 
 
@@ -85,27 +84,9 @@ def _printable(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
-def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Writes a JSON file in one piece: a reader sees the old file or the whole new one. NaN becomes null."""
-    atomic_write_text(path, json.dumps(_without_nan(values), indent=2, allow_nan=False) + "\n")
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _without_nan(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> Any:
-        raise UserError(f"{self.prog}: {message}")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="posekit evaluate", description="Metrics of a results file, without a model.")
-    kinds = parser.add_subparsers(dest="kind", required=True, metavar="|".join(_KINDS), parser_class=_Parser)
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="posekit evaluate", description="Metrics of a results file, without a model.")
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="|".join(_KINDS))
     for kind, (describe, add) in _KINDS.items():
         sub = kinds.add_parser(kind, help=describe, description=describe)
         sub.add_argument("gt", metavar="GT", help="ground truth: a file, or for posetrack a folder")
