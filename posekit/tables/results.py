@@ -101,23 +101,32 @@ def _cell(planner: Planner, row: Row, column: Column, failed: Collection[str]) -
 
 
 def absent_metrics(planner: Planner) -> list[str]:
-    """Names the metrics of columns and of the choice that no finished run has, with the nearest that there are."""
-    columns = [(f"column {c.name}", c.job, c.metric) for c in planner.spec.columns]
-    select = planner.spec.select
-    wanted = [*columns, *([("select", select.job, select.metric)] if select is not None else [])]
-    found: dict[str, set[str]] = {}
-    for run in planner.plan().runs:
-        result = planner.read(run)
-        if result is not None:
-            found.setdefault(run.job.name, set()).update(result["metrics"])
+    """Names the metrics of columns, choice and curve that no finished run has, with the nearest that there are."""
+    select, curve = planner.spec.select, planner.spec.curve
+    wanted = [(f"column {c.name}", c.job, "metrics", c.metric) for c in planner.spec.columns]
+    wanted += [] if select is None else [("select", select.job, "metrics", select.metric)]
+    wanted += [] if curve is None else [("curve", curve.job, "history", name) for name in (curve.x, curve.y)]
+    found = _names_found(planner)
     lines = []
-    for what, job, metric in wanted:
-        known = found.get(job, {metric})
+    for what, job, kind, metric in wanted:
+        known = found.get((job, kind), {metric})
         if metric not in known:
             near = difflib.get_close_matches(metric, sorted(known), n=1, cutoff=0.5)
             hint = f"did you mean {near[0]}?" if near else f"they have {', '.join(sorted(known)) or 'none'}"
             lines.append(f"{what}: the runs so far have no {metric}; {hint}")
     return lines
+
+
+def _names_found(planner: Planner) -> dict[tuple[str, str], set[str]]:
+    """Returns the names that the finished runs have, by job, as metrics at the end and in the history by epoch."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for run in planner.plan().runs:
+        result = planner.read(run)
+        if result is not None:
+            found.setdefault((run.job.name, "metrics"), set()).update(result["metrics"])
+            if "history" in result:
+                found.setdefault((run.job.name, "history"), set()).update(*result["history"])
+    return found
 
 
 def _curves(planner: Planner, row: Row, curve: Curve, failed: Collection[str]) -> list[list[tuple[float, float]]]:

@@ -51,7 +51,8 @@ def instant(monkeypatch):
 
     def run_one(store, run, keeps_checkpoint):
         ran.append((store.folder.name, run.used_by))
-        store.write(run, {"metrics": {"parameters": 5.0, "val/AP": 0.5}, "seconds": 6.0})
+        history = [{"val/loss": 3.0, "val/AP": 0.25}, {"val/loss": 2.0, "val/AP": 0.5}]
+        store.write(run, {"metrics": {"parameters": 5.0, "val/AP": 0.5}, "history": history, "seconds": 6.0})
 
     monkeypatch.setattr("posekit.tables.runner._run_one", run_one)
     return ran
@@ -252,9 +253,11 @@ def test_a_metric_that_no_run_has_is_said_once(tmp_path, monkeypatch, capsys, in
     columns = [{"name": "A", "metric": "val/APP"}, {"name": "B", "metric": "val/AP"}]
     job = {"fit": {"command": "fit", "config": "quickstart"}}
     rows = [{"name": "a", "tune": {"model.lr": [1, 2]}}, {"name": "b"}]
-    name = table(tmp_path, jobs=job, columns=columns, rows=rows, select={"metric": "val/AQ"})
+    curve = {"job": "fit", "x": "val/los", "y": "val/AP"}
+    name = table(tmp_path, jobs=job, columns=columns, rows=rows, select={"metric": "val/AQ"}, curve=curve)
     main(["table", name])
     said = capsys.readouterr().out
+    assert said.count("curve: the runs so far have no val/los; did you mean val/loss?") == 1
     assert said.count("column A: the runs so far have no val/APP; did you mean val/AP?") == 1
     assert said.count("select: the runs so far have no val/AQ; did you mean val/AP?") == 1
     assert "column B" not in said
