@@ -8,19 +8,21 @@ import os
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 from posekit.checkpoints import CHECKPOINT_KEY, read_checkpoint
 from posekit.errors import UserError, one_line, unknown_name
 from posekit.nn.shipped import weight_path
 from posekit.nn.weights import LoadReport, load_weights
-from posekit.optim import OPTIMIZERS, SCHEDULES, build_optimizer, build_schedule
+from posekit.optim import OPTIMIZERS, SCHEDULES, build_optimizer, build_schedule, group_options, impose_options
 from posekit.plugins import import_class
 
 __all__ = ["CHECKPOINT_KEY", "PoseModule", "StepOutput", "picture_size", "read_checkpoint"]
@@ -230,6 +232,7 @@ class PoseModule(LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Builds optimiser and schedule from the arguments."""
         optimizer = build_optimizer(self.parameter_groups(), self.optimizer_name, self.lr, self.weight_decay)
+        self._optimizer_options = group_options(optimizer)
         total = self.total_steps()
         self.trainer.fit_loop.setup_data()  # an endless run has not counted its batches yet
         batches = self.trainer.num_training_batches
@@ -244,6 +247,18 @@ class PoseModule(LightningModule):
             peak=self.lr_peak,
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_train_start(self) -> None:
+        """Lets the arguments count in a run that goes on from a checkpoint: its state holds the earlier run's.
+
+        Raises:
+            UserError: The checkpoint's optimiser is of another kind.
+        """
+        options, schedule = getattr(self, "_optimizer_options", None), self.lr_schedulers()
+        if options is not None and self.trainer.ckpt_path is not None and isinstance(schedule, LambdaLR):
+            optimizer = cast(Optimizer, self.optimizers(use_pl_optimizer=False))
+            if changed := impose_options(optimizer, schedule, options):
+                rank_zero_info(f"resumed with {', '.join(changed)}")
 
     # -- steps --------------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import SGD, Adam, AdamW, Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.optim.lr_scheduler import LambdaLR
 
 from posekit.errors import UserError, unknown_name
 
@@ -46,7 +46,7 @@ def build_schedule(
     gamma: float = 0.1,
     warmup_steps: int = 0,
     peak: float = 0.2,
-) -> LRScheduler:
+) -> LambdaLR:
     """Makes a schedule that is stepped after every optimiser step.
 
     Args:
@@ -86,6 +86,44 @@ def build_schedule(
         return ramp * shape(step)
 
     return LambdaLR(optimizer, factor)
+
+
+def group_options(optimizer: Optimizer) -> list[dict[str, Any]]:
+    """Returns the options of a new optimiser's groups, e.g. ``lr`` and ``betas``; a schedule adds its own to them."""
+    return [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+
+
+def impose_options(optimizer: Optimizer, schedule: LambdaLR, options: Sequence[dict[str, Any]]) -> list[str]:
+    """Gives an optimiser its options back, where the state of a checkpoint has replaced them.
+
+    Args:
+        optimizer: With the state of the checkpoint.
+        schedule: Its schedule from :func:`build_schedule`, at the checkpoint's step.
+        options: What :func:`group_options` returned when the optimiser was new.
+
+    Returns:
+        What differed, by name, e.g. ``"lr 1e-05 (the checkpoint had 0.001)"``.
+
+    Raises:
+        UserError: The checkpoint's optimiser is of another kind: its state is of no use.
+    """
+    changed: dict[str, None] = {}
+    for group, wanted in zip(optimizer.param_groups, options, strict=True):
+        if ("betas" in wanted) != ("betas" in group):
+            raise UserError(
+                "the checkpoint was trained by another kind of optimizer: set model.optimizer as it was, or start anew "
+                "from its weights with --model.init_from instead of --ckpt_path"
+            )
+        before = {**group, "lr": group.get("initial_lr", group["lr"])}
+        for name, value in wanted.items():
+            if name in before and before[name] != value:
+                changed[f"{name} {value} (the checkpoint had {before[name]})"] = None
+        group.update(wanted, lr=group["lr"], initial_lr=wanted["lr"])
+    if changed:
+        schedule.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
+        for group, factor in zip(optimizer.param_groups, schedule.lr_lambdas, strict=True):
+            group["lr"] = group["initial_lr"] * factor(schedule.last_epoch)
+    return list(changed)
 
 
 def _cosine(start: float, end: float, share: float) -> float:

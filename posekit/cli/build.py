@@ -18,7 +18,10 @@ from posekit.plugins import import_class, load_plugins
 
 
 class PoseParser(LightningArgumentParser):
-    """Refuses bad input with one line instead of a page of usage."""
+    """Refuses bad input with one line instead of a page of usage, and words that only begin like an option."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
 
     def error(self, message: str, ex: Exception | None = None) -> Any:
         """Raises the one line.

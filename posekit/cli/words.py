@@ -18,23 +18,25 @@ from posekit.nn.shipped import shipped_weights
 
 
 def resolve_configs(argv: Sequence[str]) -> tuple[list[str], str]:
-    """Finds and checks the files given to ``--config``; returns the words and the run's name (the last file's stem)."""
-    words, name, expects_config = [], "run", False
+    """Finds and checks the files given to ``--config``.
+
+    Returns:
+        The words, configs first: an option overrides every config, also one that stands behind it. And the run's name,
+        that of the last config.
+    """
+    configs, options, name, expects_config = [], [], "run", False
     for word in argv:
-        if expects_config:
-            word = _checked_config(word)
-            name = _run_name(word)
-            expects_config = False
-        elif word in ("--config", "-c"):
+        if not expects_config and word in ("--config", "-c"):
             expects_config = True
-        elif word.startswith("--config="):
-            path = _checked_config(word.partition("=")[2])
-            name = _run_name(path)
-            word = "--config=" + path
-        words.append(word)
+        elif expects_config or word.startswith("--config="):
+            path = _checked_config(word if expects_config else word.partition("=")[2])
+            configs.append("--config=" + path)
+            name, expects_config = _run_name(path), False
+        else:
+            options.append(word)
     if expects_config:
         raise UserError("--config needs a file")
-    return words, name
+    return [*configs, *options], name
 
 
 def _run_name(config: str) -> str:
@@ -131,13 +133,8 @@ def _names_data(word: str) -> bool:
 
 
 def _after_configs(words: list[str], added: list[str]) -> list[str]:
-    """Puts words behind the last config, so that they override it and give way to the user's own options."""
-    last = 0
-    for index, word in enumerate(words):
-        if word in ("--config", "-c"):
-            last = index + 2
-        elif word.startswith("--config="):
-            last = index + 1
+    """Puts words behind the configs, so that they override those and give way to the user's own options."""
+    last = sum(word.startswith("--config=") for word in words)
     return [*words[:last], *added, *words[last:]]
 
 
@@ -147,7 +144,7 @@ def model_name(words: Sequence[str], checkpoint: dict[str, Any] | None) -> str |
     for word, following in zip(words, [*words[1:], ""], strict=False):
         option, equals, value = word.partition("=")
         value = value if equals else following
-        if option in ("--config", "-c"):
+        if option == "--config":
             name = _model_of_config(value) or name
         elif option in ("--model", "--model.class_path"):
             name = value

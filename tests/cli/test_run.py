@@ -90,6 +90,41 @@ def test_later_configs_and_flags_win(config, capsys):
     assert printed["model"]["init_args"]["width"] == 2
 
 
+def test_an_option_wins_over_a_config_behind_it(config):
+    main(["fit", "--trainer.max_epochs=3", "--config", str(config), "--model.lr=0.25"])
+    run = config.parent / "runs/toy/version_0"
+    last = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
+    assert (last["epoch"], last["hyper_parameters"]["lr"]) == (2, 0.25)
+    # The run's own config says ckpt_path: null.
+    words = ["--ckpt_path", str(run / "checkpoints/last.ckpt"), "--config", str(run / "config.yaml")]
+    main(["fit", *words, "--trainer.max_epochs=4"])
+    again = torch.load(config.parent / "runs/toy/version_1/checkpoints/last.ckpt", weights_only=True)
+    assert again["global_step"] == 8
+    assert len((config.parent / "runs/toy/version_1/metrics.csv").read_text().splitlines()) < 5  # one epoch
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_options_of_a_resumed_run_count(config, capsys, caplog, schedule):
+    words = ["fit", "--config", str(config), "--model.optimizer=adamw", f"--model.schedule={schedule}"]
+    main([*words, "--trainer.max_epochs=1"])
+    folder = config.parent / "runs/toy"
+    first = f"--ckpt_path={folder / 'version_0/checkpoints/last.ckpt'}"
+    with caplog.at_level("INFO"):
+        main([*words, "--trainer.max_epochs=2", first, "--model.lr=0.5", "--model.weight_decay=0.3"])
+        assert (
+            "resumed with lr 0.5 (the checkpoint had 0.01), weight_decay 0.3" in caplog.text + capsys.readouterr().err
+        )
+        group = torch.load(folder / "version_1/checkpoints/last.ckpt", weights_only=True)["optimizer_states"][0]
+        group = group["param_groups"][0]
+        assert (group["initial_lr"], group["weight_decay"]) == (0.5, 0.3)
+        assert group["lr"] == pytest.approx(0.5 if schedule == "constant" else 0, abs=1e-9)
+        caplog.clear()
+        main([*words, "--trainer.max_epochs=2", first])
+        assert "resumed with" not in caplog.text + capsys.readouterr().err
+    line = refused(capsys, *words, "--trainer.max_epochs=2", first, "--model.optimizer=sgd")
+    assert "another kind of optimizer" in line
+
+
 def test_a_linked_value_set_to_another_value_is_refused(config, capsys):
     line = refused(capsys, "fit", "--config", str(config), "--model.skeleton=MPII16", "--data.skeleton=COCO17")
     assert "model.skeleton=MPII16" in line
@@ -104,6 +139,7 @@ def test_a_linked_value_set_to_another_value_is_refused(config, capsys):
         (["--model", "Toi"], ["unknown class 'Toi'", "HDM"]),
         (["--trainer.max_epohcs=3"], ["max_epohcs", "trainer.max_epochs"]),
         (["--modle.width=3"], ["--modle.width", "model"]),
+        (["--trainer.max_epoch=3"], ["--trainer.max_epoch", "trainer.max_epochs"]),
         (["stray"], ["stray", "--config"]),
         (["--config"], ["needs a file"]),
         (["--config", "nowhere.yaml"], ["nowhere.yaml", "does not exist"]),
