@@ -39,12 +39,15 @@ class StepOutput(Generic[Prediction]):
         logs: Further scalars to log, by name.
         predictions: What the metrics are fed with; None while training.
         batch_size: Samples, for weighted averages over an epoch.
+        labelled: () bool, whether anything in the batch has a label; None stands for yes. The loss of a batch without
+            (detected boxes) does not count in an evaluation, and that of an epoch without is NaN.
     """
 
     loss: Tensor
     batch_size: int
     logs: dict[str, Tensor] = field(default_factory=dict)
     predictions: Prediction | None = None
+    labelled: Tensor | None = None
 
 
 def picture_size(size: Sequence[int] | None, otherwise: tuple[int, int]) -> tuple[int, int]:
@@ -147,10 +150,13 @@ class PoseModule(LightningModule):
         if not self.views or view is None or view in self.views:
             return
         ours, theirs = type(self).__name__, type(datamodule).__name__
-        known = inspect.signature(type(datamodule).__init__).parameters
         choices = [name for name in self.views if name != "mixture"]
-        way = f": set data.view to {' or '.join(choices)}" if "view" in known else ""
+        way = f": set data.view to {' or '.join(choices)}" if _takes(type(datamodule), "view") else ""
         raise UserError(f"{ours} needs {' or '.join(self.views)}, but {theirs} gives {view}{way}")
+
+    def monitor_for(self, datamodule: Any) -> str:
+        """Returns the number that the best checkpoint of a run on a data module, once set up, is chosen by."""
+        return self.monitor
 
     def setup(self, stage: str) -> None:
         """Checks the data before anything is printed or computed; sources to predict on are of their own kinds."""
@@ -264,10 +270,13 @@ class PoseModule(LightningModule):
 
     def _run_step(self, batch: Any, stage: str) -> StepOutput[Any]:
         output = self.step(batch, stage)
+        size: Any = output.batch_size
+        if output.labelled is not None and stage != "train":
+            size = size * output.labelled  # stays on the device; Lightning's mean takes it as it is
         self.log_dict(
             {f"{stage}/{name}": value.detach() for name, value in {"loss": output.loss, **output.logs}.items()},
             prog_bar=stage == "train",
-            batch_size=output.batch_size,
+            batch_size=size,
             sync_dist=stage != "train",
             on_step=stage == "train",
             on_epoch=stage != "train",
@@ -310,12 +319,29 @@ class PoseModule(LightningModule):
         """Returns the metrics of a stage at the end of its epoch, by name."""
         return {}
 
+    def image_groups(self, stage: str) -> dict[str, list[int]] | None:
+        """Returns the image ids of the groups whose AP the data set's evaluation tells apart; None where it has none.
+
+        A data module says so by ``image_groups(split)`` (CrowdPose: easy, medium, hard). Where the annotations lack
+        what it needs, the numbers without groups are left, and a warning says so.
+        """
+        ask = getattr(getattr(self.trainer, "datamodule", None), "image_groups", None)
+        if ask is None:
+            return None
+        try:
+            groups: dict[str, list[int]] = ask(stage)
+        except UserError as error:
+            rank_zero_warn(f"AP by groups of images cannot be computed: {error}")
+            return None
+        return groups
+
     def _log_metrics(self, stage: str) -> None:
         if self.trainer.sanity_checking:  # a few batches: no number worth keeping
             return
+        shown = self.monitor_for(getattr(self.trainer, "datamodule", None))
         for name, value in self.compute_metrics(stage).items():
             key = f"{stage}/{name}"
-            self.log(key, value, prog_bar=key == self.monitor, add_dataloader_idx=False)
+            self.log(key, value, prog_bar=key == shown, add_dataloader_idx=False)
 
     def on_validation_epoch_start(self) -> None:
         """Resets the metrics."""
@@ -332,6 +358,17 @@ class PoseModule(LightningModule):
     def on_test_epoch_end(self) -> None:
         """Logs ``test/...``."""
         self._log_metrics("test")
+
+
+def _takes(part: type, argument: str) -> bool:
+    """Tells whether a class's constructor takes an argument, itself or by passing it on to a base."""
+    for base in part.__mro__:
+        if "__init__" not in base.__dict__:
+            continue
+        parameters = inspect.signature(base.__dict__["__init__"]).parameters
+        if argument in parameters or not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            return argument in parameters
+    return False
 
 
 def _method_of(checkpoint: dict[str, Any], path: Any) -> type[PoseModule]:

@@ -10,10 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from posekit.data.batch import CropBatch, KeypointPrediction
+from posekit.data.images import require_picture
 from posekit.data.transforms import crop_person
 from posekit.errors import UserError
 from posekit.geometry import crop_points, uncrop_points
-from posekit.heatmaps import flip_heatmaps
+from posekit.heatmaps import flip_heatmaps, flip_offset, shift_heatmaps
 from posekit.metrics import KeypointAP, KeypointError, PCKh
 from posekit.metrics.rows import updated_anywhere
 from posekit.module import PoseModule, StepOutput, picture_size
@@ -34,10 +35,20 @@ class TopDownModule(PoseModule):
             (HRNet's rescoring); with no joint above it, times 0.
         oks_nms: OKS above which the lower-scored of two people of an image is dropped in evaluation; None keeps all.
             People are as large as their joints' extent there, in HRNet's code as the enlarged box.
+        flip_shift: Heatmap px by which the maps of the mirror image are moved to the right before they are averaged,
+            from 0 to 1. None takes what makes flips agree: 0, and 1 - 1 / stride under ``mapping: legacy``, where
+            HRNet's code takes 1 (which is 0.5 px of the crop off at stride 4).
+        monitor: Number that the best checkpoint is chosen by; None takes ``val/PCKh`` where the data have head boxes
+            (MPII), else ``val/AP``.
         kwargs: Arguments of :class:`~posekit.module.PoseModule`.
+
+    Raises:
+        UserError: ``flip_shift`` is out of its range.
     """
 
     flip_index: Tensor
+    mapping: str = "udp"
+    """Map between crop and heatmap pixels, one of :data:`posekit.heatmaps.MAPPINGS`."""
     views: tuple[str, ...] = ("crops",)
     monitor: ClassVar[str] = "val/AP"
     monitor_mode: ClassVar[str] = "max"
@@ -49,12 +60,20 @@ class TopDownModule(PoseModule):
         flip_test: bool = True,
         score_threshold: float = 0.2,
         oks_nms: float | None = None,
+        flip_shift: float | None = None,
+        monitor: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.skeleton = get_skeleton(skeleton or "COCO17")
         self.image_size = picture_size(image_size, (192, 256))
+        if flip_shift is not None and not 0 <= flip_shift <= 1:
+            raise UserError(f"flip_shift must lie in [0, 1] (or null), not {flip_shift}")
+        self._monitor_given = monitor is not None
+        if monitor is not None:
+            self.monitor = monitor  # type: ignore[misc]  # one data set's number is not another's
         self.flip_test = flip_test
+        self.flip_shift = flip_shift
         self.score_threshold = score_threshold
         self._judged: dict[str, Any] = {}  # the data module whose ground truth each stage's OKS AP holds
         self.register_buffer("flip_index", torch.tensor(self.skeleton.flip_index), persistent=False)
@@ -98,9 +117,35 @@ class TopDownModule(PoseModule):
         heatmaps = self(images) if heatmaps is None else heatmaps
         maps = self.readout(heatmaps.float())
         if self.flip_test:
-            mirrored = flip_heatmaps(self(images.flip(-1)), self.flip_index)
-            maps = 0.5 * (maps + self.readout(mirrored.float()))
+            maps = self.merge_mirrored(maps, self(images.flip(-1)))
         return self.decode(maps)
+
+    def merge_mirrored(self, maps: Tensor, mirrored: Tensor) -> Tensor:
+        """Averages maps with those of the mirrored crops.
+
+        Args:
+            maps: (B, K, h, w) of the crops, from :meth:`readout`.
+            mirrored: (B, K, h, w) raw maps of the mirrored crops.
+        """
+        back = self.readout(flip_heatmaps(mirrored, self.flip_index).float())
+        shift = self.flip_shift
+        if shift is None:
+            shift = flip_offset(self.image_size[0], maps.shape[-1], self.mapping)
+        return 0.5 * (maps + shift_heatmaps(back, shift))
+
+    def check_data(self, datamodule: Any) -> None:
+        """Refuses data of a wrong view or of another joint set.
+
+        Raises:
+            UserError: It is so.
+        """
+        super().check_data(datamodule)
+        theirs = getattr(datamodule, "skeleton", None)
+        if isinstance(theirs, str) and theirs != self.skeleton.name:
+            raise UserError(
+                f"{type(self).__name__} has joints of {self.skeleton.name}, but {type(datamodule).__name__} gives "
+                f"{theirs}: set skeleton on both sides alike"
+            )
 
     def check_size(self, images: Tensor) -> None:
         """Refuses crops of another size than joints are decoded for.
@@ -159,10 +204,9 @@ class TopDownModule(PoseModule):
             Predictions in the picture's pixels, on the CPU; ``image_id`` is 0, ``sample_id`` the box's number.
 
         Raises:
-            UserError: The picture is of another type or shape, or a box has no area.
+            UserError: The picture is of another type or shape (a file's name), or a box has no area.
         """
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise UserError(f"predict takes a uint8 RGB picture (H, W, 3), not {image.dtype} of shape {image.shape}")
+        require_picture(image)
         if boxes is None:
             boxes, box_scale = [[0, 0, image.shape[1], image.shape[0]]], 1.0
         rows = np.asarray(boxes, dtype=np.float64)
@@ -195,6 +239,13 @@ class TopDownModule(PoseModule):
 
     # -- metrics ------------------------------------------------------------------------------------------------------
 
+    def monitor_for(self, datamodule: Any) -> str:
+        """Returns PCKh where the data have head boxes (``has_head_boxes(split)``) and no number was asked for."""
+        if self._monitor_given or self.monitor != type(self).monitor or not self._pckh("val"):
+            return self.monitor
+        heads = getattr(datamodule, "has_head_boxes", None)
+        return "val/PCKh" if heads is not None and heads("val") else self.monitor
+
     def reset_metrics(self, stage: str) -> None:
         """Empties the metrics and hands the ground truth of all images to OKS AP."""
         metric = self._ap(stage)
@@ -210,7 +261,7 @@ class TopDownModule(PoseModule):
             targets = datamodule.ground_truth(stage) if datamodule is not None else None
             metric.clear_targets()
             if targets is not None:
-                metric.set_targets(targets)
+                metric.set_targets(targets, self.image_groups(stage))
             self._judged[stage] = datamodule
 
     def update_metrics(self, batch: CropBatch, output: StepOutput[KeypointPrediction], stage: str) -> None:
@@ -230,7 +281,7 @@ class TopDownModule(PoseModule):
                 measure.update(found["keypoints"][..., :2], joints, boxes, weight, batch["sample_id"])
 
     def compute_metrics(self, stage: str) -> dict[str, Tensor]:
-        """Returns OKS AP's ten numbers, the pixel errors and, on MPII, PCKh."""
+        """Returns OKS AP's ten numbers (of CrowdPose its nine), the pixel errors and, on MPII, PCKh."""
         values: dict[str, Tensor] = {}
         metric = self._ap(stage)
         if metric.targets is not None:

@@ -115,7 +115,7 @@ class HDM(TopDownModule):
         weight = (batch["visible"] > 0).to(torch.float32)
         criterion = self.warmup_loss if self.warmup_loss is not None and self.in_warmup() else self.loss
         output: StepOutput[KeypointPrediction] = StepOutput(
-            criterion(heatmaps, points, weight), batch_size=images.shape[0]
+            criterion(heatmaps, points, weight), batch_size=images.shape[0], labelled=(batch["visible"] > 0).any()
         )
         if isinstance(criterion, HeatmapMatchingLoss) and criterion.suppliers == "relu":
             # Empty maps teach little; a share that grows says that the run is failing.

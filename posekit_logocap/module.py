@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 from typing_extensions import NotRequired
 
 from posekit.data.batch import CropBatch, SceneBatch
+from posekit.data.pictures import PictureInput
 from posekit.errors import UserError
 from posekit.geometry import uncrop_points
 from posekit.module import StepOutput, picture_size
@@ -182,6 +184,10 @@ class LogoCap(SceneModule):
             self.fast_message_passing.forget()
         return super().train(mode)
 
+    def picture_input(self) -> PictureInput:
+        """Returns what makes the network's input of a picture, as :meth:`predict` does; see there."""
+        return partial(network_input, short_side=min(self.image_size), mapping=self.expansion.mapping)
+
     # -- training -----------------------------------------------------------------------------------------------------
 
     def step(self, batch: SceneBatch, stage: str) -> StepOutput[LogoCapPrediction]:
@@ -257,7 +263,7 @@ class LogoCap(SceneModule):
         return result
 
     def predict_step(self, batch: SceneBatch | CropBatch, batch_idx: int) -> LogoCapPrediction:
-        """Returns the people of a batch of whole pictures, in original pixels."""
+        """Returns the people of a batch of whole pictures, of one size or a list of any, in original pixels."""
         return self.predictions(self.infer(batch["image"]), batch)
 
     @torch.inference_mode()
@@ -273,10 +279,11 @@ class LogoCap(SceneModule):
             Predictions in the pictures' pixels, on the CPU; ``image_id`` is the number of the picture.
 
         Raises:
-            UserError: A picture is of another type or shape.
+            UserError: A picture is of another type or shape (a file's name).
         """
-        pictures = [images] if isinstance(images, np.ndarray) else list(images)
-        inputs = [network_input(picture, min(self.image_size), self.expansion.mapping) for picture in pictures]
+        pictures: list[Any] = list(images) if isinstance(images, list | tuple) else [images]
+        make_input = self.picture_input()
+        inputs = [make_input(picture) for picture in pictures]
         numbers = torch.arange(len(inputs), device=self.device)
         affine = torch.tensor(np.array([a for _, a in inputs]).reshape(-1, 2, 3), dtype=torch.float32)
         batch = {"affine": affine.to(self.device), "image_id": numbers, "sample_id": numbers}

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from posekit.data.images import require_picture
 from posekit.data.scenes import scene_affine
 from posekit.data.transforms import normalize_image, warp
-from posekit.errors import UserError
 from posekit_logocap.decode import average_scales, merge_flipped
 from posekit_logocap.network import GRID, STRIDE, DenseMaps
 
@@ -69,8 +69,7 @@ def network_input(picture: NDArray[np.uint8], short_side: int, mapping: str) -> 
     Raises:
         UserError: The picture is of another type or shape.
     """
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
-        raise UserError(f"predict takes uint8 RGB pictures (H, W, 3), not {picture.dtype} of shape {picture.shape}")
+    require_picture(picture)
     size = (picture.shape[1], picture.shape[0])
     if mapping == "legacy":
         affine, output = official_test_view(size, short_side)

@@ -24,8 +24,8 @@ class ScenePrediction(KeypointPrediction):
 class SceneModule(PoseModule):
     """Base of methods on :class:`~posekit.data.batch.SceneBatch` whose people are judged before and after refinement.
 
-    It logs OKS AP's ten numbers, and ``AP_initial``, ``AP50_initial`` and ``AP75_initial`` of the initial poses, ranked
-    by their own score. A subclass calls :meth:`add_metrics` in its constructor.
+    It logs OKS AP's ten numbers (of CrowdPose its nine), and ``AP_initial``, ``AP50_initial`` and ``AP75_initial`` of
+    the initial poses, ranked by their own score. A subclass calls :meth:`add_metrics` in its constructor.
 
     Args:
         kwargs: Arguments of :class:`~posekit.module.PoseModule`.
@@ -57,6 +57,7 @@ class SceneModule(PoseModule):
         datamodule = getattr(self.trainer, "datamodule", None)
         known = self._judged.get(stage) is datamodule and datamodule is not None
         targets = datamodule.ground_truth(stage) if datamodule is not None and not known else None
+        groups = self.image_groups(stage) if targets is not None else None
         for poses in POSES:
             metric = self._ap(stage, poses)
             metric.reset()
@@ -65,7 +66,7 @@ class SceneModule(PoseModule):
             if not known:
                 metric.clear_targets()
             if targets is not None:
-                metric.set_targets(targets)
+                metric.set_targets(targets, groups)
         self._judged[stage] = datamodule
 
     def update_metrics(self, batch: SceneBatch, output: StepOutput[ScenePrediction], stage: str) -> None:
@@ -84,7 +85,7 @@ class SceneModule(PoseModule):
             self._ap(stage, poses).update(entries)
 
     def compute_metrics(self, stage: str) -> dict[str, Tensor]:
-        """Returns OKS AP's ten numbers, and AP, AP50 and AP75 of the initial poses."""
+        """Returns OKS AP's numbers, and AP, AP50 and AP75 of the initial poses."""
         values: dict[str, Tensor] = {}
         if self._ap(stage, POSES[0]).targets is not None:
             values.update(self._ap(stage, "refined").compute())

@@ -18,6 +18,7 @@ SHAPES = 10
 CAMERA = 3
 
 _IDENTITY6 = (1.0, 0.0, 0.0, 1.0, 0.0, 0.0)  # interleaved columns of the unit matrix
+_UPRIGHT6 = (1.0, 0.0, 0.0, -1.0, 0.0, 0.0)  # half a turn about x: bodies at rest are y up, cameras y down
 _START_CAMERA = (0.9, 0.0, 0.0)
 
 
@@ -48,9 +49,9 @@ class KinematicDecoder(nn.Module):
         feature_width: Channels of the feature.
         hidden: Channels of h.
         dropout: After each of the two layers.
-        start: Pose, shape and camera that an untrained decoder answers with; None is the rest pose, the mean shape and
-            a camera of scale 0.9. (The published code starts from random rotations and a camera of scale 0, which puts
-            the body infinitely far away.)
+        start: Pose, shape and camera that an untrained decoder answers with; None is the rest pose, upright before the
+            camera, the mean shape and a camera of scale 0.9. (The published code starts from random rotations and a
+            camera of scale 0, which puts the body infinitely far away.)
 
     Raises:
         UserError: ``start`` has other sizes.
@@ -123,7 +124,8 @@ class IterativeDecoder(nn.Module):
         hidden: Channels of the two layers.
         dropout: After each of them.
         iterations: Passes.
-        start: Where the first pass starts; None is the rest pose, the mean shape and a camera of scale 0.9.
+        start: Where the first pass starts; None is the rest pose, upright before the camera, the mean shape and a
+            camera of scale 0.9.
 
     Raises:
         UserError: There is no pass, or ``start`` has other sizes.
@@ -171,7 +173,8 @@ class IterativeDecoder(nn.Module):
 def _start(start: MeanParameters | None) -> MeanParameters:
     sizes = (JOINTS * SIX, SHAPES, CAMERA)
     if start is None:
-        return MeanParameters(torch.tensor(_IDENTITY6 * JOINTS), torch.zeros(SHAPES), torch.tensor(_START_CAMERA))
+        pose = torch.tensor(_UPRIGHT6 + _IDENTITY6 * (JOINTS - 1))
+        return MeanParameters(pose, torch.zeros(SHAPES), torch.tensor(_START_CAMERA))
     for name, value, size in zip(MeanParameters._fields, start, sizes, strict=True):
         if value.numel() != size:
             raise UserError(f"mean parameters: {name} has {value.numel()} numbers, MAED's decoders take {size}")

@@ -176,13 +176,19 @@ class MeanPoseError(RowsMetric):
 class BodyMetrics(torch.nn.Module):
     """All errors of one stage, in mm: joints, joints after alignment, mesh, acceleration, and the mean pose's.
 
+    Joints and accelerations are compared relative to the hips' midpoint, meshes as they are.
+
     Args:
         joints: Number J of compared joints.
         across_clips: See :class:`~posekit.metrics.AccelerationError`.
+
+    Attributes:
+        meshes: Whether meshes are compared: not where the labels' shapes are another body's.
     """
 
     def __init__(self, joints: int, across_clips: bool = False) -> None:
         super().__init__()
+        self.meshes = True
         self.mpjpe = MPJPE(root=HIPS)
         self.pa_mpjpe = PAMPJPE()
         self.pve = PVE()
@@ -213,7 +219,7 @@ class BodyMetrics(torch.nn.Module):
             target = batch["joints3d"][..., compared.target, :]
             weight = batch["joints3d_weight"][..., compared.target]
             self._add_joints(batch, pred, target, weight, ids, counted)
-        if "body_pose" in batch:
+        if "body_pose" in batch and self.meshes:
             # Also without any: the processes of a distributed run have to agree on which metrics there are.
             labelled = counted & (batch["body_weight"] > 0)
             true = body(axis_angle_to_matrix(batch["body_pose"][labelled].float()), batch["body_shape"][labelled])
@@ -233,7 +239,9 @@ class BodyMetrics(torch.nn.Module):
             place = torch.arange(counted.shape[1], device=counted.device).expand_as(counted)
             frame = batch["frame"] if tracked else place
             seen = (poses[2] > 0).all(-1)
-            self.acceleration.update(poses[0], poses[1], seen, clip[counted], frame[counted])
+            # A prediction stands at the body's origin, a label in the camera's frame: the way it went is no error.
+            pred, target = (centred(points, HIPS) for points in poses[:2])
+            self.acceleration.update(pred, target, seen, clip[counted], frame[counted])
 
     def compute(self) -> dict[str, Tensor]:
         """Returns the numbers that there were data for, by name."""

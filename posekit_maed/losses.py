@@ -58,9 +58,9 @@ class BodyLoss(nn.Module):
             writes them.
         official_masking: Repeat the habits of the published code. In batches of pictures (clips of one frame) pose,
             shape and norm count of all people, labelled or not, so that unlabelled people are pulled to the zero pose,
-            and the 3D term is a mean over all of them; and an acceleration counts if its last frame is labelled, not
-            only if all three are.
-        skeleton: Joint set of the points; it has hips, whose midpoint the 3D term is relative to.
+            and the 3D term is a mean over all of them; and an acceleration is that of joints as they stand, not
+            relative to the hips, and counts if its last frame is labelled, not only if all three are.
+        skeleton: Joint set of the points; it has hips, whose midpoint the 3D term and the acceleration are relative to.
 
     Raises:
         UserError: An unknown name, or a negative coefficient.
@@ -82,6 +82,7 @@ class BodyLoss(nn.Module):
             if not 0 <= value < float("inf"):
                 raise UserError(f"loss_weights.{name} must be a number of at least 0, not {value}")
         self.weights = {**WEIGHTS, **(weights or {})}
+        self.left_out: frozenset[str] = frozenset()  # terms that the run's labels cannot feed
         self.form = form
         self.official_masking = official_masking
         joints = get_skeleton(skeleton)
@@ -101,13 +102,14 @@ class BodyLoss(nn.Module):
             return torch.stack(list(weighted.values())).sum(), weighted
 
     def terms(self, predicted: Predicted, targets: Targets) -> dict[str, Tensor]:
-        """Returns the terms without coefficients; those of coefficient 0 are left out."""
+        """Returns the terms without coefficients; those of coefficient 0 and of ``left_out`` are not among them."""
         frames = targets.valid
         has3d = frames * self._has3d(targets)
         labelled = frames * (targets.body_weight > 0)
         if self.official_masking and frames.shape[1] == 1:
             labelled = has3d = frames
-        on = {name for name, value in self.weights.items() if value > 0}
+        on = {name for name, value in self.weights.items() if value > 0} - self.left_out
+        moved = (lambda joints: joints) if self.official_masking else self._centred
         terms = {
             "points": lambda: self._joints(predicted.points - targets.points, targets.confidence, frames),
             "joints3d": lambda: self._joints(
@@ -119,8 +121,8 @@ class BodyLoss(nn.Module):
             "shape": lambda: self._compare((predicted.shape - targets.shape)[..., None, :], labelled),
             "norm": lambda: parameter_norm(predicted, has3d),
             "acceleration": lambda: acceleration_loss(
-                predicted.joints3d,
-                targets.joints3d,
+                moved(predicted.joints3d),  # it stands at the body's origin, wherever the person goes
+                moved(targets.joints3d),
                 targets.joints3d_weight,
                 has3d,
                 last_only=self.official_masking,

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from typing_extensions import TypedDict
 
 from posekit.body import BodyOutput, load_body
 from posekit.data.batch import Pose3DPrediction
+from posekit.data.datamodule import PoseDataModule
 from posekit.errors import UserError, unknown_name
 from posekit.geometry import matrix_to_axis_angle, project_weak_perspective, rot6d_to_matrix
 from posekit.module import PoseModule, StepOutput, picture_size
@@ -21,9 +25,10 @@ from posekit.skeletons import get_skeleton
 from posekit_maed.clips import as_clips, targets_of
 from posekit_maed.evaluation import BodyMetrics, EvaluatedJoints
 from posekit_maed.interpolation import KeptFrames, interpolate
+from posekit_maed.labels import has_joints3d, strange_bodies
 from posekit_maed.losses import BodyLoss, Predicted
 from posekit_maed.network import BodyParameters, MAEDNetwork
-from posekit_maed.prediction import key_points, prediction_rows
+from posekit_maed.prediction import joined, key_points, prediction_rows, windows_of
 from posekit_maed.weights import fit_to_network, require_encoder
 
 HYBRID_WEIGHTS = ("frames", "equal")
@@ -44,6 +49,10 @@ class MAED(PoseModule):
 
     It takes clips (``ClipBatch``), crops (``CropBatch``, clips of one frame), and mixtures of both (``HybridBatch``),
     whose losses are added with weights and give one optimiser step.
+
+    The best state is the one of least ``val/PA-MPJPE``, or of least ``val/loss`` where the evaluated data have no 3D
+    labels. Shape coefficients mean nothing on another kind of body (SMPL's on the built-in one, or the other way
+    round): the shape term and PVE are then left out, with a warning.
 
     Args:
         skeleton: Joint set of the labels; MAED's losses and protocols are written for SPIN49.
@@ -142,6 +151,7 @@ class MAED(PoseModule):
         self.clip_frames = max_frames
         self.hybrid_weights = hybrid_weights
         self.keep_every = keep_every
+        self._labelled3d: bool | None = None  # whether validation has labels in 3D, once it was looked at
         self.official_interpolation = official_interpolation
         self.body = load_body(
             body,
@@ -178,6 +188,40 @@ class MAED(PoseModule):
         if getattr(self, "freeze_backbone", False):
             self._backbone().eval()
         return self
+
+    # -- data ---------------------------------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Looks at what the data are labelled with, once they are read."""
+        super().setup(stage)
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if stage != "predict" and isinstance(datamodule, PoseDataModule):
+            self._compare_bodies(datamodule, stage)
+
+    def _compare_bodies(self, datamodule: PoseDataModule, stage: str) -> None:
+        kind = "builtin" if self.body.is_builtin else "SMPL"
+        strange = strange_bodies(datamodule, stage, kind)
+        names = sorted({*strange.trained, *strange.evaluated})
+        self.loss.left_out = frozenset({"shape"} if names else ())
+        self._errors("test" if stage == "test" else "val").meshes = not strange.evaluated
+        if names:
+            other, wanted = (
+                ("SMPL", "an SMPL file or folder") if kind == "builtin" else ("the built-in body", "builtin")
+            )
+            rank_zero_warn(
+                f"shapes of {', '.join(names)} are of {other}, the model's body is {self.body.name}: the shape loss "
+                f"and PVE are left out; set model.body to {wanted} to have them"
+            )
+
+    def monitor_for(self, datamodule: Any) -> str:
+        """Returns the aligned error, or the loss where the evaluated data have no 3D labels."""
+        # Outside of a fit there may be no data for validation.
+        fitting = self._trainer is None or self.trainer.state.fn == TrainerFn.FITTING
+        if self._labelled3d is None and fitting and isinstance(datamodule, PoseDataModule):
+            self._labelled3d = has_joints3d(datamodule)
+            if not self._labelled3d:
+                rank_zero_info(f"{type(datamodule).__name__} has no 3D labels to evaluate: val/loss tells what is best")
+        return "val/loss" if self._labelled3d is False else self.monitor
 
     # -- weights ------------------------------------------------------------------------------------------------------
 
@@ -329,6 +373,35 @@ class MAED(PoseModule):
         (part,) = as_clips(batch).values()
         parameters, output = self.estimate(part["image"], self._mask(part))
         return prediction_rows(part, parameters, output, self._joints(output))
+
+    @torch.no_grad()
+    def predict(
+        self, frames: Sequence[NDArray[np.uint8]], boxes: ArrayLike | None = None, box_scale: float = 1.25
+    ) -> Pose3DPrediction:
+        """Finds one person's body in consecutive frames, as ``posekit predict`` does; for notebooks.
+
+        Args:
+            frames: (T, H, W, 3) uint8 RGB, or a list of such pictures; one picture is a clip of one frame.
+            boxes: (T, 4) the person's box in each frame, xywh in px; None takes whole frames, not enlarged.
+            box_scale: How much boxes are enlarged before cropping.
+
+        Returns:
+            A row per frame, on the CPU: ``body_pose``, ``body_shape``, ``vertices``, ``joints3d``, ``keypoints`` in the
+            frames' pixels, and so on.
+
+        Raises:
+            UserError: The frames or the boxes are of another type or shape.
+        """
+        windows = windows_of(frames, boxes, self.image_size, self.clip_frames, box_scale)
+        was_training = self.training
+        self.eval()
+        try:
+            return joined([self.predict_step(self._moved(batch), k) for k, batch in enumerate(windows)])
+        finally:
+            self.train(was_training)
+
+    def _moved(self, batch: dict[str, Any]) -> dict[str, Any]:
+        return {name: value.to(self.device) if isinstance(value, Tensor) else value for name, value in batch.items()}
 
     @property
     def mesh_faces(self) -> NDArray[np.int64]:

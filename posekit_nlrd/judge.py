@@ -35,6 +35,7 @@ class JudgedModule(PoseModule):
     monitor_mode: ClassVar[str] = "max"
     networks: Networks
     iteration: int
+    judged: int  # the iteration of the last validation
 
     def __init__(self, protocols: Sequence[str], init_from: str | None = None) -> None:
         super().__init__(init_from=init_from)
@@ -47,17 +48,15 @@ class JudgedModule(PoseModule):
             }
         )
 
-    @property
-    def running(self) -> str:
-        """Name of the stage of the last step."""
+    def stages_to_judge(self) -> set[str]:
+        """Returns the names of the stages whose numbers the next evaluation in a fit is to give."""
         raise NotImplementedError
 
     def evaluated_streams(self) -> tuple[str, ...]:
-        """Returns what to evaluate on: while training what the running stage can change, else whatever is trained."""
-        if self.trainer.state.fn == "fit":
-            return ("source", "test") if self.running in ("source", "adaptation") else ("motion",)
-        done = self.networks.done()
-        return (*(("motion",) if "pose" in done else ()), *(("source", "test") if "source" in done else ()))
+        """Returns what to evaluate on: while training what the latest stages can have changed, else what is trained."""
+        stages = self.stages_to_judge() if self.trainer.state.fn == "fit" else self.networks.done()
+        motion = ("motion",) if stages - {"source", "adaptation"} else ()
+        return (*motion, *(("source", "test") if stages & {"source", "adaptation"} else ()))
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns poses (B, 17, 3) of pictures (B, 3, H, W): metres, camera frame, the root at 0.
@@ -110,6 +109,12 @@ class JudgedModule(PoseModule):
         """Empties the metrics."""
         for name in _IMAGE_STREAMS.values():
             cast(PoseEvaluation, self.evaluations[f"{stage}_{name}"]).reset()
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs ``val/...`` and remembers how far the schedule is judged."""
+        super().on_validation_epoch_end()
+        if not self.trainer.sanity_checking:
+            self.judged = self.iteration
 
     def compute_metrics(self, stage: str) -> dict[str, Tensor]:
         """Returns the errors on source and target, by stream and protocol, and the place in the schedule."""

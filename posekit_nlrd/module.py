@@ -127,7 +127,7 @@ class NLRD(JudgedModule):
         wanted = _paper_stages(names) if stages is None else stages
         self.stages: list[Stage] = build_stages(wanted, self.networks)
         self.plan = Schedule([stage.options.steps or 1 for stage in self.stages])
-        self.iteration = 0
+        self.iteration = self.judged = 0
         self._rates: list[Rates] = []
         self.backbone_weights = backbone_weights
         self.load_initial_weights()
@@ -154,10 +154,13 @@ class NLRD(JudgedModule):
         """The running stage."""
         return self.stages[self.place.stage]
 
-    @property
-    def running(self) -> str:
-        """Name of the stage of the last step: a validation right after a stage's end is about that stage."""
-        return self.stages[self.plan.place(max(self.iteration - 1, 0)).stage].name
+    def stages_to_judge(self) -> set[str]:
+        """Returns the stages since the last validation; at the schedule's end all that the networks went through."""
+        if self.iteration >= self.plan.total:
+            return self.networks.done()
+        last = max(self.iteration - 1, 0)
+        first, now = (self.plan.place(iteration).stage for iteration in (min(self.judged, last), last))
+        return {part.name for part in self.stages[first : now + 1]}
 
     def input_shape(self) -> tuple[int, ...]:
         """Returns (3, H, W) of a picture."""
@@ -294,12 +297,13 @@ class NLRD(JudgedModule):
         """Records the place in the schedule, and what stages remember."""
         super().on_save_checkpoint(checkpoint)
         states = {part.name: part.state() for part in self.stages}
-        checkpoint[STATE_KEY] = {"iteration": self.iteration, "stages": states}
+        checkpoint[STATE_KEY] = {"iteration": self.iteration, "judged": self.judged, "stages": states}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes the place in the schedule back."""
         state = checkpoint.get(STATE_KEY, {})
         self.iteration = int(state.get("iteration", 0))
+        self.judged = int(state.get("judged", self.iteration))
         for part in self.stages:
             if remembered := state.get("stages", {}).get(part.name):
                 part.load_state(remembered)

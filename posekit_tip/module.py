@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from posekit.data.batch import ClipBatch, CropBatch, KeypointPrediction
 from posekit.errors import UserError, unknown_name
-from posekit.heatmaps import DECODERS, MAPPINGS, GaussianCodec, flip_heatmaps
+from posekit.heatmaps import DECODERS, MAPPINGS, GaussianCodec
 from posekit.module import StepOutput
 from posekit.nn import LoadReport, build_backbone
 from posekit.nn.shipped import shipped_names
@@ -39,7 +39,8 @@ class TIP(PoseTrackScoring, TopDownModule):
         temporal: ``tip``, or a rival in the same module: ``single`` (the backbone alone, on key frames),
             ``interpolation`` (interim poses at even steps, no L_s), ``difference`` (feature differences, no L_info, no
             L_s).
-        num_support: Neighbours a side: 1 for windows of three frames, 2 for five.
+        num_support: Neighbours a side: 1 for windows of three frames, 2 for five; None takes the data module's (in
+            Python: 1).
         num_interim: Interim poses K; odd, so that the middle one belongs to the key frame.
         part_groups: Joint names by the group's name; None takes the head and four limbs.
         num_slots: 17 keeps POSETRACK15's joints in the 17 slots of the 2018 files; None has one map per joint.
@@ -83,7 +84,7 @@ class TIP(PoseTrackScoring, TopDownModule):
         backbone: str = "hrnet_w48",
         backbone_options: dict[str, Any] | None = None,
         temporal: str = "tip",
-        num_support: int = 1,
+        num_support: int | None = None,
         num_interim: int = 3,
         part_groups: dict[str, list[str]] | None = None,
         num_slots: int | None = None,
@@ -116,6 +117,7 @@ class TIP(PoseTrackScoring, TopDownModule):
         for kind, name, known in choices:
             if name not in known:
                 raise unknown_name(kind, name, known)
+        num_support = 1 if num_support is None else num_support
         positive = {
             "num_support": num_support, "num_interim": num_interim, "temperature": temperature, "sigma": sigma,
             "beta": beta, "backbone_lr": backbone_lr, "group_channels": 1 if group_channels is None else group_channels,
@@ -230,6 +232,23 @@ class TIP(PoseTrackScoring, TopDownModule):
 
     # -- training -----------------------------------------------------------------------------------------------------
 
+    def check_data(self, datamodule: Any) -> None:
+        """Refuses data of a wrong view, and clips that are shorter than a window.
+
+        Raises:
+            UserError: It is so.
+        """
+        super().check_data(datamodule)
+        if self.temporal == "single" or getattr(datamodule, "view", None) != "clips":
+            return
+        holder = datamodule if getattr(datamodule, "window", None) is None else datamodule.window
+        frames, wanted = getattr(holder, "frames", None), 2 * self.num_support + 1
+        if frames is not None and frames < wanted:
+            raise UserError(
+                f"the clips of {type(datamodule).__name__} have {frames} frames, but windows of num_support "
+                f"{self.num_support} have {wanted}: set data.num_support, data.window or data.frames to match"
+            )
+
     def check_crops(self, batch: Any) -> None:
         """Refuses batches that are no clips (or, for the single-frame network, crops) of the right size.
 
@@ -259,21 +278,21 @@ class TIP(PoseTrackScoring, TopDownModule):
             loss, logs = self.objective.single(maps, target, weight)
         else:
             loss, logs = self.objective.temporal(output, part, windows, target, weight)
-        result: StepOutput[KeypointPrediction] = StepOutput(loss, batch_size=len(maps), logs=logs)
+        result: StepOutput[KeypointPrediction] = StepOutput(
+            loss, batch_size=len(maps), logs=logs, labelled=(crops["visible"] > 0).any()
+        )
         if stage != "train":
             maps = maps.float()
             if self.flip_test:
-                maps = 0.5 * (maps + self._mirrored(clips, windows))
+                maps = self.merge_mirrored(maps, self._mirrored(clips, windows))
             result.predictions = self.predictions(crops, *self.decode(maps))
         return result
 
     def _mirrored(self, clips: ClipBatch, windows: Windows | None) -> Tensor:
-        """Returns the maps (B, J, h, w) that the mirrored clips give, mirrored back."""
+        """Returns the maps (B, J, h, w) that the mirrored clips give."""
         if windows is None:
-            maps = self.network.encode(key_crops(clips)["image"].flip(-1)).rough
-        else:
-            maps = self.network.estimate(self.network.encode(clips["image"].flatten(0, 1).flip(-1)), windows).heatmaps
-        return flip_heatmaps(maps, self.flip_index).float()
+            return self.network.encode(key_crops(clips)["image"].flip(-1)).rough
+        return self.network.estimate(self.network.encode(clips["image"].flatten(0, 1).flip(-1)), windows).heatmaps
 
     def update_metrics(self, batch: CropBatch | ClipBatch, output: StepOutput[KeypointPrediction], stage: str) -> None:
         """Adds the people of a batch's key frames."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from posekit.data.batch import ClipBatch, CropBatch, KeypointPrediction
 from posekit.geometry import uncrop_points
-from posekit.heatmaps import flip_heatmaps, from_heatmap
+from posekit.heatmaps import from_heatmap
 from posekit_tip.network import Frames, TIPNetwork
 from posekit_tip.sharing import Windows, windows_at
 from posekit_tip.synthesizer import Interim, Located, locate
@@ -71,7 +71,7 @@ def predict_clips(module: Any, clips: ClipBatch) -> KeypointPrediction:
     maps = maps.float()
     if module.flip_test:
         mirrored = encode_once(network, images.flatten(0, 1).flip(-1))
-        maps = 0.5 * (maps + flip_heatmaps(estimate_windows(network, mirrored, windows)[0].float(), module.flip_index))
+        maps = module.merge_mirrored(maps, estimate_windows(network, mirrored, windows)[0])
     several = "row_ids" in fields
     rows = {name: fields[name][clip, place] for name in ("affine", "box", "image_id")}
     rows["box_score"] = clips["box_score"][clip]

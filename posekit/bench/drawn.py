@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from posekit.data.datamodule import LINKED
 from posekit.errors import UserError, unknown_name
 from posekit.plugins import DATAMODULES, import_class, plugins
 
+_LIKE = ("skeleton", "image_size")  # of the linked values those that drawn people have
 _KEPT = ("view", "batch_size", "pin_memory", "labels", "domain")
 _OF_PARTS = ("Mixture", "NLRDData")  # data modules made of others
 _SAMPLES = 64
@@ -75,7 +75,7 @@ def _like(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         if parameter.default is not inspect.Parameter.empty
     }
     every = {**defaults, **arguments}
-    linked = {key: value for key, value in cls.linked_values(every).items() if key in LINKED and value is not None}
+    linked = {key: value for key, value in cls.linked_values(every).items() if key in _LIKE and value is not None}
     kept = {key: every[key] for key in _KEPT if every.get(key) is not None} | linked
     frames = _frames(every)
     kept.setdefault("view", ("clips" if frames else "crops") if "image_size" in kept else "motion")
@@ -93,8 +93,7 @@ def _frames(arguments: Mapping[str, Any]) -> int | None:
         return int(window["frames"])
     if arguments.get("frames") is not None:
         return int(arguments["frames"])
-    support = arguments.get("num_support")
-    return None if support is None else 2 * int(support) + 1
+    return 2 * int(arguments["num_support"] or 1) + 1 if "num_support" in arguments else None
 
 
 def _class(name: str) -> Any:

@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from posekit.body.pickles import read_pickled_arrays
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, excerpt, listed, one_line, unknown_name
 from posekit.skeletons import SMPL24
 
 Float = NDArray[np.float32]
@@ -129,11 +128,11 @@ def _load_numpy(path: Path) -> Any:
         if isinstance(content, np.ndarray):
             return content
         with content as archive:
-            return {name: archive[name] for name in archive.files}
+            return {name: np.asarray(archive[name]) for name in archive.files}
     except FileNotFoundError:
         raise UserError(f"file {path} does not exist") from None
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
-        reason = "it holds pickled objects" if "allow_pickle" in str(error) else f"{error}"
+    except Exception as error:  # zipfile's, zlib's and NumPy's readers raise whatever the bytes lead them to
+        reason = "it holds pickled objects" if "allow_pickle" in str(error) else one_line(error, 200)
         raise UserError(f"{path} is not a readable numpy file: {reason}") from None
 
 
@@ -161,6 +160,8 @@ def _checked(path: Path, content: Mapping[str, Any], num_betas: int | None) -> B
     parents = _parents(path, content["kintree_table"])
     template = _floats(path, "v_template", content["v_template"], (None, 3))
     count = len(template)
+    if count == 0:
+        raise UserError(f"body file {path}: v_template has no vertices")
     shapedirs = _floats(path, "shapedirs", content["shapedirs"], (count, 3, None))
     kept = shapedirs.shape[2] if num_betas is None else num_betas
     if kept < 1 or kept > shapedirs.shape[2]:
@@ -168,7 +169,8 @@ def _checked(path: Path, content: Mapping[str, Any], num_betas: int | None) -> B
     faces = _indices(path, "f", content["f"], count)
     if faces.ndim != 2 or faces.shape[1] != 3:
         raise UserError(f"body file {path}: f has shape {_size(faces)}, not (F, 3)")
-    extra = {name: _indices(path, name, content[name], None) for name in _OPTIONAL if name in content}
+    below = {"mirror": count, "base_vertex": None}
+    extra = {name: _indices(path, name, content[name], below[name]) for name in _OPTIONAL if name in content}
     for name, value in extra.items():
         if value.shape != (count,):
             raise UserError(f"body file {path}: {name} has shape {_size(value)}, not ({count},)")
@@ -189,7 +191,7 @@ def _parents(path: Path, table: Any) -> tuple[int, ...]:
     table = np.asarray(table)
     if table.ndim != 2 or table.shape[0] != 2:
         raise UserError(f"body file {path}: kintree_table has shape {_size(table)}, not (2, 24)")
-    parents = (-1, *(int(p) for p in table[0, 1:]))
+    parents = (-1, *(int(p) for p in _floats(path, "kintree_table", table, (2, None))[0, 1:]))
     if parents != SMPL24.parents:
         what = "another joint tree" if len(parents) == 24 else f"{len(parents)} joints"
         raise UserError(f"body file {path} has {what}, and SMPL's 24 joints are needed (not SMPL-H, SMPL-X or MANO)")
@@ -208,7 +210,8 @@ def _floats(path: Path, name: str, value: Any, shape: tuple[int | None, ...]) ->
     if array.ndim != len(shape) or any(want not in (None, have) for want, have in zip(shape, array.shape, strict=True)):
         wanted = ", ".join("any" if n is None else str(n) for n in shape)
         raise UserError(f"{path}: {name} has shape {_size(array)}, and ({wanted}) is needed")
-    array = np.ascontiguousarray(array, dtype=np.float32)
+    with np.errstate(over="ignore"):  # what float32 cannot hold is refused below
+        array = np.ascontiguousarray(array, dtype=np.float32)
     if not np.isfinite(array).all():
         raise UserError(f"{path}: {name} holds NaN or infinite numbers")
     return array
@@ -241,7 +244,8 @@ def read_regressor(path: str | Path, rows: int, vertices: int) -> Float:
     content = _load_numpy(path)
     if isinstance(content, dict):
         if len(content) != 1:
-            raise UserError(f"joint regressor {path} holds {len(content)} arrays ({', '.join(content)}), not one")
+            names = listed([excerpt(name) for name in content], 12)
+            raise UserError(f"joint regressor {path} holds {len(content)} arrays ({names}), not one")
         (content,) = content.values()
     if content.ndim != 2 or content.shape != (rows, vertices):
         size = _size(content)

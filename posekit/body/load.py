@@ -30,8 +30,8 @@ def load_body(
         path: None (or ``"builtin"``) for the built-in body of 1,500 vertices; an ``.npz`` file in SMPL format; the
             official ``.pkl``, which is read without running anything in it; a folder with ``SMPL_NEUTRAL.npz`` or
             ``.pkl``; ``"builtin_6890"`` for ``body_6890.npz`` in the folder that the variable POSEKIT_BODIES names.
-        joint_regressor_extra: SPIN's ``J_regressor_extra.npy`` (9, V), which SPIN49 needs of an SMPL file. Of a folder,
-            the file of that name in it is taken; so for the next two.
+        joint_regressor_extra: SPIN's ``J_regressor_extra.npy`` (9, V), which SPIN49 needs of an SMPL file. None takes
+            the file of that name in the folder, or beside the SMPL file; so for the next two.
         joint_regressor_h36m: ``J_regressor_h36m.npy`` (17, V), which H36M17 needs of an SMPL file. On the built-in body
             it stands in for its own regressor.
         mean_params: ``smpl_mean_params.npz``, the start of an iterative regressor.
@@ -42,7 +42,7 @@ def load_body(
         UserError: A file is missing, or its arrays have other shapes or belong to another body.
     """
     arrays, name = body_arrays(path, num_betas, gender)
-    folder = arrays.path.parent if path is not None and Path(path).expanduser().is_dir() else None
+    folder = _folder(path, arrays)
     count = len(arrays.v_template)
     extra, h36m, mean = (
         given if given is not None else _beside(folder, default)
@@ -86,6 +86,14 @@ def body_arrays(
         raise UserError(f"the built-in body has no gender {gender!r}: leave it at 'neutral', or give a path")
     with _asset("body_1500.npz") as asset:
         return read_body(asset, num_betas), "builtin_1500"
+
+
+def _folder(path: str | Path | None, arrays: BodyArrays) -> Path | None:
+    """Returns where regressors of a body may lie; a single free body brings its own, and may lie among SMPL's."""
+    if path is None or str(path) == BUILTIN:
+        return None
+    alone = not Path(path).expanduser().is_dir()
+    return None if alone and arrays.base_vertex is not None else arrays.path.parent
 
 
 def _beside(folder: Path | None, name: str) -> Path | None:

@@ -255,7 +255,10 @@ class SMPLBody(nn.Module):
         return regressor @ output.vertices
 
     def _lacks(self, skeleton: str, option: str, file: str) -> UserError:
-        return UserError(f"{skeleton} joints of body {self.name} need {option} ({file}). {SPIN_SOURCE}")
+        return UserError(
+            f"{skeleton} joints of body {self.name} need {file} beside the body's file "
+            f"(a model's body also takes option {option}). {SPIN_SOURCE}"
+        )
 
     def _needs_landmarks(self, what: str) -> None:
         if not self.is_builtin and self.num_vertices != SMPL_VERTICES:

@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info
 
 from posekit.files import atomic_write_bytes
+from posekit.module import PoseModule
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -19,7 +20,7 @@ class BestCheckpoint(ModelCheckpoint):
     as the best however bad it is.
 
     Args:
-        monitor: Metric that tells what is best.
+        monitor: Metric that tells what is best; a method's ``monitor_for(datamodule)`` has the last word.
         mode: ``max`` or ``min``.
     """
 
@@ -33,7 +34,9 @@ class BestCheckpoint(ModelCheckpoint):
         return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Finds the folder, and keeps hold of the trainer."""
+        """Asks the method for its metric on these data, finds the folder, and keeps hold of the trainer."""
+        if isinstance(pl_module, PoseModule):
+            self.monitor = pl_module.monitor_for(getattr(trainer, "datamodule", None))
         super().setup(trainer, pl_module, stage)
         self._trainer = trainer
 

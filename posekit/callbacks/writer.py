@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,10 @@ def coco_results(rows: dict[str, NDArray[np.floating]]) -> list[dict[str, Any]]:
     They have no ``bbox``: COCO's tool would take the crop's box for the person's area.
 
     Args:
-        rows: ``keypoints`` (N, K, 3), ``scores`` (N,), ``boxes`` (N, 4) and ``image_id`` (N,).
+        rows: ``keypoints`` (N, K, 3), ``scores`` (N,), ``boxes`` (N, 4) and ``image_id`` (N,); ``track_id`` (N,) where
+            people are followed through a video, -1 for those who are not.
     """
+    tracks = rows.get("track_id", np.full(len(rows["scores"]), -1)).astype(np.int64).tolist()
     return [
         {
             "image_id": int(image),
@@ -36,12 +38,15 @@ def coco_results(rows: dict[str, NDArray[np.floating]]) -> list[dict[str, Any]]:
             "keypoints": [round(float(value), 3) for value in joints.reshape(-1)],
             "score": round(float(score), 6),
         }
-        for image, joints, score in zip(rows["image_id"], rows["keypoints"], rows["scores"], strict=True)
+        | ({"track_id": track} if track >= 0 else {})
+        for image, joints, score, track in zip(rows["image_id"], rows["keypoints"], rows["scores"], tracks, strict=True)
     ]
 
 
 class PredictionWriter(Callback):
     """Writes ``results.json`` (COCO format), ``images.json`` (image id to file) and overlays to a folder.
+
+    Of people who are followed through a video, ``results.json`` has the ``track_id``; ``tracks.json`` says who that is.
 
     Overlays are drawn where the data module can give the original pictures (``read_frame``); a video becomes a video.
     People with a ``track_id`` have their track's colour, number and path. Interim poses (``interim`` and ``ends`` of a
@@ -102,7 +107,8 @@ class PredictionWriter(Callback):
         if not isinstance(outputs, dict) or "keypoints" not in outputs:
             raise UserError(f"PredictionWriter writes 2D keypoints, which {type(pl_module).__name__} does not predict")
         self._rows.append({name: to_numpy(value) for name, value in outputs.items()})
-        if isinstance(batch, dict) and batch["image"].ndim == 4:  # pictures, in which nobody may have been found
+        # Pictures, in which nobody may have been found; those of different sizes are a list.
+        if isinstance(batch, dict) and (isinstance(batch["image"], list) or batch["image"].ndim == 4):
             self._looked_at.update(batch["image_id"].tolist())
 
     def on_predict_end(self, trainer: Trainer, pl_module: Any) -> None:
@@ -127,11 +133,13 @@ class PredictionWriter(Callback):
                 console.print(f"interim poses: {written}", soft_wrap=True)
 
     def _write_names(self, datamodule: Any, rank: str) -> None:
-        """Writes which file each image id is, where the data module reads files; elsewhere ``frames`` is a count."""
+        """Writes which file each image id is, and who each track is, where the data module knows."""
         frames = getattr(datamodule, "frames", None)
         if isinstance(frames, dict):
             names = {str(image_id): str(name) for image_id, name in frames.items()}
             atomic_write_text(self.output / f"images{rank}.json", json.dumps(names, indent=1) + "\n")
+        if people := getattr(datamodule, "track_names", None):
+            atomic_write_text(self.output / f"tracks{rank}.json", json.dumps(people, indent=1) + "\n")
 
     def _people(
         self, rows: dict[str, NDArray[np.floating]], method: Any, console: Console, results: Path
@@ -162,20 +170,17 @@ class PredictionWriter(Callback):
         if getattr(datamodule, "is_video", False):
             return self._draw_video(datamodule, name, paint)
         folder = self.output / ("overlays" if name == "overlay" else name)
-        stems = Counter(Path(str(file)).stem for file in datamodule.frames.values())
-        for image_id, file in self._own_frames(datamodule, rows):
+        names = overlay_names(datamodule.frames)
+        for image_id in self._own_frames(datamodule, rows):
             encoded = cv2.imencode(
                 ".jpg", cv2.cvtColor(paint(image_id), cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92]
             )
-            stem = Path(str(file)).stem
-            if stems[stem] > 1:  # a.png beside a.tif, or frames of a.mp4: one would replace the other
-                stem = str(file).replace("/", "#")
-            atomic_write_bytes(folder / f"{stem}.jpg", encoded[1].tobytes())
+            atomic_write_bytes(folder / names[image_id], encoded[1].tobytes())
         return folder
 
-    def _own_frames(self, datamodule: Any, rows: dict[str, NDArray[np.floating]]) -> list[tuple[int, Any]]:
+    def _own_frames(self, datamodule: Any, rows: dict[str, NDArray[np.floating]]) -> list[int]:
         seen = {int(i) for i in rows["image_id"]} | self._looked_at
-        return [(i, name) for i, name in datamodule.frames.items() if i in seen]
+        return [i for i in datamodule.frames if i in seen]
 
     def _draw_video(self, datamodule: Any, name: str, paint: Callable[[int], NDArray[np.uint8]]) -> Path:
         path, part = self.output / f"{name}.mp4", self.output / f"{name}.part.mp4"
@@ -217,6 +222,23 @@ class PredictionWriter(Callback):
     def _interim(self, datamodule: Any, image_id: int, rows: dict[str, NDArray[np.floating]]) -> NDArray[np.uint8]:
         shown = (rows["image_id"].astype(np.int64) == image_id)[:, None] & (rows["keypoints"][..., 2] > self.threshold)
         return interim_figure(datamodule.read_frame(image_id), rows["ends"][shown], rows["interim"][shown])
+
+
+def overlay_names(files: Mapping[int, object]) -> dict[int, str]:
+    """Returns the names of pictures' overlays: the pictures' own, with their folders where one name occurs in several.
+
+    Args:
+        files: Each picture's file by image id.
+    """
+    paths = {image_id: Path(str(file)) for image_id, file in files.items()}
+    stems = {image_id: path.stem for image_id, path in paths.items()}
+    if len({path.parent for path in paths.values()}) > 1 and len(set(stems.values())) < len(stems):
+        stems = {image_id: str(path.with_suffix("")).replace("/", "#") for image_id, path in paths.items()}
+    count = Counter(stems.values())  # a.png beside a.tif, or frames of a.mp4: one would replace the other
+    return {
+        image_id: f"{stem if count[stem] == 1 else str(paths[image_id]).replace('/', '#')}.jpg"
+        for image_id, stem in stems.items()
+    }
 
 
 def _no_rows() -> dict[str, NDArray[np.floating]]:

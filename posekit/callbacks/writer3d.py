@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ _DIGITS = {"keypoints": 2, "boxes": 2, "focal": 2, "center": 2}
 class PredictionWriter3D(PredictionWriter):
     """Writes ``results.npz``, ``results.json`` (a row per person and frame), ``images.json``, overlays and meshes.
 
+    Of people who are followed through videos, rows also have the ``video`` and the ``person``, as the boxes name them;
+    ``tracks.json`` says which ``sample_id`` (and number of a mesh file) each is.
     Overlays show the mesh where the method predicts one and has ``mesh_faces``, else the joints where it predicts those
     in the picture. Meshes are in metres, y up: with ``obj`` a file per person and frame, with ``glb`` an animation per
     person, in the frames' own time from the earliest frame of all people. All files appear whole or not at all. In a
@@ -85,7 +88,7 @@ class PredictionWriter3D(PredictionWriter):
         self._rows = []
         rank = f"_{trainer.global_rank}" if trainer.world_size > 1 else ""
         console = Console()
-        self._write_rows(rows, rank)
+        self._write_rows(rows | who_is_who(rows["sample_id"], getattr(datamodule, "track_names", {})), rank)
         count = counted(len(rows["scores"]), "pose")
         console.print(f"{count}: {self.output / f'results{rank}.json'} and .npz", soft_wrap=True)
         self._write_names(datamodule, rank)
@@ -151,6 +154,20 @@ class PredictionWriter3D(PredictionWriter):
         if "keypoints" in rows:
             return draw_people(image, rows["keypoints"][mine], pl_module.skeleton, threshold=self.threshold)
         return image
+
+
+def who_is_who(ids: NDArray[Any], names: Mapping[int, Mapping[str, str]]) -> Rows:
+    """Returns the columns ``video`` and ``person`` (N,) of tracks, as text; none where not every id has a name.
+
+    Args:
+        ids: (N,) tracks.
+        names: What the data module says of each.
+    """
+    known = [names.get(int(number)) for number in ids]
+    people = [who for who in known if who is not None]
+    if not names or len(people) < len(known):
+        return {}
+    return {name: np.array([who[name] for who in people], dtype=str) for name in ("video", "person")}
 
 
 def about_image_center(

@@ -1,9 +1,11 @@
-"""``posekit list`` and ``posekit doctor``: no torch import, so that they answer at once."""
+"""``posekit list`` and ``posekit doctor``: no torch import (but by ``--full``), so that they answer at once."""
 
 from __future__ import annotations
 
 import os
 import platform
+import re
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from importlib import metadata
@@ -47,17 +49,21 @@ def list_everything(argv: Sequence[str]) -> None:
 def doctor(argv: Sequence[str]) -> None:
     """Prints what is installed, missing or clashing; exits with 1 when something needs mending."""
     if any(word in ("-h", "--help") for word in argv):
-        print("usage: posekit doctor [--fast]\n\n--fast does not import the plug-ins or ask torch for its devices.")
+        print("usage: posekit doctor [--full]\n\nLooks without importing anything.")
+        print("--full imports the plug-ins and torch (seconds): plug-ins that fail to, and the devices torch can use.")
         return
-    _no_arguments("doctor", argv, ("--fast",))
+    _no_arguments("doctor", argv, ("--full", "--fast"))  # --fast, the default, is taken too
     faults = []
     print(f"posekit {__version__}  python {platform.python_version()}  {platform.platform()}")
     for line in _versions():
         print("  " + line)
     faults += _missing() + _clashes() + _unwritable()
-    if "--fast" not in argv:
+    if "--full" in argv:
         faults += load_faults()
         print("  " + _devices())
+    else:
+        faults += _absent_plugins()
+        print("  " + _devices_by_the_driver())
     for fault in faults:
         print(f"  FAULT {fault}")
     print("nothing to mend" if not faults else f"{len(faults)} to mend")
@@ -122,6 +128,24 @@ def _unwritable() -> list[str]:
     return [] if os.access(here, os.W_OK) else [f"{here} cannot be written to, and runs are kept under it"]
 
 
+def _absent_plugins() -> list[str]:
+    """Returns a line for each plug-in whose package is not there; imports none."""
+    points = [point for group in (METHODS, DATAMODULES, BENCHMARKS) for point in plugins(group).values()]
+    absent = {name for name in {point.module.partition(".")[0] for point in points} if not _is_there(name)}
+    return [
+        f"plug-in {point.name} ({point.value}): there is no package {package}"
+        for point in points
+        if (package := point.module.partition(".")[0]) in absent
+    ]
+
+
+def _is_there(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except (ImportError, ValueError):
+        return False
+
+
 def load_faults() -> list[str]:
     """Imports every plug-in and returns a line for each that fails."""
     faults: list[str] = []
@@ -129,10 +153,53 @@ def load_faults() -> list[str]:
     return faults
 
 
+def _devices_by_the_driver() -> str:
+    """Returns the NVIDIA devices that the driver lists, and whether torch was built for them."""
+    names = _driver_devices()
+    if not names:
+        return f"no NVIDIA device listed by a driver; {os.cpu_count()} CPU cores"
+    cuda = _built_for()
+    build = f"torch is built for CUDA {cuda}" if cuda else "torch is a build without CUDA"
+    return f"by the driver: {', '.join(names)}; {build} (posekit doctor --full asks torch)"
+
+
+def _driver_devices() -> list[str]:
+    try:
+        files = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+        texts = [file.read_text(encoding="utf-8", errors="replace") for file in files]
+    except OSError:
+        texts = []
+    found = [match[1].strip() for text in texts if (match := re.search(r"^Model:(.*)$", text, re.MULTILINE))]
+    if found:
+        return found
+    words = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:  # where the driver keeps no such files
+        done = subprocess.run(words, capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line.strip() for line in done.stdout.splitlines() if line.strip()]
+
+
+def _built_for() -> str | None:
+    """Returns the CUDA version that torch was built for, from the file that tells it."""
+    spec = find_spec("torch")
+    for folder in spec.submodule_search_locations or [] if spec is not None else []:
+        try:
+            text = (Path(folder) / "version.py").read_text(encoding="utf-8")
+        except OSError:
+            continue
+        match = re.search(r"^cuda\b[^=]*= *['\"]([\d.]+)['\"]", text, re.MULTILINE)
+        return match[1] if match else None
+    return None
+
+
 def _devices() -> str:
     import torch
 
     if not torch.cuda.is_available():
-        return f"no CUDA device (torch {torch.__version__}); {os.cpu_count()} CPU cores"
-    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return f"CUDA {torch.version.cuda}: {', '.join(names)}"
+        listed = _driver_devices()
+        unused = f"; the driver lists {', '.join(listed)}, which torch cannot use" if listed else ""
+        return f"no CUDA device (torch {torch.__version__}); {os.cpu_count()} CPU cores{unused}"
+    found = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+    names = [f"{p.name} ({p.total_memory / 2**30:.0f} GiB, capability {p.major}.{p.minor})" for p in found]
+    return f"CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}: {', '.join(names)}"

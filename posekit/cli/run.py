@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
@@ -108,7 +109,8 @@ class PoseCLI(LightningCLI):
             )
         given = config.get("callbacks") or []
         given = given if isinstance(given, list) else [given]
-        missing = [c for c in self._default_callbacks(config) if not any(_takes_the_place(g, c) for g in given)]
+        default = self._prediction_callbacks(given) if self.command == "predict" else self._default_callbacks(config)
+        missing = [c for c in default if not any(_takes_the_place(g, c) for g in given)]
         # A step begins with the first callback's hook and is whole to the end of it.
         kwargs["callbacks"] = sorted([*given, *missing], key=lambda c: not isinstance(c, CleanInterrupt))
         kwargs["plugins"] = _with_atomic_writer(config.get("plugins"))
@@ -124,10 +126,16 @@ class PoseCLI(LightningCLI):
         off = config.get("fast_dev_run", False) or config.get("logger") is False
         return self.command != "predict" and not off
 
+    def _prediction_callbacks(self, given: list[Callback]) -> list[Callback]:
+        """Returns a prediction's callbacks; a benchmark's files go into a folder in that of the other results."""
+        keypoints = getattr(self.model, "prediction_writer", "PredictionWriter") == "PredictionWriter"
+        writer = self.datamodule.RESULT_WRITER if keypoints else None
+        folder = next((g.output for g in given if isinstance(g, PredictionWriter)), Path("predictions"))
+        own = [import_class(writer)(str(folder / type(self.datamodule).__name__.lower()))] if writer else []
+        return [PredictionWriter(str(folder)), OutOfMemoryAdvice(), *own]
+
     def _default_callbacks(self, config: dict[str, Any]) -> list[Callback]:
-        if self.command == "predict":
-            return [PredictionWriter("predictions"), OutOfMemoryAdvice()]
-        reference = paper_numbers(self.run_name) or ("", {})
+        reference = paper_numbers(self.run_name, self.config[self.command].as_dict()) or ("", {})
         callbacks: list[Callback] = [
             ThroughputMonitor(), PredictionPreview(), ResultTable(*reference), OutOfMemoryAdvice()
         ]  # fmt: skip

@@ -17,16 +17,16 @@ from typing import Any
 from rich.console import Console
 
 from posekit.cli.arguments import ArgumentParser
-from posekit.errors import UserError
+from posekit.errors import UserError, counted
 from posekit.files import atomic_write_bytes, atomic_write_text
 from posekit.tables import TableSpec, load_table, shipped_tables
 from posekit.tables.cells import matching
-from posekit.tables.options import check_options
+from posekit.tables.options import check_options, check_validation
 from posekit.tables.plan import Planner
 from posekit.tables.plot import can_plot, plot
 from posekit.tables.render import as_json, markdown, show
 from posekit.tables.results import gather
-from posekit.tables.runner import Outcome, estimates, run_missing
+from posekit.tables.runner import Outcome, beyond, estimates, run_missing
 from posekit.tables.store import Store, origin
 
 
@@ -62,15 +62,20 @@ def _tables(argv: list[str]) -> int:
         specs = _with_rows(specs, options.only)
     # Narrower than this a table's numbers would be cut off rather than wrapped.
     console = Console(width=max(shutil.get_terminal_size().columns, 110))
-    deadline = None if options.budget is None else time.monotonic() + 60 * minutes(options.budget)
+    budget = None if options.budget is None else minutes(options.budget)
+    deadline = None if budget is None else time.monotonic() + 60 * budget
     command = "posekit table " + shlex.join(argv)
-    if len(specs) == 1:
-        return _table(_task(specs[0], options, extra), deadline, command, console)
+    tasks = [_task(spec, options, extra) for spec in specs]
     failures = 0
-    for task in sorted((_task(spec, options, extra) for spec in specs), key=_Task.minutes):
+    for task in sorted(tasks, key=_Task.minutes):
         try:
-            failures += _table(task, deadline, command, console)
+            if options.dry_run:
+                budget = _show_plan(task, budget, console)
+            else:
+                failures += _table(task, deadline, command, console)
         except UserError as error:
+            if len(tasks) == 1:
+                raise
             console.print(f"{task.planner.spec.name}: {error}", style="red", soft_wrap=True, markup=False)
             failures += 1
     return failures
@@ -95,7 +100,6 @@ class _Task:
 
     planner: Planner
     store: Store
-    dry_run: bool
 
     def minutes(self) -> float:
         """Estimates what is missing."""
@@ -106,7 +110,7 @@ def _task(spec: TableSpec, options: argparse.Namespace, extra: dict[str, Any]) -
     name = f"{spec.name}-real" if spec.real else spec.name
     store = Store(Path(options.output) / name, options.any_version)
     only = matching(spec, options.only) if options.all else options.only
-    return _Task(Planner(spec, seeds_of(options.seeds, spec), extra, only, store.read), store, options.dry_run)
+    return _Task(Planner(spec, seeds_of(options.seeds, spec), extra, only, store.read), store)
 
 
 def _parser() -> ArgumentParser:
@@ -121,7 +125,8 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--budget", help="stop starting cells that would end later: 60m, 2h, 900s")
     parser.add_argument("--only", action="append", default=[], metavar="ROW", help="rows by name; * and ? match")
     parser.add_argument("--seeds", help="number of seeds (3), or a list (0,1,5); the table's own by default")
-    parser.add_argument("--dry_run", "--dry-run", action="store_true", help="print the cells and the estimated time")
+    what = "print the cells and the estimated time; with --budget also which of them fit"
+    parser.add_argument("--dry_run", "--dry-run", action="store_true", help=what)
     parser.add_argument("--output", default="runs/tables", help="results folder (default runs/tables)")
     parser.add_argument("--any_version", action="store_true", help="accept results of another version of posekit")
     return parser
@@ -185,10 +190,7 @@ def seeds_of(text: str | None, spec: TableSpec) -> list[int]:
 def _table(task: _Task, deadline: float | None, command: str, console: Console) -> int:
     """Runs and shows one table; returns the number of failed runs."""
     planner, store = task.planner, task.store
-    check_options(planner)
-    if task.dry_run:
-        _show_plan(planner, store, console)
-        return 0
+    _check(planner)
     with store.locked():
         outcome = run_missing(store, planner, deadline, console)
         _write(planner, store, outcome, command, console)
@@ -203,22 +205,46 @@ def _table(task: _Task, deadline: float | None, command: str, console: Console) 
     return len(outcome.failed)
 
 
-def _show_plan(planner: Planner, store: Store, console: Console) -> None:
+def _check(planner: Planner) -> None:
+    """Refuses what would cost time and give nothing, before any run.
+
+    Raises:
+        UserError: Options that do not fit, or a run that never validates.
+    """
+    check_options(planner)
+    check_validation(planner)
+
+
+def _show_plan(task: _Task, budget: float | None, console: Console) -> float | None:
+    """Prints a table's runs, with a budget which of them fit; returns the minutes that are left of it."""
+    planner = task.planner
+    _check(planner)
     plan = planner.plan()
-    runs, takes = [*plan.runs, *plan.later], estimates(store, plan)
-    console.print(f"{planner.spec.name}: {planner.spec.title}", soft_wrap=True)
+    runs, takes = [*plan.runs, *plan.later], estimates(task.store, plan)
+    left = {} if budget is None else beyond(plan, takes, budget)
+    console.print(f"{planner.spec.name}: {planner.spec.title}", soft_wrap=True, markup=False)
     for run in runs:
         state = f"{takes[run.key]:.1f} min" if run.key in takes else "done"
         seed = "" if run.seed is None else f", seed {run.seed}"
-        text = f"  {state:>9}  {run.job.command} {run.job.config}: {run.used_by}{seed}"
+        note = "  (left out)" if run.key in left else ""
+        text = f"  {state:>9}  {run.job.command} {run.job.config}: {run.used_by}{seed}{note}"
         console.print(text, soft_wrap=True, markup=False)
-    console.print(f"  about {sum(takes.values()):.0f} minutes on two CPU cores for {len(runs)} runs", soft_wrap=True)
+    total = sum(takes.values())
+    console.print(f"  about {total:.0f} minutes on two CPU cores for {len(runs)} runs", soft_wrap=True)
+    if budget is None:
+        return None
+    spent = total - sum(left.values())
+    text = f"  within the budget: {counted(len(takes) - len(left), 'run')} (about {spent:.1f} minutes)"
+    text += f"; left out: {counted(len(left), 'run')} (about {total - spent:.1f} minutes)"
+    console.print(text, soft_wrap=True, markup=False)
+    return budget - spent
 
 
 def _write(planner: Planner, store: Store, outcome: Outcome, command: str, console: Console) -> None:
-    results = gather(planner, outcome.failed)
+    results = gather(planner, outcome.failed, outcome.skipped)
     show(results, console)
-    kept = [result for result in map(store.read, planner.plan(outcome.failed).runs) if result is not None]
+    lacking = {lack.run.key for lack in results.missing}
+    kept = [result for run in results.runs if run.key not in lacking and (result := store.read(run))]
     about = {"command": command, "date": time.strftime("%Y-%m-%d"), "seeds": planner.seeds, **origin(kept)}
     atomic_write_text(store.folder / "table.md", markdown(results, about))
     atomic_write_text(store.folder / "table.json", as_json(results, about))

@@ -51,7 +51,7 @@ class AnnotatedPeople(PoseDataModule):
         test_annotations: Test annotations; those of validation when None.
         test_images: Folder of test images; that of validation when None.
         detections: Person boxes in COCO's results format for validation, test and prediction; annotated boxes when
-            None.
+            None. A file under ``root``, else under the working folder.
         test_detections: Person boxes for named test annotations.
         detection_threshold: Least score of a box.
         box_scale: Enlargement of boxes.
@@ -120,7 +120,7 @@ class AnnotatedPeople(PoseDataModule):
         test = SplitFiles(
             self.root / test_annotations if test_annotations else val.annotations,
             self.root / test_images if test_images else val.images,
-            self.root / test_detections if test_detections else None if own_test else val.detections,
+            self._boxes_file(test_detections) or (None if own_test else val.detections),
         )
         train = self._files_of("train", train_annotations, train_images, None)
         self.files: dict[str, SplitFiles] = {"train": train, "val": val, "test": test, "predict": test}
@@ -129,8 +129,15 @@ class AnnotatedPeople(PoseDataModule):
 
     def _files_of(self, split: str, annotations: str | None, images: str | None, detections: str | None) -> SplitFiles:
         usual = self.LAYOUT.get(split, ("", ""))
-        boxes = self.root / detections if detections else None
-        return SplitFiles(self.root / (annotations or usual[0]), self.root / (images or usual[1]), boxes)
+        annotated, pictures = self.root / (annotations or usual[0]), self.root / (images or usual[1])
+        return SplitFiles(annotated, pictures, self._boxes_file(detections))
+
+    def _boxes_file(self, name: str | None) -> Path | None:
+        """Returns where a file of boxes is: users make it themselves, so it need not stand with the data."""
+        if not name:
+            return None
+        own, here = self.root / name, Path(name).expanduser()
+        return here if here.is_file() and not own.is_file() else own
 
     def _check_options(self) -> None:
         name = type(self).__name__
@@ -173,7 +180,9 @@ class AnnotatedPeople(PoseDataModule):
         for what, path in wanted.items():
             if path is None or (path.is_dir() if path == files.images else path.is_file()):
                 continue
-            source = "" if path == files.detections else f"; the files come from {self.HOME}"
+            source = f"; the files come from {self.HOME}"
+            if path == files.detections:
+                source = " (looked for under root, and under the working folder)"
             raise UserError(f"{type(self).__name__}: {what} {path} of split {split} does not exist{source}")
 
     def people(self, split: Split) -> CocoPeople:

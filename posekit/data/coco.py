@@ -43,7 +43,7 @@ class COCOKeypoints(AnnotatedPeople):
         test_annotations: Test annotations; those of validation when None.
         test_images: Folder of test images; that of validation when None.
         detections: Person boxes in COCO's results format for validation, test and prediction; annotated boxes when
-            None. Crops only.
+            None. A file under ``root``, else under the working folder. Crops only.
         test_detections: Person boxes for named test annotations.
         detection_threshold: Least score of a box.
         box_scale: Enlargement of boxes.

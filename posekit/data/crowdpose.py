@@ -21,8 +21,8 @@ class CrowdPose(COCOKeypoints):
     """CrowdPose (Li et al., CVPR 2019), with its 14 joints.
 
     ``root`` holds ``json/crowdpose_{train,val,trainval,test}.json`` (or ``annotations/…``) and ``images/``. The files
-    give no areas; 0.53 of the box is a person's, as in the data set's evaluation. OKS AP by ``val/AP`` or
-    :func:`~posekit.metrics.evaluate_crowdpose`; its easy, medium and hard images: :meth:`image_groups`.
+    give no areas; 0.53 of the box is a person's, as in the data set's evaluation. Its nine numbers, with those of easy,
+    medium and hard images (:meth:`image_groups`), are a validation's and :func:`~posekit.metrics.evaluate_crowdpose`'s.
 
     Args:
         root: Folder of the data.

@@ -15,7 +15,7 @@ from posekit.data.loader import EpochSampler, ResumableLoader, shuffle_seed, sin
 from posekit.errors import UserError
 from posekit.skeletons import get_skeleton
 
-LINKED = ("skeleton", "image_size")
+LINKED = ("skeleton", "image_size", "num_support")
 """Arguments that data module and method share; see :meth:`PoseDataModule.linked_values`."""
 
 __all__ = ["LINKED", "EpochSampler", "PoseDataModule", "Split", "checked_size"]
@@ -54,6 +54,7 @@ class PoseDataModule(LightningDataModule):
     """
 
     VIEW_SIZES: ClassVar[dict[str, tuple[int, int]]] = {}
+    RESULT_WRITER: ClassVar[str | None] = None  # path of a callback: predictions in the benchmark's form
     """[W, H] of the input of each view when the argument ``image_size`` is None."""
 
     def __init__(
@@ -87,7 +88,7 @@ class PoseDataModule(LightningDataModule):
 
     @classmethod
     def linked_values(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns what a method takes over from constructor arguments: the joint set and the size of its input.
+        """Returns what a method takes over from constructor arguments: joint set, size of its input, neighbours.
 
         A value of None says that the data module has no such value of its own, and takes the method's.
 

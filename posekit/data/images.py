@@ -45,6 +45,23 @@ def read_image(path: str | Path, apply_exif: bool = False) -> NDArray[np.uint8]:
     return _decode(path, content, apply_exif)
 
 
+def require_picture(picture: object) -> None:
+    """Refuses what ``predict`` of a method cannot take for a picture in memory.
+
+    Raises:
+        UserError: It is no (H, W, 3) uint8 array.
+    """
+    if isinstance(picture, str | Path):
+        raise UserError(
+            f"predict takes uint8 RGB pictures (H, W, 3), not the file name {str(picture)!r}: read it by "
+            "posekit.data.images.read_image"
+        )
+    if not isinstance(picture, np.ndarray):
+        raise UserError(f"predict takes uint8 RGB pictures (H, W, 3), not a {type(picture).__name__}")
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
+        raise UserError(f"predict takes uint8 RGB pictures (H, W, 3), not {picture.dtype} of shape {picture.shape}")
+
+
 def _decode(path: Path, content: bytes, apply_exif: bool) -> NDArray[np.uint8]:
     flags = cv2.IMREAD_COLOR | (0 if apply_exif else cv2.IMREAD_IGNORE_ORIENTATION)
     try:

@@ -198,6 +198,14 @@ class MPII(AnnotatedPeople):
         log.warning("%s has no head boxes: neither %s nor %s is there, so PCKh is NaN", file.path, beside.name, RELEASE)
         return targets_of(file)
 
+    def has_head_boxes(self, split: Split) -> bool:
+        """Tells whether anybody of a split has a head box, so that PCKh is a number.
+
+        Raises:
+            UserError: A file is missing or faulty, or belongs to other people.
+        """
+        return bool(np.isfinite(self._evaluation(split).heads).all(-1).any())
+
     def head_sizes(self, split: Split) -> dict[int, float]:
         """Returns the head size in px (0.6 of the head box's diagonal) by sample id; NaN where there is no head box.
 

@@ -67,7 +67,7 @@ class PoseTrack(AnnotatedPeople):
         detection_threshold: Least score of a box.
         key_frames: ``"labelled"``: detected boxes of frames without annotation are left out, for they are not
             evaluated (unless the split has no labelled frame at all); ``"all"`` keeps them.
-        num_support: Neighbours a side of clips: 1 for three frames, 2 for five.
+        num_support: Neighbours a side of clips: 1 for three frames, 2 for five; None takes the method's (in Python: 1).
         stride: Distance between the frames of a clip, in frame numbers.
         window: Other windows over the labelled frames of a track, e.g. ``kind: pool``; replaces the two above.
         clip_box: Which box cuts a frame of a clip: ``"key"``, ``"frame"`` (its own) or ``"window"`` (around all).
@@ -89,6 +89,7 @@ class PoseTrack(AnnotatedPeople):
     """
 
     VIEW_SIZES: ClassVar[dict[str, tuple[int, int]]] = dict.fromkeys(VIEWS, (288, 384))
+    RESULT_WRITER: ClassVar[str | None] = "posekit.callbacks.PoseTrackWriter"
     HOME: ClassVar[str] = "https://posetrack.net (2017, 2018) and https://github.com/anDoer/PoseTrack21"
     LIMITS_PEOPLE: ClassVar[bool] = False
 
@@ -106,7 +107,7 @@ class PoseTrack(AnnotatedPeople):
         test_detections: str | None = None,
         detection_threshold: float = 0.2,
         key_frames: Literal["labelled", "all"] = "labelled",
-        num_support: int = 1,
+        num_support: int | None = None,
         stride: int = 1,
         window: Window | None = None,
         clip_box: ClipBox = "key",
@@ -146,7 +147,7 @@ class PoseTrack(AnnotatedPeople):
         self.view = view
         self.version = version
         self.key_frames = key_frames
-        self.window = window or Window.around_keys(num_support, stride)
+        self.window = window or Window.around_keys(num_support or 1, stride)
         self.clip_box: ClipBox = clip_box
         recipe = resolve_augmentation("pose_track" if clip_augmentation is None else clip_augmentation)
         self.clip_augmentation = recipe if augment else None
@@ -170,7 +171,8 @@ class PoseTrack(AnnotatedPeople):
         if not files.images.is_dir():
             raise UserError(f"{name}: image folder {files.images} of split {split} does not exist")
         if files.detections is not None and not files.detections.is_file():
-            raise UserError(f"{name}: detections file {files.detections} of split {split} does not exist")
+            where = "looked for under root, and under the working folder"
+            raise UserError(f"{name}: detections file {files.detections} of split {split} does not exist ({where})")
 
     def posetrack_annotations(self, split: Split) -> list[Path]:
         """Returns the sequences' files of a split, for :class:`~posekit.metrics.PoseTrackAP`.

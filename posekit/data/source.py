@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from posekit.data.crops import CropDataset, CropTable, FileReader
 from posekit.data.datamodule import PoseDataModule, Split, checked_size
 from posekit.data.detections import Boxes, box_entries, entry_fault, make_boxes, outside_fault
 from posekit.data.images import report_broken
+from posekit.data.pictures import PictureDataset, PictureInput, collate_pictures
 from posekit.data.video import VideoReader
 from posekit.errors import UserError, named, unknown_name
 from posekit.json_file import read_json
@@ -23,7 +25,10 @@ IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tif
 
 
 class ImageSource(PoseDataModule):
-    """Pictures to predict on, without labels.
+    """Pictures to predict on, without labels: crops of people, or whole pictures for a bottom-up method.
+
+    A method with ``picture_input()`` gets whole pictures, in the sizes that it makes of them (see :meth:`adapt_to`).
+    The batch's ``image`` is then a list of (3, H, W).
 
     Image ids are frame numbers for a video; for pictures the ids of the boxes file where it lists ``images``, else the
     numbers that the files are named by (``000000000785.jpg`` is 785), else places in the sorted folder.
@@ -34,7 +39,8 @@ class ImageSource(PoseDataModule):
             perhaps ``score``, or a COCO file with images and annotations. Boxes of a video may have ``frame``, from 0
             on, in place of ``image_id``. Images without a box are left out.
             None takes each whole image as one box.
-        image_size: [W, H] of the crops in px; the model's (in Python: 192 x 256) when None.
+        image_size: [W, H] of the crops in px; the model's (in Python: 192 x 256) when None. Whole pictures get the
+            size that the method makes of its own.
         box_scale: Enlargement of the boxes; whole-image boxes are not enlarged.
         score_threshold: Boxes of a lower score are left out.
         on_broken_image: ``"error"`` or ``"skip"``: broken images of a folder are left out, counted and named.
@@ -87,13 +93,48 @@ class ImageSource(PoseDataModule):
         self.fps: float | None = None
         self._rows: dict[int, int] = {}
         self._read: FileReader | VideoReader | None = None
+        self._picture_input: PictureInput | None = None
         if not box_scale > 0:
             raise UserError(f"ImageSource: box_scale is {box_scale}, but must be positive")
         for option in ("on_broken_image", "on_bad_annotation"):
             if getattr(self, option) not in ("error", "skip"):
                 raise unknown_name(f"{option} of ImageSource", str(getattr(self, option)), ("error", "skip"))
 
-    def make_dataset(self, split: Split) -> CropDataset:
+    def adapt_to(self, method: Any) -> None:
+        """Takes over how a bottom-up method makes inputs of whole pictures, so that results are its ``predict``'s.
+
+        ``method.picture_input()`` returns a function that can travel to other processes: it takes a picture (H, W, 3)
+        uint8 RGB and returns the normalised input (3, H', W') and the map (2, 3) from picture to input, px.
+
+        Args:
+            method: The method that is going to predict; any without ``picture_input`` gets crops.
+
+        Raises:
+            UserError: There are boxes, which such a method does not need.
+        """
+        own = getattr(method, "picture_input", None)
+        if own is None:
+            return
+        if self.boxes is not None:
+            raise UserError(
+                f"{type(method).__name__} finds people in whole pictures and needs no boxes: leave out --boxes "
+                f"{self.boxes} (data.boxes)"
+            )
+        self.view = "scenes"
+        self._picture_input = own()
+        self._datasets.pop("predict", None)  # crops, if it was made before
+
+    def setup(self, stage: str) -> None:
+        """Builds the data set; in a trainer for its method."""
+        if self.trainer is not None and self._picture_input is None:
+            self.adapt_to(self.trainer.lightning_module)
+        super().setup(stage)
+
+    def collate(self) -> Callable[[list[Any]], Any] | None:
+        """Whole pictures differ in size."""
+        return None if self._picture_input is None else collate_pictures
+
+    def make_dataset(self, split: Split) -> CropDataset | PictureDataset:
         """Builds the data set of prediction.
 
         Raises:
@@ -104,13 +145,17 @@ class ImageSource(PoseDataModule):
         with named("ImageSource"):
             return self._make()
 
-    def _make(self) -> CropDataset:
+    def _make(self) -> CropDataset | PictureDataset:
         read, names = self._open_source()
         content = read_json(self.boxes, "boxes file") if self.boxes else None
         ids = self._image_ids(names, content)
         self._read = read
         self.frames = dict(zip(ids, names, strict=True))
         self._rows = {image_id: row for row, image_id in enumerate(ids)}
+        if self._picture_input is not None:
+            rows = self._readable_rows(read, np.arange(len(ids), dtype=np.int64))
+            every = np.array(ids, dtype=np.int64)
+            return PictureDataset(read, rows, every, self._picture_input, self.on_broken_image)
         found = _whole_images(len(ids)) if content is None else self._read_boxes(content, names)
         skeleton = get_skeleton(self.skeleton)
         joints = np.zeros((len(found.boxes), len(skeleton), 3))

@@ -86,6 +86,7 @@ class VideoClips(PoseDataModule):
 
     Attributes:
         frames: Name of a frame by its image id, once set up.
+        track_names: The ``video`` and the ``person`` (as the boxes name them) of each ``track_id``, once set up.
         is_video: Whether the source is one video.
         fps: Frames per second of one video, if its file says.
     """
@@ -143,6 +144,7 @@ class VideoClips(PoseDataModule):
         self.on_bad_annotation: OnFault = on_bad_annotation
         self.apply_exif = apply_exif
         self.frames: dict[int, str] = {}
+        self.track_names: dict[int, dict[str, str]] = {}
         self.is_video = False
         self.fps: float | None = source_fps
         self._places: dict[int, tuple[int, int]] = {}  # video and frame by image id
@@ -192,6 +194,9 @@ class VideoClips(PoseDataModule):
         people = self._people(opened.videos, split)
         window = self._train_window() if split == "train" else self._predict_window(opened, people)
         tracks = self._tracks(opened.videos, people, resampled=split == "train")
+        if split == "predict" and not opened.pictures:
+            names = ((opened.videos[p.video].name, p.person) for p in people)
+            self.track_names = {i: {"video": video, "person": person} for i, (video, person) in enumerate(names)}
         dataset = ClipDataset(
             tracks, get_skeleton(self.skeleton), self.image_size, window, self.box_scale, self.augmentation,
             self.clip_box or "window", self.on_broken_image, split == "train", self.seed,

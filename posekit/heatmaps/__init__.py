@@ -4,7 +4,7 @@ Sizes are (H, W), points are (x, y) with pixel centres at integers. Everything i
 over joints nor waits for the device.
 """
 
-from posekit.heatmaps.codecs import DistributionCodec, GaussianCodec, HeatmapTarget, flip_heatmaps
+from posekit.heatmaps.codecs import DistributionCodec, GaussianCodec, HeatmapTarget, flip_heatmaps, shift_heatmaps
 from posekit.heatmaps.decoders import (
     DECODERS,
     decode_argmax,
@@ -15,7 +15,7 @@ from posekit.heatmaps.decoders import (
     decode_parabola,
     decode_window,
 )
-from posekit.heatmaps.mapping import MAPPINGS, from_heatmap, to_heatmap
+from posekit.heatmaps.mapping import MAPPINGS, flip_offset, from_heatmap, to_heatmap
 from posekit.heatmaps.targets import bilinear_cells, corner_targets, dot_heatmaps, gaussian_heatmaps
 
 __all__ = [
@@ -35,7 +35,9 @@ __all__ = [
     "decode_window",
     "dot_heatmaps",
     "flip_heatmaps",
+    "flip_offset",
     "from_heatmap",
     "gaussian_heatmaps",
+    "shift_heatmaps",
     "to_heatmap",
 ]

@@ -115,3 +115,15 @@ def flip_heatmaps(heatmaps: Tensor, flip_index: Tensor | Sequence[int]) -> Tenso
     """
     index = torch.as_tensor(flip_index, device=heatmaps.device)
     return heatmaps.index_select(1, index).flip(-1)
+
+
+def shift_heatmaps(heatmaps: Tensor, shift: float) -> Tensor:
+    """Moves maps (…, W) to the right by a part of a pixel, linearly; the first column stays.
+
+    Args:
+        heatmaps: Maps of values that may be averaged: no logarithms.
+        shift: Heatmap px in [0, 1]; 1 is ``SHIFT_HEATMAP`` of HRNet's code.
+    """
+    if shift == 0:
+        return heatmaps
+    return torch.lerp(heatmaps, torch.cat([heatmaps[..., :1], heatmaps[..., :-1]], dim=-1), shift)

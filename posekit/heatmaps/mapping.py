@@ -15,8 +15,24 @@ MAPPINGS = ("udp", "half_pixel", "legacy")
 ``udp``: first and last pixel centres coincide, x_hm = x (W_hm - 1) / (W_in - 1) (Huang et al., CVPR 2020);
 flips commute.
 ``half_pixel``: pixels are areas, x_hm = (x + 0.5) / s - 0.5 with s = W_in / W_hm; flips commute too.
-``legacy``: x_hm = x / s as in HRNet's code; a flip is off by (s - 1) / s heatmap px.
+``legacy``: x_hm = x / s as in HRNet's code; a flip is off by (s - 1) / s heatmap px (:func:`flip_offset`).
 """
+
+
+def flip_offset(input_width: int, heatmap_width: int, mapping: str = "udp") -> float:
+    """Returns how far left a joint lies in the mirrored-back map of a mirrored crop, heatmap px.
+
+    Args:
+        input_width: Of the crop, px.
+        heatmap_width: Of the heatmap, px.
+        mapping: One of ``MAPPINGS``.
+
+    Raises:
+        UserError: An unknown mapping.
+    """
+    if mapping not in MAPPINGS:
+        raise unknown_name("mapping", str(mapping), MAPPINGS)
+    return 1 - heatmap_width / input_width if mapping == "legacy" else 0.0
 
 
 def to_heatmap(points: Tensor, input_size: Sequence[int], heatmap_size: Sequence[int], mapping: str = "udp") -> Tensor:

@@ -18,6 +18,7 @@ from posekit.metrics.rows import RowsMetric, first_dict_of_sample, process_rank
 from posekit.skeletons import COCO17
 
 _ANONYMOUS = -(2**62)  # images without an id are numbered from here
+_WITHOUT_AREAS = tuple(name for name in AP_NAMES if name[-1] not in "ML")
 
 
 class KeypointAP(RowsMetric):
@@ -86,6 +87,7 @@ class KeypointAP(RowsMetric):
         self.groups = {name: tuple(joints) for name, joints in (groups or {}).items()}
         self.targets: TruthRows | None = None  # the ground truth given by set_targets; no state: it outlives reset()
         self._target_images: Ints = np.zeros(0, np.int64)
+        self.image_groups: dict[str, Ints] = {}  # of set_targets, too
         self._dicts = 0  # never reset: torchmetrics' forward() merges states from before and after a reset
         for name in ("det_xy", "det_values", "gt_points", "gt_values"):
             self.add_rows(name)
@@ -94,10 +96,17 @@ class KeypointAP(RowsMetric):
 
     # -- input --------------------------------------------------------------------------------------------------------
 
-    def set_targets(self, targets: Sequence[ImageTarget]) -> None:
+    def set_targets(
+        self, targets: Sequence[ImageTarget], image_groups: Mapping[str, Sequence[int]] | None = None
+    ) -> None:
         """Sets the complete ground truth, one entry per image; it stays for the whole run.
 
         Every process sets the same. Images without people are needed as well where detections may come for them.
+
+        Args:
+            targets: The ground truth.
+            image_groups: Image ids by name: each adds an entry ``APname``, the AP of these images alone, and the
+                numbers by area are left out, as in CrowdPose's evaluation (``easy``, ``medium``, ``hard``).
 
         Raises:
             ValueError: Rows of different length, or an image given twice.
@@ -109,12 +118,14 @@ class KeypointAP(RowsMetric):
         rows, _ = stack_truth(targets, len(self.sigmas))
         self.targets = replace(rows, image=images[rows.image])
         self._target_images = unique
+        self.image_groups = {name: _integers(list(ids)) for name, ids in (image_groups or {}).items()}
         self._computed = None
 
     def clear_targets(self) -> None:
         """Forgets the ground truth of :meth:`set_targets`."""
         self.targets = None
         self._target_images = np.zeros(0, np.int64)
+        self.image_groups = {}
         self._computed = None
 
     def update(
@@ -198,20 +209,26 @@ class KeypointAP(RowsMetric):
     # -- output -------------------------------------------------------------------------------------------------------
 
     def compute(self) -> dict[str, Tensor]:
-        """Returns ``AP AP50 AP75 APM APL AR AR50 AR75 ARM ARL`` in [0, 1], -1 where nobody is annotated."""
+        """Returns ``AP AP50 AP75 APM APL AR AR50 AR75 ARM ARL`` in [0, 1], -1 where nobody is annotated.
+
+        With groups of images: ``AP AP50 AP75 AR AR50 AR75`` and the AP of each group.
+        """
         return self.computed()
 
     def names(self) -> list[str]:
-        """Returns the names of the ten numbers and of the groups."""
-        return [*AP_NAMES, *(f"AP/{name}" for name in self.groups)]
+        """Returns the names of the numbers and of the groups."""
+        names = _WITHOUT_AREAS if self.image_groups else AP_NAMES
+        return [*names, *(f"AP{name}" for name in self.image_groups), *(f"AP/{name}" for name in self.groups)]
 
     def values(self) -> dict[str, float]:
-        """Computes the ten numbers from the rows of all processes."""
+        """Computes the numbers from the rows of all processes."""
         det, truth = self.collected()
         result = summarise(evaluate_coco(det, truth, self.sigmas, self.max_dets))
+        for name, images in self.image_groups.items():
+            some = det.take(np.isin(det.image, images)), truth.take(np.isin(truth.image, images))
+            result[f"AP{name}"] = summarise(evaluate_coco(*some, self.sigmas, self.max_dets))["AP"]
         for name, joints in self.groups.items():
-            some = np.isin(np.arange(len(self.sigmas)), joints)
-            labelled = truth.labelled & some
+            labelled = truth.labelled & np.isin(np.arange(len(self.sigmas)), joints)
             part = replace(truth, labelled=labelled, ignore=truth.ignore | ~labelled.any(1))
             result[f"AP/{name}"] = summarise(evaluate_coco(det, part, self.sigmas, self.max_dets))["AP"]
         return result

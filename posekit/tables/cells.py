@@ -54,9 +54,30 @@ def _config_path(config: str) -> Path:
 
 
 def _config_values(config: str) -> dict[str, Any]:
-    """Reads a config anew each time, since it may be edited while a table runs; comments do not count."""
+    """Reads a config, anew where it was edited while a table runs; comments do not count."""
     path = _config_path(config)
-    return read_config(path) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    state = path.stat()
+    return _read_config(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=64)
+def _read_config(path: Path, time: int, size: int) -> dict[str, Any]:
+    """Reads a config as it stands at that time and size; nothing changes the content."""
+    return read_config(path)
+
+
+def value_of(run: Run, key: str, default: Any = None) -> Any:
+    """Returns an option's value in a run: its own, else the config's, e.g. of ``trainer.max_epochs``."""
+    if key in run.overrides:
+        return run.overrides[key]
+    part: Any = _config_values(run.job.config)
+    for name in key.split("."):
+        if not isinstance(part, Mapping) or name not in part:
+            return default
+        part = part[name]
+    return part
 
 
 def _network_values(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from posekit.tables.cells import Run, check_patterns, make_run, selected
@@ -50,10 +51,12 @@ class Plan:
     Attributes:
         runs: Known to be needed.
         later: Needed once a choice is made, here with the first of the options.
+        waits: By key of a later run, the keys of the runs that its choice waits for.
     """
 
     runs: list[Run]
     later: list[Run]
+    waits: dict[str, set[str]] = field(default_factory=dict)
 
 
 class Planner:
@@ -90,6 +93,7 @@ class Planner:
         """
         runs: dict[str, Run] = {}
         later: dict[str, Run] = {}
+        waits: dict[str, set[str]] = {}
         for seed in self.seeds:
             for row, column, job in self._cells():
                 own = self._seeds(row)
@@ -104,8 +108,34 @@ class Planner:
                 if best is not None:
                     self._add(runs, row, column, job, seed, best, _note(row, best))
                 else:
-                    self._add(later, row, column, job, seed, row.tune[0], f"best of {len(row.tune)}")
-        return Plan(list(runs.values()), [run for run in later.values() if run.key not in runs])
+                    choice = self.choice(row, column, failed)
+                    trials = {trial.run.key for trial in choice.trials} if choice is not None else set()
+                    for key in self._add(later, row, column, job, seed, row.tune[0], f"best of {len(row.tune)}"):
+                        waits.setdefault(key, set()).update(trials)
+        return Plan(list(runs.values()), [run for run in later.values() if run.key not in runs], waits)
+
+    def shown(self) -> Planner:
+        """Returns the planner of the report: the rows asked for, and of the others those that have a result."""
+        others = [row for row in self.spec.rows if row not in self.rows]
+        if not others:
+            return self
+        jobs = {column.job for column in self.spec.columns}
+        jobs |= {part.job for part in (self.spec.curve, self.spec.select) if part is not None}
+        plan = self.plan()
+        asked = {run.key for run in (*plan.runs, *plan.later)}  # a result that rows share is no row's own
+
+        def has_result(row: Row) -> bool:
+            runs = [run for run in self._of([row]).plan().runs if run.job.name in jobs and run.key not in asked]
+            return any(self.read(run) is not None for run in runs)
+
+        kept = [row for row in others if has_result(row)]
+        return self._of([row for row in self.spec.rows if row in self.rows or row in kept])
+
+    def _of(self, rows: list[Row]) -> Planner:
+        """Returns a planner of other rows."""
+        other = copy.copy(self)
+        other.rows = rows
+        return other
 
     def cell(self, row: Row, column: Column | None, job: Job, failed: Collection[str] = ()) -> list[Run]:
         """Returns the runs that a cell shows: one per seed, none while a tuned value is not chosen."""
@@ -113,6 +143,11 @@ class Planner:
         seeds = self._seeds(row) if options is not None else []
         runs = [make_run(self.spec, job, row, column, seed, self.extra, options) for seed in seeds]
         return list({run.key: run for run in runs}.values())
+
+    def wanted(self, row: Row, job: Job) -> int:
+        """Returns how many numbers a cell is the mean of once all runs are there."""
+        seeds = len(self._seeds(row))
+        return seeds if job.seeded else min(seeds, 1)
 
     def choice(self, row: Row, column: Column | None, failed: Collection[str] = ()) -> Choice | None:
         """Returns what was tried for a cell; None of a row that is not tuned or has no seed."""
@@ -155,12 +190,13 @@ class Planner:
 
     def _add(
         self, runs: dict[str, Run], row: Row, column: Column | None, job: Job, seed: int, tuned: Overrides, note: str
-    ) -> None:
-        """Adds a cell's run, and before it the one that it starts from."""
+    ) -> list[str]:
+        """Adds a cell's run, and before it the one that it starts from; returns their keys."""
         run = make_run(self.spec, job, row, column, seed, self.extra, tuned, note)
-        for needed in (run.before, run):
-            if needed is not None:
-                runs.setdefault(needed.key, needed)
+        needed = [run] if run.before is None else [run.before, run]
+        for one in needed:
+            runs.setdefault(one.key, one)
+        return [one.key for one in needed]
 
     def _trial(self, row: Row, column: Column | None, seed: int, options: Overrides, failed: Collection[str]) -> Trial:
         select = self.spec.select

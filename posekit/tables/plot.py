@@ -43,7 +43,8 @@ def plot(results: Results) -> bytes | None:
         _grid(figure, results)
     else:
         _columns(figure, results)
-    figure.suptitle(fill(f"{spec.name}: {spec.title}", int(11 * figure.get_figwidth())), fontsize=11)
+    lacking = f" ({len(results.missing)} of {len(results.runs)} runs missing)" if results.missing else ""
+    figure.suptitle(fill(f"{spec.name}: {spec.title}{lacking}", int(11 * figure.get_figwidth())), fontsize=11)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
     return buffer.getvalue()

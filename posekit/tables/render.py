@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from posekit.errors import counted
+from posekit.tables.missing import missing_lines
 from posekit.tables.plan import Choice, Trial, describe
 from posekit.tables.results import Cell, Results, spearman
 from posekit.tables.spec import Column, Row, TableSpec
@@ -19,14 +21,17 @@ MAX_PAIRS = 8
 
 
 def cell_texts(cell: Cell, column: Column) -> tuple[str, str]:
-    """Returns our number (with its spread over seeds) and the paper's, as shown."""
-    ours = "-"
+    """Returns our number (with its spread over seeds, and what it lacks) and the paper's, as shown."""
+    ours, notes = "-", []
     if cell.mean is not None:
         ours = f"{cell.mean:.{column.digits}f}"
         if cell.spread is not None:
             ours += f" ± {cell.spread:.{column.digits}f}"
-    if cell.failed:
-        ours = "failed" if cell.mean is None else ours + " (a seed failed)"
+        notes = [f"{len(cell.values)} of {cell.wanted} seeds"] if cell.lacks else []
+        notes += ["a seed failed"] if cell.failed else []
+    elif cell.failed:
+        ours = "failed"
+    ours += f" ({', '.join(notes)})" if notes else ""
     return ours, "" if cell.paper is None else f"{cell.paper:.{column.digits}f}"
 
 
@@ -124,6 +129,9 @@ def show(results: Results, console: Console) -> None:
         group = row.group
         table.add_row(_row_name(row), *(_both(results.cells[index, c.name], c, row) for c in spec.columns))
     console.print(table)
+    if results.missing:
+        text = f"{len(results.missing)} of {counted(len(results.runs), 'run')} missing: table.md names them."
+        console.print(text, soft_wrap=True, markup=False)
     for text in _footer(results):
         console.print(text, soft_wrap=True, markup=False)
 
@@ -161,7 +169,8 @@ def markdown(results: Results, about: Mapping[str, Any]) -> str:
     lines += ["| " + " | ".join(line) + " |" for line in body(results)]
     for text in _footer(results):
         lines += ["", text]
-    lines += ["", *(f"- {line}" for line in _about_lines(about))]
+    lacking = missing_lines(results.missing, len(results.runs), [_row_name(row) for row in results.hidden])
+    lines += ["", *(f"- {line}" for line in [*_about_lines(about), *lacking])]
     return "\n".join(lines) + "\n"
 
 
@@ -177,7 +186,7 @@ def _about_lines(about: Mapping[str, Any]) -> list[str]:
 
 
 def as_json(results: Results, about: Mapping[str, Any]) -> str:
-    """Returns every number as JSON: ours by seed, the paper's apart."""
+    """Returns every number as JSON: ours by seed, the paper's apart; of an unfinished table also what is missing."""
     spec = results.spec
     rows = []
     for index, row in enumerate(results.rows):
@@ -185,6 +194,7 @@ def as_json(results: Results, about: Mapping[str, Any]) -> str:
         for column in spec.columns:
             cell = results.cells[index, column.name]
             ours = {"mean": cell.mean, "spread": cell.spread, "values": list(cell.values), "failed": cell.failed}
+            ours |= {"wanted": cell.wanted} if cell.lacks else {}
             cells[column.name] = {"paper": cell.paper} if row.external else {"ours": ours, "paper": cell.paper}
         curves = {"curves": results.curves[index]} if index in results.curves else {}
         tuned = (
@@ -198,9 +208,17 @@ def as_json(results: Results, about: Mapping[str, Any]) -> str:
     ]
     content = {
         "table": spec.name, "title": spec.title, "source_of_paper_numbers": spec.source, "note": spec.note,
-        "data": "real" if spec.real else "embedded", "rows": rows, "order": order, "about": dict(about),
+        "data": "real" if spec.real else "embedded", "rows": rows, "order": order, **_lacking(results),
+        "about": dict(about),
     }  # fmt: skip
     return json.dumps(content, indent=1) + "\n"
+
+
+def _lacking(results: Results) -> dict[str, Any]:
+    """Names the runs without a result and the rows that are not shown; nothing of a whole table."""
+    runs = [{"run": lack.run.used_by, "seed": lack.run.seed, "why": lack.why} for lack in results.missing]
+    rows = [{"name": row.name, "group": row.group} for row in results.hidden]
+    return {"missing": {"needed": len(results.runs), "runs": runs, "rows": rows}} if runs or rows else {}
 
 
 def _tuned(columns: Sequence[str], choice: Choice, spec: TableSpec) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
+from posekit.tables.cells import Run
+from posekit.tables.missing import Missing, missing_runs
 from posekit.tables.plan import Choice, Planner, number
 from posekit.tables.spec import Column, Curve, Row, TableSpec
 
@@ -20,11 +22,18 @@ class Cell:
         values: Ours, in the column's unit, one per finished seed.
         paper: The paper's number, or None.
         failed: Whether a run of it failed.
+        wanted: How many values it has once all runs are there.
     """
 
     values: tuple[float, ...]
     paper: float | None
     failed: bool = False
+    wanted: int = 0
+
+    @property
+    def lacks(self) -> bool:
+        """Whether it is the mean of fewer values than it is to be."""
+        return 0 < len(self.values) < self.wanted
 
     @property
     def mean(self) -> float | None:
@@ -57,7 +66,19 @@ class Order:
 
 @dataclass
 class Results:
-    """A table's cells by row and column; by row its curves, one per seed, and its choices with their columns."""
+    """A table's cells by row and column; by row its curves, one per seed, and its choices with their columns.
+
+    Attributes:
+        spec: The table.
+        rows: Those shown.
+        cells: By index among the rows and column.
+        curves: By index, one per seed.
+        choices: By index, each with the columns that share it.
+        orders: Agreement with the paper's order.
+        runs: All that the rows shown need, known by now.
+        missing: Those without a result.
+        hidden: Rows that were not asked for and have no result, so are not shown.
+    """
 
     spec: TableSpec
     rows: list[Row]
@@ -65,16 +86,24 @@ class Results:
     curves: dict[int, list[list[tuple[float, float]]]] = field(default_factory=dict)
     choices: dict[int, list[tuple[tuple[str, ...], Choice]]] = field(default_factory=dict)
     orders: list[Order] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
+    missing: list[Missing] = field(default_factory=list)
+    hidden: list[Row] = field(default_factory=list)
 
 
-def gather(planner: Planner, failed: Collection[str] = ()) -> Results:
-    """Collects what is finished.
+def gather(planner: Planner, failed: Collection[str] = (), skipped: Collection[str] = ()) -> Results:
+    """Collects what is finished: of the rows asked for, and of others that have a result.
 
     Args:
         planner: The table with its seeds and options, reading its results.
         failed: Keys of failed runs.
+        skipped: Keys of runs that a budget left no time for.
     """
-    results = Results(planner.spec, planner.rows, {})
+    asked, planner = planner, planner.shown()
+    plan = planner.plan(failed)
+    results = Results(planner.spec, planner.rows, {}, runs=[*plan.runs, *plan.later])
+    results.missing = missing_runs(asked, planner, failed, skipped)
+    results.hidden = [row for row in planner.spec.rows if row not in planner.rows]
     for index, row in enumerate(planner.rows):
         for column in planner.spec.columns:
             results.cells[index, column.name] = _cell(planner, row, column, failed)
@@ -92,12 +121,13 @@ def _cell(planner: Planner, row: Row, column: Column, failed: Collection[str]) -
     paper = row.paper.get(column.name)
     if row.external:
         return Cell((), paper)
-    runs = planner.cell(row, column, planner.spec.jobs[column.job], failed)
+    job = planner.spec.jobs[column.job]
+    runs = planner.cell(row, column, job, failed)
     found = [number(result["metrics"], column.metric) for result in map(planner.read, runs) if result is not None]
     choice = planner.choice(row, column, failed)
     lost = not runs and choice is not None and all(trial.state == "failed" for trial in choice.trials)
     values = tuple(column.scale * value for value in found if value is not None)
-    return Cell(values, paper, failed=lost or any(run.key in failed for run in runs))
+    return Cell(values, paper, lost or any(run.key in failed for run in runs), planner.wanted(row, job))
 
 
 def absent_metrics(planner: Planner) -> list[str]:

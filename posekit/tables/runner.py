@@ -55,6 +55,26 @@ def estimates(store: Store, plan: Plan) -> dict[str, float]:
     return {run.key: fmean(taken.get(run.job.name, [run.job.minutes])) for run in missing}
 
 
+def beyond(plan: Plan, takes: Mapping[str, float], minutes: float) -> dict[str, float]:
+    """Returns the missing runs that a budget would leave out, with their minutes, as far as estimates tell.
+
+    Args:
+        plan: The runs.
+        takes: Estimated minutes of those that are missing, by key.
+        minutes: The budget.
+    """
+    left: dict[str, float] = {}
+    for run in (*plan.runs, *plan.later):
+        if run.key not in takes:
+            continue
+        barred = (run.before is not None and run.before.key in left) or bool(plan.waits.get(run.key, set()) & set(left))
+        if barred or takes[run.key] > minutes:
+            left[run.key] = takes[run.key]
+        else:
+            minutes -= takes[run.key]
+    return left
+
+
 def run_missing(
     store: Store, planner: Planner, deadline: float | None = None, console: Console | None = None
 ) -> Outcome:
@@ -102,7 +122,7 @@ def _run_missing(store: Store, planner: Planner, deadline: float | None, console
             reason = reason or _run_one(store, run, keeps_checkpoint=needed)
             if reason is not None:
                 outcome.failed[run.key] = reason
-                progress.console.print(f"failed: {run.used_by}: {reason}", style="red", soft_wrap=True, markup=False)
+                progress.console.print(f"failed: {text}: {reason}", style="red", soft_wrap=True, markup=False)
             progress.advance(task)
 
 

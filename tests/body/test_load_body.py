@@ -215,6 +215,21 @@ def test_folder_brings_its_regressors(tmp_path):
     assert "known: female, male, neutral" in refusal(tmp_path, gender="mal")
 
 
+def test_a_file_brings_the_regressors_beside_it(toy, tmp_path):
+    rows = np.random.default_rng(1).random((17, 48))
+    np.save(tmp_path / "J_regressor_h36m.npy", rows)
+    body = load_body(toy)
+    output = body(*motion())
+    torch.testing.assert_close(body.joints(output, "H36M17"), torch.tensor(rows).float() @ output.vertices)
+
+
+def test_a_free_body_among_smpl_s_files_keeps_its_own_regressors(tmp_path):
+    with _asset("body_1500.npz") as asset:
+        shutil.copy(asset, tmp_path / "free.npz")
+    np.save(tmp_path / "J_regressor_h36m.npy", np.zeros((17, 6890)))
+    assert load_body(tmp_path / "free.npz").is_builtin
+
+
 def test_joint_sets_of_an_smpl_file(tmp_path):
     """A body of SMPL's size: which of the 54 points each set takes."""
     arrays = toy_arrays(vertices=6890, betas=1)

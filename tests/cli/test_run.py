@@ -222,7 +222,7 @@ def test_unknown_command_and_nothing_else(capsys):
     assert "fit" in refused(capsys, "fitt")
 
 
-@pytest.mark.parametrize("words", [["--version"], ["--help"], ["list"], ["doctor", "--fast"]], ids=lambda w: w[0])
+@pytest.mark.parametrize("words", [["--version"], ["--help"], ["list"], ["doctor"]], ids=lambda w: w[0])
 def test_quick_commands_need_no_torch(words):
     code = "import sys; from posekit.cli import main; main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
     began = time.perf_counter()

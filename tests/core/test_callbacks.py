@@ -8,7 +8,7 @@ import torch
 
 from posekit.callbacks.result_table import ResultTable
 from posekit.callbacks.throughput import process_memory
-from posekit.callbacks.writer import PredictionWriter, coco_results
+from posekit.callbacks.writer import PredictionWriter, coco_results, overlay_names
 from posekit.callbacks.writer3d import PredictionWriter3D
 from posekit.files import atomic_write_text
 from posekit.metrics.keypoint_error import KeypointError
@@ -47,6 +47,22 @@ def test_coco_results_keep_large_ids_exactly(tmp_path):
     assert [r["image_id"] for r in rows] == [2**40 + 1, 3]
     assert len(rows[0]["keypoints"]) == 51
     assert rows[1]["score"] == 0.5
+    assert "track_id" not in rows[0]
+    rows = coco_results({**writer._merged(), "track_id": np.array([4, -1])})
+    assert [row.get("track_id") for row in rows] == [4, None]
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        (["x/a.png", "x/b.jpg"], ["a", "b"]),
+        (["x/a.png", "x/a.tif", "x/b.png"], ["x#a.png", "x#a.tif", "b"]),
+        (["x/1.png", "y/1.png", "y/2.png"], ["x#1", "y#1", "y#2"]),
+        (["a.mp4#0", "a.mp4#1"], ["a.mp4#0", "a.mp4#1"]),
+    ],
+)
+def test_overlays_have_names_of_their_own(files, names):
+    assert list(overlay_names(dict(enumerate(files))).values()) == [f"{name}.jpg" for name in names]
 
 
 class Pictures:

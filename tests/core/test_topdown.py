@@ -1,7 +1,10 @@
 import numpy as np
 import pytest
+import torch
 
+from posekit.data import SyntheticPeople
 from posekit.errors import UserError
+from posekit.heatmaps import DECODERS, MAPPINGS, DistributionCodec, GaussianCodec, shift_heatmaps
 from posekit.topdown import TopDownModule
 
 
@@ -10,3 +13,77 @@ def test_predict_refuses_a_box_without_area(size):
     picture = np.zeros((60, 80, 3), np.uint8)
     with pytest.raises(UserError, match=r"width and a height above 0: box 1 is \[10\.0, 10\.0"):
         TopDownModule().predict(picture, [[5, 5, 20, 20], [10, 10, *size]])
+
+
+@pytest.mark.parametrize(
+    ("picture", "text"),
+    [
+        ("x.jpg", r"not the file name 'x\.jpg': read it by posekit\.data\.images\.read_image"),
+        (torch.zeros(3, 8, 8), r"\(H, W, 3\), not a Tensor"),
+        (np.zeros((8, 8), np.uint8), r"not uint8 of shape \(8, 8\)"),
+    ],
+)
+def test_predict_refuses_what_is_no_picture(picture, text):
+    with pytest.raises(UserError, match=text):
+        TopDownModule().predict(picture)
+
+
+def test_data_of_another_joint_set_is_refused():
+    data = SyntheticPeople(image_size=[96, 128])
+    TopDownModule(skeleton="COCO17").check_data(data)
+    with pytest.raises(UserError, match="TopDownModule has joints of MPII16, but SyntheticPeople gives COCO17"):
+        TopDownModule(skeleton="MPII16").check_data(data)
+
+
+class Oracle(TopDownModule):
+    """Draws the right maps of crops, and of their mirror images, whose left column is bright."""
+
+    def __init__(self, points, decoder, mapping, **options):
+        super().__init__(image_size=[96, 128], **options)
+        self.points = points
+        self.mapping = mapping
+        mass = decoder in ("window", "expectation")
+        self.codec = (DistributionCodec if mass else GaussianCodec)((128, 96), (32, 24), decoder, mapping)
+
+    def forward(self, images):
+        bright = images[:, 0, 0, 0] > 0
+        mirrored = self.points.clone()
+        mirrored[..., 0] = 95 - mirrored[..., 0]
+        points = torch.where(bright[:, None, None], mirrored[:, self.flip_index], self.points)
+        return self.codec.encode(points, torch.ones(points.shape[:2])).heatmaps
+
+    def decode(self, heatmaps):
+        return self.codec.decode(heatmaps)
+
+
+def bias(decoder, mapping, **options):
+    """Returns how far right of their labels an oracle's joints lie with the flip test, less without it: mean px."""
+    torch.manual_seed(0)
+    points = 12 + torch.rand(64, 17, 2) * torch.tensor([72.0, 104.0])
+    images = torch.zeros(64, 3, 128, 96)
+    images[..., -1] = 1.0
+    found = [Oracle(points, decoder, mapping, flip_test=flip, **options).infer(images)[0] for flip in (True, False)]
+    torch.testing.assert_close(found[0][..., 1], found[1][..., 1], atol=0.25, rtol=0)
+    return (found[0] - found[1])[..., 0].mean().item()
+
+
+@pytest.mark.parametrize("decoder", sorted(DECODERS))
+@pytest.mark.parametrize("mapping", MAPPINGS)
+def test_the_flip_test_moves_no_joint(mapping, decoder):
+    # A quarter of a cell is 1 px; without a shift legacy maps are 1.5 px off. Decoders to whole pixels are coarser.
+    assert abs(bias(decoder, mapping)) < (0.2 if decoder in ("window", "argmax") else 0.05)
+
+
+def test_the_shift_of_hrnets_code_is_half_a_pixel_off():
+    assert bias("parabola", "legacy", flip_shift=1.0) == pytest.approx(0.5, abs=0.05)
+    assert bias("parabola", "legacy", flip_shift=0.0) == pytest.approx(-1.5, abs=0.05)
+    with pytest.raises(UserError, match=r"flip_shift must lie in \[0, 1\] \(or null\), not 2"):
+        TopDownModule(flip_shift=2.0)
+
+
+def test_a_shift_of_one_is_that_of_hrnets_code():
+    maps = torch.rand(2, 3, 4, 5)
+    moved = maps.clone()
+    moved[..., 1:] = maps[..., :-1]
+    assert torch.equal(shift_heatmaps(maps, 1.0), moved)
+    assert shift_heatmaps(maps, 0.0) is maps

@@ -179,6 +179,18 @@ def test_detections(coco, caplog):
     assert len(samples(coco.module(detections="boxes.json", limit=1), "test")) == 1
 
 
+def test_detections_are_looked_for_under_root_and_here(coco, tmp_path, monkeypatch):
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    (here / "boxes.json").write_text(json.dumps([box(0)]))
+    assert [int(s["image_id"]) for s in samples(coco.module(detections="boxes.json"), "val")] == [0]
+    write_detections(coco, [box(1)])  # those that stand with the data come first
+    assert [int(s["image_id"]) for s in samples(coco.module(detections="boxes.json"), "val")] == [1]
+    with pytest.raises(UserError, match=r"none\.json of split val does not exist \(looked for under root, and under"):
+        coco.module(detections="none.json").setup("validate")
+
+
 @pytest.mark.parametrize(
     ("entries", "message"),
     [

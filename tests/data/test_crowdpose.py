@@ -1,14 +1,17 @@
 import json
 import shutil
 
+import lightning
 import numpy as np
 import pytest
 
 from posekit.cli.run import build_from_config
-from posekit.data import CrowdPose, OCHuman
+from posekit.data import MPII, CrowdPose, OCHuman
 from posekit.errors import UserError
 from posekit.metrics import KeypointAP, evaluate_crowdpose
 from posekit.skeletons import CROWDPOSE14
+from posekit_hdm import HDM
+from posekit_logocap import LogoCap
 from tests.shared import SHARED, requires_shared
 
 SAMPLE = SHARED / "data" / "samples" / "crowdpose"
@@ -97,11 +100,52 @@ def test_ap_agrees_with_the_toolboxs_rules(crowdpose):
     found = metric.compute()
     assert 0 < expected["AP"] < 1
     assert found["AP"] == pytest.approx(expected["AP"])
+    grouped = KeypointAP(CROWDPOSE14.sigmas)
+    grouped.set_targets(targets, data.image_groups("val"))
+    for entry in results:
+        keypoints = np.reshape(entry["keypoints"], (1, 14, 3))
+        grouped.update({"keypoints": keypoints, "scores": np.ones(1), "image_id": entry["image_id"]})
+    found = {name: float(value) for name, value in grouped.compute().items()}
+    assert list(found) == list(expected)
+    assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("view", ["crops", "scenes"])
+def test_a_validation_shows_crowdposes_nine_numbers(crowdpose, view):
+    data = CrowdPose(str(crowdpose), view=view, image_size=(64, 64), batch_size=3)
+    method = {"crops": HDM, "scenes": LogoCap}[view]
+    module = method(skeleton="CROWDPOSE14", backbone="small", image_size=[64, 64])
+    trainer = lightning.Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False,
+    )  # fmt: skip
+    (values,) = trainer.validate(module, data, verbose=False)
+    shown = [name.removeprefix("val/") for name in values if name.startswith(("val/AP", "val/AR"))]
+    nine = ["AP", "AP50", "AP75", "AR", "AR50", "AR75", "APeasy", "APmedium", "APhard"]
+    assert [name for name in shown if not name.endswith("_initial")] == nine
+    path = crowdpose / "json" / "crowdpose_test.json"
+    path.write_text(path.read_text().replace("crowdIndex", "index"))
+    with pytest.warns(UserWarning, match=r"AP by groups of images cannot be computed: .*has no crowdIndex"):
+        (values,) = trainer.validate(module, CrowdPose(**options_of(data, crowdpose)), verbose=False)
+    assert "val/APM" in values
+
+
+def options_of(data, root):
+    return {"root": str(root), "view": data.view, "image_size": data.image_size, "batch_size": 3}
 
 
 def test_the_other_usual_folder(crowdpose):
     shutil.move(crowdpose / "json", crowdpose / "annotations")
     assert len(CrowdPose(str(crowdpose), image_size=(48, 64)).dataset("val")) == 3
+
+
+def test_another_view_is_named_where_there_is_one(ochuman):
+    module = LogoCap(backbone="small", image_size=[64, 64])
+    for data in (OCHuman(str(ochuman)), CrowdPose(str(ochuman))):
+        with pytest.raises(UserError, match=r"needs scenes, but .* gives crops: set data.view to scenes"):
+            module.check_data(data)
+    with pytest.raises(UserError, match=r"LogoCap needs scenes, but MPII gives crops$"):
+        module.check_data(MPII(str(ochuman)))
 
 
 def test_ochuman_is_for_evaluation(ochuman):

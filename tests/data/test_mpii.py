@@ -2,17 +2,20 @@ import json
 import shutil
 
 import cv2
+import lightning
 import numpy as np
 import pytest
 import scipy.io
 import torch
 
+from posekit.callbacks.best import BestCheckpoint
 from posekit.data import MPII, PersonAugmentation
 from posekit.data.mpii_file import mat_split
 from posekit.errors import UserError
 from posekit.geometry import uncrop_points
 from posekit.metrics import PCKh
 from posekit.skeletons import MPII16
+from posekit_hdm import HDM
 from tests.data.test_coco_crops import assert_contract, samples
 from tests.shared import SHARED, requires_shared
 
@@ -370,6 +373,26 @@ def test_people_without_head_box_do_not_count(mpii, caplog):
     metric = PCKh()
     metric.update(targets.joints, *targets, torch.tensor([0, 3]))
     assert torch.isnan(metric.compute()["PCKh"])
+
+
+def test_the_best_state_is_chosen_by_pckh_where_there_are_head_boxes(mpii, tmp_path):
+    method = HDM(backbone="small", skeleton="MPII16", image_size=[96, 96], flip_test=False)
+    assert method.monitor_for(mpii.module()) == "val/AP"
+    mpii.write_gt()
+    module = mpii.module(batch_size=8)
+    assert method.monitor_for(module) == "val/PCKh"
+    best = BestCheckpoint(method.monitor, method.monitor_mode)
+    trainer = lightning.Trainer(
+        accelerator="cpu", max_epochs=1, callbacks=[best], logger=False, default_root_dir=tmp_path,
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(method, datamodule=module)
+    assert best.monitor == "val/PCKh"
+    assert best.best_model_score == trainer.callback_metrics["val/PCKh"]
+    assert "val/PCKh" in best.state_key
+    asked = HDM(backbone="small", skeleton="MPII16", image_size=[96, 96], monitor="val/AP")
+    assert asked.monitor_for(module) == "val/AP"
+    assert HDM(backbone="small").monitor_for(module) == "val/AP"  # other joints than MPII's have no PCKh
 
 
 # -- bad input --------------------------------------------------------------------------------------------------------

@@ -461,6 +461,7 @@ class Centre(PoseModule):
         return {
             "keypoints": torch.cat([joints, torch.ones(len(box), 17, 1)], -1), "scores": torch.ones(len(box)),
             "boxes": box, "image_id": batch["image_id"][rows], "sample_id": batch["row_ids"][rows],
+            "track_id": batch["track_id"][rows[0]],
         }  # fmt: skip
 
 
@@ -483,9 +484,14 @@ def test_predict_gives_methods_on_clips_the_whole_video(centre, write_video, tmp
 
 
 def test_predict_takes_boxes_and_pictures(centre, write_video, frame_folder, write_boxes, tmp_path):
-    boxes = write_boxes([{"frame": k, "bbox": [10, 10, 20, 20], "track": t} for k in range(5) for t in range(2)])
+    boxes = write_boxes([{"frame": k, "bbox": [10, 10, 20, 20], "track": t} for k in range(5) for t in (7, 4)])
     main(["predict", "--ckpt_path", centre, "--input", str(write_video()), "--boxes", boxes, "--output", "out"])
-    assert len(json.loads((tmp_path / "out/results.json").read_text())) == 10
+    results = json.loads((tmp_path / "out/results.json").read_text())
+    assert sorted((entry["image_id"], entry["track_id"]) for entry in results) == [
+        (k, t) for k in range(5) for t in (0, 1)
+    ]
+    tracks = json.loads((tmp_path / "out/tracks.json").read_text())
+    assert {name: track["person"] for name, track in tracks.items()} == {"0": "4", "1": "7"}
     folder = frame_folder([5, 900])
     main(["predict", "--ckpt_path", centre, "--input", str(folder), "--output", "photos"])
     assert sorted(path.name for path in (tmp_path / "photos/overlays").iterdir()) == ["000005.jpg", "000900.jpg"]

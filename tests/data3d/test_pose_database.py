@@ -170,5 +170,40 @@ def test_insta_variety(tmp_path):
     (other / "train_0000_0000.tfrecord").write_bytes(b"")
     with pytest.raises(UserError, match=r"holds tfrecords, which are not read: extract them first.*insta_variety"):
         InstaVariety(str(other)).dataset("train")
-    with pytest.raises(UserError, match=r"insta_val_db\.pt does not exist"):
-        InstaVariety(str(root)).dataset("val")
+
+
+def insta(root, **options):
+    return InstaVariety(str(root), **{"augmentation": "none", "frames": 2, "image_size": (64, 64), **options})
+
+
+def test_insta_variety_keeps_videos_for_validation(tmp_path):
+    """The scripts that extract it write a training file alone."""
+    root = write(tmp_path, name="insta_train_db", bbox=None, joints3D=None, pose=None, shape=None, valid=None)
+    names = {split: {track.name for track in insta(root).tracks(split)} for split in ("train", "val", "test")}
+    assert len(names["train"]) == len(names["val"]) == 1
+    assert names["train"] | names["val"] == {"seq0", "seq1"}
+    assert names["val"] == names["test"]
+    assert len(insta(root, val_share=0).tracks("train")) == 2
+    with pytest.raises(UserError, match="val_share is 0, which leaves no video for split val"):
+        insta(root, val_share=0).tracks("val")
+    with pytest.raises(UserError, match="must be in"):
+        insta(root, val_share=1.0)
+    np.savez(root / "insta_val_db.npz", **arrays(bbox=None))
+    assert len(insta(root).tracks("train")) == len(insta(root).tracks("val")) == 2
+    with pytest.raises(UserError, match=r"insta_train_db\.pt does not exist"):
+        insta(tmp_path / "seq0").tracks("val")
+
+
+@pytest.mark.parametrize("weighed", [False, True])
+def test_vibe_s_14_joints_go_to_their_places(tmp_path, weighed):
+    content = arrays()
+    joints2d, joints3d = content["joints2D"][:, 25:39], content["joints3D"][:, 25:39]
+    if not weighed:
+        joints2d, joints3d = joints2d[..., :2], joints3d[..., :3]
+    first, _ = data(write(tmp_path, joints2D=joints2d, joints3D=joints3d, valid=None)).tracks("train")
+    assert first.joints3d_weight[0].tolist() == [0.0] * 25 + [1.0] * 14 + [0.0] * 10
+    np.testing.assert_allclose(first.joints3d[:, 25:39], content["joints3D"][:5, 25:39, :3])
+    np.testing.assert_allclose(first.joints[1, 25:39, :2], content["joints2D"][1, 25:39, :2])
+    assert (first.joints[1, 25:39, 2] == 2).all()
+    assert (first.joints[:, :25, 2] == 0).all()
+    assert first.joints[0, 30, 2] == (0 if weighed else 2)

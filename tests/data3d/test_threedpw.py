@@ -8,6 +8,7 @@ from posekit.data import ThreeDPW
 from posekit.errors import UserError
 from posekit.geometry import axis_angle_to_matrix
 from posekit.skeletons import H36M17, SPIN49
+from tests.body.toys import toy_arrays
 from tests.data3d.made import brightness, project, write_pictures
 
 K = np.array([[600.0, 0, 200], [0, 600.0, 150], [0, 0, 1]])
@@ -131,6 +132,34 @@ def test_mesh_joints_and_evaluation(tmp_path):
     assert np.abs(own.joints3d[0, hip] - smpl.joints3d[0, hip]).max() < 0.1
 
 
+def test_a_missing_body_or_regressor_is_no_faulty_recording(tmp_path):
+    """Leaving out what cannot be read would leave out the recordings of women."""
+    root = write(tmp_path / "data")
+    bodies = tmp_path / "bodies"
+    bodies.mkdir()
+    np.savez(bodies / "SMPL_MALE.npz", **toy_arrays())
+    np.save(bodies / "J_regressor_h36m.npy", np.ones((17, 48)) / 48)
+    for fault in ("error", "skip"):
+        with pytest.raises(UserError, match=r"ThreeDPW: data\.body .*SMPL_FEMALE") as raised:
+            ThreeDPW(str(root), body=str(bodies), gender="own", on_bad_annotation=fault).dataset("train")
+        assert "on_bad_annotation" not in str(raised.value)
+    np.savez(bodies / "SMPL_FEMALE.npz", **toy_arrays())
+    (track,) = ThreeDPW(str(root), body=str(bodies), gender="own").tracks("train")
+    assert (track.joints3d_weight[0] > 0).any()
+    (bodies / "J_regressor_h36m.npy").unlink()
+    with pytest.raises(UserError, match=r"need J_regressor_h36m\.npy beside the body's file") as raised:
+        ThreeDPW(str(root), body=str(bodies / "SMPL_MALE.npz"), on_bad_annotation="skip").dataset("train")
+    assert ".." not in str(raised.value).replace("...", "")
+
+
+def test_regressors_beside_a_body_s_file_are_found(tmp_path):
+    root = write(tmp_path / "data", "validation")
+    np.savez(tmp_path / "SMPL_NEUTRAL.npz", **toy_arrays())
+    np.save(tmp_path / "J_regressor_h36m.npy", np.ones((17, 48)) / 48)
+    (track,) = ThreeDPW(str(root), body=str(tmp_path / "SMPL_NEUTRAL.npz"), eval_joints=14).tracks("val")
+    assert (track.joints3d_weight[0] > 0).sum() == 14
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -156,6 +185,7 @@ def test_faulty_files_are_named(tmp_path, change, message):
         ThreeDPW(str(root)).dataset("train")
     assert "walk_00.pkl" in str(raised.value)
     assert "on_bad_annotation=skip" in str(raised.value)
+    assert ".. " not in str(raised.value)
     write(tmp_path, name="walk_01")
     assert len(ThreeDPW(str(root), on_bad_annotation="skip").tracks("train")) == 1
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from posekit.errors import UserError
+from tests.mutations import damaged
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "plugin_example"
@@ -112,8 +113,55 @@ def test_missing_files_are_one_line(people, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"nowhere/people\.json does not exist"):
         LabelledFolder("nowhere").setup("fit")
     (tmp_path / "people.json").write_text((people / "people.json").read_text())
-    with pytest.raises(UserError, match=r"4 pictures are missing, the first is 0\.jpg"):
+    with pytest.raises(UserError, match=r"4 pictures are missing, the first is '0\.jpg'"):
         LabelledFolder(str(tmp_path)).setup("fit")
+
+
+PERSON = {"file": "0.jpg", "box": [5.0, 5.0, 86.0, 118.0], "keypoints": [[1.0, 2.0, 2]] * 17}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", r"people\.json is truncated or no JSON"),
+        ([], r"people\.json must hold a list of people under 'train'"),
+        ({"train": [], "val": [PERSON]}, r"must hold a list of people under 'train'"),
+        ({"train": [PERSON, {"file": "0.jpg"}]}, r"people\.json: train\[1\] has no 'box'"),
+        ({"train": [PERSON | {"file": 3}]}, r"train\[0\]: file must be a name, not 3"),
+        ({"train": [PERSON | {"box": [1, 2, 0, 3]}]}, r"train\[0\]: box must have a width and a height, not \[1"),
+        ({"train": [PERSON | {"box": ["1", 2, 3, 4]}]}, r"box must be 4 numbers, not \['1', 2, 3, 4\]"),
+        ({"train": [PERSON | {"keypoints": [[1, 2, 2]] * 16}]}, r"keypoints must be 17 x 3 numbers, not \[\[1"),
+        ({"train": [PERSON | {"keypoints": [[1, 2]] + [[1, 2, 2]] * 16}]}, r"keypoints must be 17 x 3 numbers"),
+    ],
+)
+def test_broken_labels_are_one_line(content, said, people, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLE))
+    from pose_plugin import LabelledFolder
+
+    shutil.copy(people / "0.jpg", tmp_path)
+    (tmp_path / "people.json").write_text(content if isinstance(content, str) else json.dumps(content))
+    with pytest.raises(UserError, match=said) as error:
+        LabelledFolder(str(tmp_path)).setup("fit")
+    assert str(error.value).startswith("LabelledFolder: ")
+    assert "\n" not in str(error.value)
+
+
+def test_damaged_labels_are_read_or_refused_in_one_line(people, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLE))
+    from pose_plugin import LabelledFolder
+
+    root = shutil.copytree(people, tmp_path / "people")
+    content = json.loads((people / "people.json").read_text())
+    refused = []
+    for done, whole in damaged(content, 60, "labels"):
+        (root / "people.json").write_bytes(whole)
+        data = LabelledFolder(str(root))
+        try:
+            assert all(len(data.make_dataset(split)) == len(data.ground_truth(split)) for split in ("train", "val"))
+        except UserError as error:
+            refused.append((done, str(error)))
+    assert len(refused) > 20
+    assert not [case for case in refused if "\n" in case[1] or not case[1].isprintable()]
 
 
 @pytest.mark.parametrize("name", ["pyproject.toml", "centroid.yml", "pose_plugin/method.py", "pose_plugin/data.py"])

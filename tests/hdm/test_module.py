@@ -162,6 +162,36 @@ def test_ground_truth_follows_the_data_and_short_runs_judge_what_they_saw(data):
         assert values["val/AP"] == pytest.approx(1.0)
 
 
+class Labelled(torch.utils.data.Dataset):
+    """A batch's crops, of which some have labels."""
+
+    def __init__(self, batch, rows):
+        self.batch, self.rows = batch, rows
+
+    def __len__(self):
+        return len(self.batch["image"])
+
+    def __getitem__(self, index):
+        sample = {name: value[index] for name, value in self.batch.items()}
+        return sample if index in self.rows else {**sample, "visible": torch.zeros_like(sample["visible"])}
+
+
+def test_the_loss_of_crops_without_labels_does_not_count(batch):
+    module = make(loss="corner_ce")
+
+    def loss(rows):
+        trainer = lightning.Trainer(
+            logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+            accelerator="cpu",
+        )  # fmt: skip
+        loader = torch.utils.data.DataLoader(Labelled(batch, rows), batch_size=1)
+        (values,) = trainer.validate(module, loader, verbose=False)
+        return values["val/loss"]
+
+    assert np.isnan(loss(()))  # as the pixel errors are: 0 would be the best of losses
+    assert loss((0,)) == pytest.approx(2 * loss((0, 1)) - loss((1,)), rel=1e-5)
+
+
 def test_crops_of_another_size_are_refused(batch):
     module = HDM(backbone="small", image_size=[48, 64])
     with pytest.raises(UserError, match="image_size"):

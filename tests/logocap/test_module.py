@@ -237,6 +237,9 @@ def test_predict_takes_pictures_of_any_sizes(make):
     assert len(module.predict([])["scores"]) == 0
     with pytest.raises(UserError, match="uint8 RGB"):
         module.predict(pictures[0].astype(np.float32))
+    for name in ("x.jpg", ["x.jpg"]):
+        with pytest.raises(UserError, match=r"not the file name 'x\.jpg': read it by"):
+            module.predict(name)
 
 
 def test_overlays_show_people_and_attraction_maps(make):

@@ -45,6 +45,23 @@ def test_every_frame_of_a_video_counts_once_whatever_its_length(frames):
     assert float(found["acceleration_error"]) == pytest.approx(1000 * float(second), rel=1e-4)
 
 
+def test_where_a_person_walks_is_no_error_of_acceleration():
+    """Predictions stand at the body's origin, labels in the camera's frame."""
+    generator = torch.Generator().manual_seed(0)
+    frames = 9
+    target = torch.randn(1, frames, 49, 3, generator=generator)
+    walk = torch.randn(1, frames, 1, 3, generator=generator)
+    batch = {
+        "valid": torch.ones(1, frames, dtype=torch.bool), "sample_id": torch.zeros(1, dtype=torch.int64),
+        "joints3d": target + walk, "joints3d_weight": torch.ones(1, frames, 49),
+    }  # fmt: skip
+    errors = BodyMetrics(14)
+    errors.add_clips(batch, None, GivenJoints(), target[0, :, 25:39])
+    found = errors.compute()
+    assert float(found["MPJPE"]) < 1e-3
+    assert float(found["acceleration_error"]) < 1e-2
+
+
 def judge(rank, folder, labelled, queue):
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2, timeout=datetime.timedelta(seconds=60)

@@ -100,6 +100,18 @@ def test_sum_of_norms(targets):
     torch.testing.assert_close(terms["shape"], (predicted.shape - targets.shape).norm(dim=-1).mean())
 
 
+@pytest.mark.parametrize("form", ["mean", "sum"])
+def test_where_a_person_walks_is_no_error_of_acceleration(targets, form):
+    """Predictions stand at the body's origin, labels in the camera's frame."""
+    walk = torch.randn(2, 4, 1, 3)
+    moving = targets._replace(joints3d=targets.joints3d + walk)
+    loss = BodyLoss({"acceleration": 1.0}, form)
+    assert loss(perfect(targets), moving)[1]["acceleration"] < 1e-9
+    bent = targets.joints3d.clone()
+    bent[:, 2, 30] += 0.1
+    assert loss(perfect(targets)._replace(joints3d=bent), moving)[1]["acceleration"] > 1e-6
+
+
 def test_acceleration_of_labelled_triples():
     still = torch.zeros(1, 5, 2, 3)
     moved = still.clone()

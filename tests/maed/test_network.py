@@ -3,11 +3,13 @@
 import pytest
 import torch
 
-from posekit.body import MeanParameters
+from posekit.body import MeanParameters, load_body
 from posekit.errors import UserError
+from posekit.geometry import rot6d_to_matrix
 from posekit.nn import count_parameters
 from posekit.nn.hybrid import HybridResNet, same_padding, standardize
 from posekit.nn.recompute import recompute
+from posekit.skeletons import SMPL24
 from posekit_maed import MAEDNetwork
 from posekit_maed.attention import MODES
 from posekit_maed.bench import multiply_adds
@@ -122,12 +124,25 @@ def test_an_untrained_decoder_answers_with_its_start():
         answer = decoder(torch.zeros(3, 12))
     near = 0.05  # the weights are small, not zero
     assert (answer.camera - torch.tensor([0.9, 0, 0])).abs().max() < near
-    assert (answer.pose6d - torch.tensor([1.0, 0, 0, 1, 0, 0])).abs().max() < near
+    assert (answer.pose6d[:, 1:] - torch.tensor([1.0, 0, 0, 1, 0, 0])).abs().max() < near
+    assert (answer.pose6d[:, 0] - torch.tensor([1.0, 0, 0, -1, 0, 0])).abs().max() < near
     start = MeanParameters(torch.arange(144.0), torch.zeros(10), torch.ones(3))
     iterative = IterativeDecoder(12, 16, 0.0, start=start)
     assert iterative.init_pose.tolist() == [list(range(144))]
     with pytest.raises(UserError, match="shape has 11 numbers"):
         IterativeDecoder(12, 16, start=start._replace(shape=torch.zeros(11)))
+
+
+@pytest.mark.parametrize("decoder", [KinematicDecoder, IterativeDecoder])
+def test_an_untrained_decoder_stands_upright_before_a_camera_whose_y_points_down(decoder):
+    torch.manual_seed(0)
+    body = load_body()
+    with torch.no_grad():
+        pose = decoder(12, 1024, 0.0)(torch.zeros(1, 12)).pose6d
+        joints = body(rot6d_to_matrix(pose, columns="interleaved"), torch.zeros(1, 10)).joints24[0]
+    head, pelvis, foot = (joints[SMPL24.index(name)] for name in ("head", "pelvis", "left_foot"))
+    assert head[1] < pelvis[1] - 0.2
+    assert foot[1] > pelvis[1] + 0.2
 
 
 def test_same_padding_covers():

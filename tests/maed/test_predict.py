@@ -12,6 +12,7 @@ from posekit.callbacks import PredictionWriter3D
 from posekit.callbacks.writer3d import about_image_center
 from posekit.cli import main
 from posekit.errors import UserError
+from posekit_maed import MAED
 
 
 def test_moved_meshes_project_to_the_same_pixels():
@@ -103,7 +104,6 @@ def test_wrong_predictions_are_one_line(write):
 def checkpoint(tmp_path_factory):
     import lightning
 
-    from posekit_maed import MAED
     from tests.maed.conftest import SMALL
 
     torch.manual_seed(0)
@@ -137,3 +137,62 @@ def test_predict_command_on_a_video_and_a_picture(checkpoint, tmp_path, monkeypa
     main(["predict", "--ckpt_path", str(checkpoint), "--input", "p.jpg", "--output", "picture", *quiet])
     assert len(json.loads((tmp_path / "picture/results.json").read_text())) == 1
     assert list((tmp_path / "picture/overlays").glob("*.jpg"))
+
+
+def test_predict_in_python_answers_as_the_command_does(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    frames = [cv2.resize(rng.integers(0, 255, (6, 8, 3), dtype=np.uint8), (80, 60)) for _ in range(5)]
+    (tmp_path / "video").mkdir()
+    for number, frame in enumerate(frames):
+        cv2.imwrite(f"video/{number:03d}.png", frame[..., ::-1])
+    boxes = [[5.0 + k, 4, 30, 50] for k in range(5)]
+    (tmp_path / "boxes.json").write_text(
+        json.dumps([{"frame": k, "bbox": box, "track": 1} for k, box in enumerate(boxes)])
+    )
+    words = ["--input", "video", "--boxes", "boxes.json", "--output", "out", "--trainer.callbacks.overlays=false"]
+    quiet = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
+    main(["predict", "--ckpt_path", str(checkpoint), *words, *quiet])
+    model = MAED.load_from_checkpoint(checkpoint).train()
+    found = model.predict(np.stack(frames), boxes)
+    assert model.training
+    assert found["frame"].tolist() == [0, 1, 2, 3, 4]
+    assert not found["vertices"].requires_grad
+    with np.load(tmp_path / "out/results.npz") as archive:
+        for name in ("body_pose", "joints3d", "keypoints", "focal"):
+            np.testing.assert_allclose(found[name].numpy(), archive[name], rtol=1e-4, atol=1e-3, err_msg=name)
+    assert len(model.predict(frames[:1])["scores"]) == 1
+    for mistake, text in (
+        ((frames, boxes[:2]), r"boxes must be \(5, 4\)"),
+        ((frames, [[0, 0, 0, 5]] * 5), "above 0"),
+        (([],), "there is none"),
+        ((["a.jpg"],), "picture"),
+    ):
+        with pytest.raises(UserError, match=text):
+            model.predict(*mistake)
+
+
+def test_rows_name_the_given_tracks_and_videos(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    boxes = []
+    for video, people in (("a", ("anna", "ben")), ("b", (7,))):
+        (tmp_path / "videos" / video).mkdir(parents=True)
+        for frame in range(3):
+            cv2.imwrite(f"videos/{video}/{frame:03d}.png", np.full((60, 80, 3), 40 * frame, np.uint8))
+            boxes += [
+                {"video": video, "frame": frame, "bbox": [5 + 30 * place, 5, 30, 50], "track": person}
+                for place, person in enumerate(people)
+            ]
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    words = ["--input", "videos", "--boxes", "boxes.json", "--output", "out", "--trainer.callbacks.overlays=false"]
+    quiet = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
+    main(["predict", "--ckpt_path", str(checkpoint), *words, *quiet])
+    entries = json.loads((tmp_path / "out/results.json").read_text())
+    found = {(entry["sample_id"], entry["video"], entry["person"]) for entry in entries}
+    assert {who[1:] for who in found} == {("a", "anna"), ("a", "ben"), ("b", "7")}
+    assert len(found) == 3
+    assert len(entries) == 9
+    with np.load(tmp_path / "out/results.npz") as archive:
+        assert archive["person"].tolist() == [entry["person"] for entry in entries]
+    tracks = json.loads((tmp_path / "out/tracks.json").read_text())
+    assert {(int(key), who["video"], who["person"]) for key, who in tracks.items()} == found

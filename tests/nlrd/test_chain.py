@@ -122,6 +122,40 @@ def test_distances_and_every_term_are_logged(whole):
         assert f"train/adaptation/{name}" in values
 
 
+def test_every_stage_is_judged_after_it_and_all_at_the_end(tmp_path):
+    class Seen(Callback):
+        def __init__(self):
+            self.streams = []
+
+        def on_validation_start(self, trainer, module):
+            self.streams.append(module.evaluated_streams())
+
+    seen, model = Seen(), make_model([dict(stage) for stage in CHAIN])
+    trainer = make_trainer(tmp_path, callbacks=[seen])
+    trainer.fit(model, datamodule=make_data(epoch_steps=5))
+    # Pose and motion; source, pose_relation and half of the motion relations; all, as it is the end.
+    motion, images = ("motion",), ("source", "test")
+    assert seen.streams == [motion, motion + images, motion + images, motion + images]
+    assert model.judged == 16
+    names = {"flip_inplane_backward_mm", "slow_backward_mm", "pose_mm", "target_pa_mpjpe_gt17"}
+    assert names <= {name.removeprefix("val/") for name in trainer.callback_metrics}
+    found = {name: value for name, value in trainer.callback_metrics.items() if name.endswith("_mm")}
+    (again,) = make_trainer(tmp_path).validate(model, make_data(), verbose=False)
+    for name, value in found.items():
+        if name.startswith("val/"):
+            assert again[name] == pytest.approx(float(value), rel=1e-5), name
+
+
+def test_a_stage_between_two_validations_is_judged(tmp_path):
+    model = make_model([dict(stage) for stage in CHAIN])
+    model.judged, model.iteration = 7, 12  # after the source stage; within the adaptation
+    assert model.stages_to_judge() == {"pose_relation", "motion_relations", "adaptation"}
+    model.judged = 11
+    assert model.stages_to_judge() == {"adaptation"}
+    model.judged, model.iteration = 3, 3  # resumed right at a stage's end
+    assert model.stages_to_judge() == {"pose"}
+
+
 def test_epochs_count_passes_over_a_stages_data(tmp_path):
     stages = [{"name": "pose", "steps": 1, "poses": 4}, {"name": "source", "epochs": 1.5, "lr": 1e-4}]
     model = make_model(stages)

@@ -203,3 +203,11 @@ def test_h36m_labels_hold_the_pelvis_between_the_hips():
     joints = module.dataset("train")[0]["joints3d"]
     hips = (joints[H36M17.index("left_hip")] + joints[H36M17.index("right_hip")]) / 2
     assert (joints[0] - hips).norm() < 0.05
+
+
+def test_long_drawing_is_mentioned_where_there_is_no_bar(monkeypatch, capsys):
+    monkeypatch.setattr("posekit.data.synthetic.cache.MENTIONED", 3)
+    SyntheticPeople(image_size=[32, 48], train_size=3, val_size=2, num_render_workers=1).setup("fit")
+    said = capsys.readouterr().err
+    assert "SyntheticPeople: drawing 3 people of split train; cache: false draws them as they are used" in said
+    assert "split val" not in said

@@ -224,7 +224,7 @@ def test_a_kill_loses_the_running_cell_alone_and_leaves_no_process(tmp_path):
     (row,) = json.loads((folder / "table.json").read_text())["rows"]
     assert row["cells"]["parameters"]["ours"]["mean"] > 1e5
     assert row["cells"]["AP"]["ours"]["values"] == []
-    assert "left out" not in (folder / "table.md").read_text()
+    assert "left out for want of time (--budget): a / AP, seed 0" in (folder / "table.md").read_text()
 
 
 def _wait(condition, seconds):

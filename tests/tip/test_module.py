@@ -231,6 +231,19 @@ def test_flip_test_makes_predictions_mirror_symmetric(batch):
     assert ((mirrored - there).abs().amax(-1) < 1e-2).float().mean() > 0.9
 
 
+def test_the_legacy_mapping_shifts_the_maps_of_the_mirror_image(batch):
+    def joints(**options):
+        module = make(flip_test=True, mapping="legacy", decoder="expectation", **options).eval()
+        torch.nn.init.uniform_(module.network.temporal.head.weight)
+        with torch.inference_mode():
+            found = module.predict_step(batch, 0)["keypoints"]
+            torch.testing.assert_close(found, module.step(batch, "val").predictions["keypoints"])
+        return found[..., 0]
+
+    torch.testing.assert_close(joints(), joints(flip_shift=0.75))
+    assert (joints() - joints(flip_shift=0.0)).mean() > 0.5  # 1.5 px less what flat maps lose at their border
+
+
 def test_17_slots_hold_15_joints(batch):
     module = make(num_slots=17)
     _, found = gradients(module, batch)
@@ -325,6 +338,8 @@ def test_unlabelled_clips_train(batch):
     blank = {**batch, "visible": torch.zeros_like(batch["visible"])}
     output, found = gradients(make(), blank)
     assert output.logs["loc"] == 0
+    assert not output.labelled  # so an evaluation does not count the loss
+    assert make().step(batch, "val").labelled
     assert all(torch.isfinite(grad).all() for grad in found.values() if grad is not None)
 
 

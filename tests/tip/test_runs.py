@@ -5,7 +5,10 @@ import pytest
 import torch
 
 from posekit.callbacks import PredictionPreview
+from posekit.cli import main
+from posekit.cli.build import build_from_config
 from posekit.data import PoseTrack
+from posekit.data.posetrack_results import write_posetrack_results
 from posekit.errors import UserError
 from posekit.skeletons import POSETRACK15
 from posekit_tip import TIP
@@ -61,6 +64,22 @@ def test_fit_logs_both_measures(folder, tmp_path):
     assert {"val/AP", "val/loss", "val/com", "val/s", "val/red", "val/var", "train/loc"} <= names
 
 
+@pytest.mark.parametrize(("model", "data", "agreed"), [(None, None, 1), (2, None, 2), (None, 2, 2), (2, 2, 2)])
+def test_method_and_clips_agree_on_the_neighbours(folder, model, data, agreed):
+    words = ["--model=TIP", "--model.backbone=small", "--data=PoseTrack", f"--data.root={folder}"]
+    words += [f"--{side}.num_support={value}" for side, value in (("model", model), ("data", data)) if value]
+    method, clips = build_from_config(words)
+    assert method.num_support == agreed
+    assert clips.window.frames == 2 * agreed + 1
+
+
+def test_windows_longer_than_the_clips_are_refused(folder):
+    with pytest.raises(UserError, match=r"clips of PoseTrack have 3 frames, but windows of num_support 2 have 5"):
+        trainer().fit(make(num_support=2), data(folder))
+    with pytest.raises(UserError, match=r"model\.num_support=2 but data\.num_support=1"):
+        build_from_config(["--model=TIP", "--model.num_support=2", "--data=PoseTrack", "--data.num_support=1"])
+
+
 def test_labels_as_predictions_have_all_points(folder):
     (values,) = trainer().validate(make(Oracle), data(folder), verbose=False)
     assert values["val/PoseTrack/AP"] == pytest.approx(100)
@@ -112,6 +131,21 @@ def test_predictions_name_the_frames_of_the_files(folder):
     assert set(ids.tolist()) <= set(source.sequences("val").image_ids.tolist())
     assert found[0]["keypoints"].shape[1:] == (15, 3)
     assert "track_id" in found[0]
+
+
+@pytest.mark.parametrize("words", [[], ["--trainer.callbacks+=PoseTrackWriter", "--trainer.callbacks.output=own"]])
+def test_predict_writes_the_benchmarks_files(folder, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    run, source = trainer(enable_checkpointing=True), data(folder)
+    run.fit(make(), source)
+    run.save_checkpoint("tip.ckpt", weights_only=True)
+    found = run.predict(run.lightning_module, datamodule=source)
+    write_posetrack_results(found, source.posetrack_annotations("predict"), "direct")
+    main(["predict", "--ckpt_path=tip.ckpt", "--data=PoseTrack", f"--data.root={folder}", "--output=out", *words])
+    assert (tmp_path / "out/results.json").is_file()
+    for path in (tmp_path / "direct").iterdir():
+        assert (tmp_path / ("own" if words else "out/posetrack") / path.name).read_text() == path.read_text()
+    assert (tmp_path / "out/posetrack").exists() == (not words)
 
 
 def test_the_preview_draws_key_frames(tmp_path):

@@ -17,13 +17,16 @@ class InstaVariety(PoseDatabase):
 
     ``root`` holds the pictures and ``insta_train_db.pt`` (or ``.npz``) as MAED's or VIBE's script extracts them from
     the tfrecords; see :class:`~posekit.data.body3d.pose_database.PoseDatabase`. The tfrecords themselves are not read.
-    The people fill the pictures of 300 px, so there are no boxes. The rate is not known.
+    The people fill the pictures of 300 px, so there are no boxes. The rate is not known. The scripts write no file for
+    validation: ``val_share`` of the videos, chosen by a checksum of their names, are for validation and test, unless
+    there is an ``insta_val_db`` or ``insta_test_db``.
 
     Args:
         root: Folder of the data.
         images: Folder that ``img_name`` begins in, relative to ``root``.
         strip: What to take off the beginning of every ``img_name``.
         min_confidence: Joints are visible above it.
+        val_share: Share of the videos that are for validation, where no file is; with 0 there are none.
         view: See :class:`~posekit.data.body3d.module.BodyDataModule`, as for all that follows.
         skeleton: Joint set of the samples.
         frames: Frames of a clip.
@@ -60,6 +63,7 @@ class InstaVariety(PoseDatabase):
         images: str = ".",
         strip: str = "",
         min_confidence: float = 0.0,
+        val_share: float = 0.02,
         view: View = "clips",
         skeleton: str = "SPIN49",
         frames: int = 16,
@@ -90,6 +94,9 @@ class InstaVariety(PoseDatabase):
             source_fps, every, eval_joints, limit, on_broken_image, on_bad_annotation, verify_images, batch_size,
             num_workers, val_batch_size, seed, pin_memory,
         )  # fmt: skip
+        if not 0 <= val_share < 1:
+            raise UserError(f"InstaVariety: val_share is {val_share}, but must be in [0, 1)")
+        self.val_share = val_share
 
     def recordings(self, split: Part) -> list[Recording]:
         """Lists the split's file.
@@ -100,5 +107,10 @@ class InstaVariety(PoseDatabase):
         if not any(self.root.glob("insta_*_db.*")) and any(self.root.rglob("*.tfrecord*")):
             raise UserError(
                 f"InstaVariety: {self.root} holds tfrecords, which are not read: extract them first. {self.HOME}"
+            )
+        if split != "train" and not self.val_share and self._found("val", "test") is None:
+            raise UserError(
+                f"InstaVariety: val_share is 0, which leaves no video for split {split}: set it above 0, or evaluate "
+                "another part of a Mixture"
             )
         return super().recordings(split)

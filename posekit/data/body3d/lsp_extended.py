@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from posekit.data.body3d.frames import MediaError
 from posekit.data.body3d.module import BodyDataModule, Part, Recording, View, WindowKind
-from posekit.data.body3d.person import Person
+from posekit.data.body3d.person import Person, chosen_share
 from posekit.data.clip_transforms import ClipAugmentation
 from posekit.data.clips import ClipBox
 from posekit.data.coco_file import OnFault
@@ -130,11 +129,7 @@ class LSPExtended(BodyDataModule):
         people = np.where(labelled[..., None], people - [1, 1, 0], 0.0)
         people[..., 2] = 2.0 * labelled
         stems = [f"im{number:05d}" for number in range(1, len(people) + 1)]
-        sums = np.array([zlib.crc32(stem.encode()) % 10**4 for stem in stems])
-        part = sums < 10**4 * self.val_share
-        if self.val_share and len(sums) > 1:  # of a few pictures the share may be none, or all
-            part |= sums == sums.min()
-            part &= sums < sums.max()
+        part = chosen_share(stems, self.val_share)
         rows = np.flatnonzero(part if split != "train" else ~part)
         if not len(rows):
             return []

@@ -33,6 +33,10 @@ ChoiceT = TypeVar("ChoiceT", str, int)
 _CROP_WEIGHTS = ("joints3d_weight", "body_weight")
 
 
+class BodyError(UserError):
+    """A body or one of its regressors is missing or wrong, whatever the recording."""
+
+
 class Recording(NamedTuple):
     """People of one file that has not been read yet.
 
@@ -103,6 +107,8 @@ class BodyDataModule(PoseDataModule):
     """Published evaluations by their number of joints."""
     MIN_JOINTS: ClassVar[int] = 2
     """Frames with fewer visible joints are left out."""
+    LABEL_BODY: ClassVar[str] = "SMPL"
+    """The body whose pose and shape are labels, where the files have such: ``SMPL`` or ``builtin``."""
 
     def __init__(
         self,
@@ -200,6 +206,13 @@ class BodyDataModule(PoseDataModule):
             UserError: Files are missing.
         """
 
+    def load_bodies(self) -> None:
+        """Loads the bodies that reading needs: one that is missing is no fault of a recording.
+
+        Raises:
+            UserError: A file is missing or wrong.
+        """
+
     # -- data sets ----------------------------------------------------------------------------------------------------
 
     def prepare_data(self) -> None:
@@ -258,17 +271,21 @@ class BodyDataModule(PoseDataModule):
 
     def _people(self, part: Part) -> list[Person]:
         listed = self.recordings(part)[: self.limit]
+        self.load_bodies()
         people: list[Person] = []
         broken: list[str] = []
         faulty: list[str] = []
         for recording in listed:
             try:
                 people += recording.read()
+            except BodyError:
+                raise
             except UserError as error:
                 media = isinstance(error, MediaError)
                 if (self.on_broken_image if media else self.on_bad_annotation) == "error":
                     option = "on_broken_image" if media else "on_bad_annotation"
-                    raise type(error)(f"{type(self).__name__}: {error}. --data.{option}=skip leaves it out.") from None
+                    reason = str(error).rstrip(".")
+                    raise type(error)(f"{type(self).__name__}: {reason}. --data.{option}=skip leaves it out.") from None
                 (broken if media else faulty).append(str(error))
         self.warn_skipped(f"recordings of split {part} without whole pictures", broken)
         self.warn_skipped(f"recordings of split {part} with faulty labels", faulty)

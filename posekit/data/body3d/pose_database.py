@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from posekit.data.body3d.frames import MediaError
 from posekit.data.body3d.module import BodyDataModule, Part, Recording, View, WindowKind
-from posekit.data.body3d.person import Person
+from posekit.data.body3d.person import Person, chosen_share
 from posekit.data.clip_transforms import ClipAugmentation
 from posekit.data.clips import ClipBox
 from posekit.data.coco_file import OnFault, escapes_folder
@@ -30,13 +30,15 @@ Float = NDArray[np.float64]
 
 _WHAT = "database"
 _SHAPES: dict[str, tuple[tuple[int, ...], ...]] = {
-    "joints2D": ((49, 3), (49, 2)),
-    "joints3D": ((49, 4), (49, 3)),
+    "joints2D": ((49, 3), (49, 2), (14, 3), (14, 2)),
+    "joints3D": ((49, 4), (49, 3), (14, 4), (14, 3)),
     "pose": ((72,), (24, 3, 3), (24, 3)),
     "shape": ((10,),),
     "bbox": ((4,),),
     "valid": ((),),
 }
+_AXES = {"joints2D": 2, "joints3D": 3}
+_LSP14 = slice(25, 39)  # where LSP's joints stand, in its order, among SPIN's 49
 
 
 class PoseDatabase(BodyDataModule):
@@ -45,8 +47,9 @@ class PoseDatabase(BodyDataModule):
     ``root`` holds ``<dataset>_<train|val|test>_db.pt`` (joblib, whole or compressed, read without running anything in
     it) or the same arrays as ``.npz``: ``img_name`` (N,), ``joints2D`` (N, 49, 3) px and confidence, and as far as
     there are ``vid_name``, ``frame_id``, ``joints3D`` (N, 49, 4) metres and confidence, ``pose`` (N, 72) or (N, 24, 3,
-    3), ``shape`` (N, 10), ``bbox`` (N, 4) as centre and size, and ``valid`` (N,). People without a box are cut by the
-    whole picture. A pose of zeros counts as no label. Test takes the validation file where there is no test file.
+    3), ``shape`` (N, 10), ``bbox`` (N, 4) as centre and size, and ``valid`` (N,). In place of 49 joints there may be
+    LSP's 14 (VIBE's "common" joints of 3DPW), which go to their places among the 49. People without a box are cut by
+    the whole picture. A pose of zeros counts as no label. Test takes the validation file where there is no test file.
 
     Args:
         root: Folder of the databases.
@@ -82,6 +85,8 @@ class PoseDatabase(BodyDataModule):
     """
 
     HOME: ClassVar[str] = "https://github.com/ziniuwan/maed (its preparation scripts; the data sets' own licences)"
+
+    val_share: float = 0.0  # of the videos of the training file, where there is no other file
 
     def __init__(
         self,
@@ -132,20 +137,24 @@ class PoseDatabase(BodyDataModule):
         Raises:
             UserError: It is not there.
         """
-        names = ("train",) if split == "train" else (split, "test" if split == "val" else "val")
-        tried = [self.root / f"{self.dataset_name}_{name}_db{end}" for name in names for end in (".pt", ".npz")]
-        path = next((path for path in tried if path.is_file()), None)
+        found = self._found("train") if split == "train" else self._found(split, "test" if split == "val" else "val")
+        held_out = self.val_share > 0 and self._found("val", "test") is None
+        path = self._found("train") if held_out else found
         if path is None:
             there = sorted(p.name for p in self.root.glob("*_db.*"))
             known = f"; there are {', '.join(there)}" if there else ""
-            raise UserError(
-                f"{type(self).__name__}: database {tried[0]} does not exist{known}; get it from {self.HOME}"
-            )
-        return [Recording(path.name, partial(self._read, path))]
+            wanted = self.root / f"{self.dataset_name}_{'train' if held_out else split}_db.pt"
+            raise UserError(f"{type(self).__name__}: database {wanted} does not exist{known}; get it from {self.HOME}")
+        return [Recording(path.name, partial(self._read, path, split if held_out else None))]
+
+    def _found(self, *splits: str) -> Path | None:
+        """Returns the file of the first of some splits that has one."""
+        paths = [self.root / f"{self.dataset_name}_{split}_db{end}" for split in splits for end in (".pt", ".npz")]
+        return next((path for path in paths if path.is_file()), None)
 
     # -- files --------------------------------------------------------------------------------------------------------
 
-    def _read(self, path: Path) -> list[Person]:
+    def _read(self, path: Path, split: Part | None = None) -> list[Person]:
         content = read_database(path)
         names = [self._name(path, str(name)) for name in content["img_name"].tolist()]
         files = [self.images / name for name in names]
@@ -155,6 +164,9 @@ class PoseDatabase(BodyDataModule):
         groups = [np.arange(len(files))] if videos is None else _groups(videos)
         if videos is None and self.frames != 1 and self.view == "clips":
             raise UserError(f"database {path} has single pictures (no vid_name): frames must be 1, not {self.frames}")
+        if split is not None and videos is not None:
+            held_out = chosen_share([str(videos[rows[0]]) for rows in groups], self.val_share)
+            groups = [rows for rows, held in zip(groups, held_out, strict=True) if held == (split != "train")]
         people = [self._person(content, rows[kept[rows]], read, videos) for rows in groups]
         return [person for person in people if len(person)]
 
@@ -227,8 +239,19 @@ def read_database(path: Path) -> dict[str, Array]:
     for name, shapes in _SHAPES.items():
         value = raw.get(name, raw.get("valid_i") if name == "valid" else None)
         if value is not None:
-            content[name] = _numbers(path, name, value, count, shapes)
+            numbers = _numbers(path, name, value, count, shapes)
+            content[name] = _among_49(numbers, _AXES[name]) if name in _AXES else numbers
     return content
+
+
+def _among_49(joints: Float, axes: int) -> Float:
+    """Returns joints (N, 49, axes + 1) with weights where only LSP's 14 are given, (N, 14, axes or axes + 1)."""
+    if joints.shape[1] == len(SPIN49):
+        return joints
+    weight = joints[..., axes:] if joints.shape[-1] > axes else np.ones((*joints.shape[:2], 1))
+    full = np.zeros((len(joints), len(SPIN49), axes + 1))
+    full[:, _LSP14] = np.concatenate([joints[..., :axes], weight], -1)
+    return full
 
 
 def _column(path: Path, name: str, value: Any) -> Array:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from posekit.body import SMPLBody, load_body
 from posekit.data.body3d.frames import FrameReader, open_frames
-from posekit.data.body3d.module import BodyDataModule, Part, Recording, View, WindowKind
+from posekit.data.body3d.module import BodyDataModule, BodyError, Part, Recording, View, WindowKind
 from posekit.data.body3d.person import Person, Protocol
 from posekit.data.clip_transforms import ClipAugmentation
 from posekit.data.clips import ClipBox
@@ -58,7 +58,8 @@ class ThreeDPW(BodyDataModule):
 
     Args:
         root: Folder of the data.
-        body: SMPL file or folder of such for :func:`posekit.body.load_body`, to take joints from meshes.
+        body: SMPL file or folder of such for :func:`posekit.body.load_body`, to take joints from meshes; SPIN's
+            regressors are looked for in the folder, or beside the file.
         body_joints: Joint set of the mesh's joints.
         gender: Which body of a folder: ``"own"`` the actor's, ``"neutral"`` the neutral one, as MAED's labels.
         view: See :class:`~posekit.data.body3d.module.BodyDataModule`, as for all that follows.
@@ -204,12 +205,30 @@ class ThreeDPW(BodyDataModule):
             fps=30.0,
         )
 
+    def load_bodies(self) -> None:
+        """Loads the bodies that joints are taken from.
+
+        Raises:
+            UserError: A file is missing or wrong, or a regressor is.
+        """
+        if self.body is not None:
+            for gender in ("male", "female") if self.gender == "own" else ("neutral",):
+                self._body(gender)
+
+    def _body(self, gender: str) -> SMPLBody:
+        if gender not in self._bodies:
+            try:
+                body = load_body(self.body, gender=gender)
+                rest = body(torch.eye(3).expand(1, 24, 3, 3), torch.zeros(1, body.num_betas))
+                body.joints(rest, self.body_joints)  # now is the time to say that a regressor is missing
+            except UserError as error:
+                raise BodyError(f"ThreeDPW: data.body {self.body}: {error}") from None
+            self._bodies[gender] = body
+        return self._bodies[gender]
+
     def _mesh_joints(self, pose: Float, shape: Float, place: Float, gender: str) -> Float:
         """Returns the joints (N, L, 3) of posed meshes, metres, camera frame."""
-        name = gender if self.gender == "own" else "neutral"
-        if name not in self._bodies:
-            self._bodies[name] = load_body(self.body, gender=name)
-        body = self._bodies[name]
+        body = self._body(gender if self.gender == "own" else "neutral")
         betas = torch.from_numpy(shape).float().expand(len(pose), 10)
         turns = torch.from_numpy(axis_angle_to_matrix(pose)).float()
         where = torch.from_numpy(place).float()

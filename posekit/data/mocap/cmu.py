@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -129,11 +130,19 @@ class CMUMoCap(MotionDataModule):
         """Lists the recordings, sorted by name.
 
         Raises:
-            UserError: There are none, or there are several formats and none is named.
+            UserError: There are none, there are several formats and none is named, or ``rates`` names none of them.
         """
         kind, files = self._files()
-        if kind == "expmap":
-            return self._archives(files)
+        found = self._archives(files) if kind == "expmap" else self._single_files(kind, files)
+        names = {recording.name.rpartition("/")[2] for recording in found}
+        names |= {name.split("_")[0] for name in names}
+        for name in self.rates:
+            if name not in names:
+                near = ", ".join(difflib.get_close_matches(name, names, n=5, cutoff=0))
+                raise UserError(f"CMUMoCap: option rates names {name!r}, but {self.root} has {near}, …")
+        return found
+
+    def _single_files(self, kind: str, files: list[Path]) -> list[Recording]:
         found: dict[str, Path] = {}
         for path in files:
             if path.stem in found:

@@ -216,8 +216,8 @@ class MotionDataModule(PoseDataModule):
         return MotionDataset(tracks, self.frames, stride, self.rotate and training, self.seed)
 
     def _collect(self, split: str, recordings: list[Recording]) -> list[MotionTrack]:
-        tracks, short, faulty = [], [], []
-        dropped, cut = 0, 0
+        tracks, short, faulty, cut = [], [], [], []
+        dropped = 0
         for recording in recordings:
             try:
                 found, lost = self._tracks(recording)
@@ -231,12 +231,14 @@ class MotionDataModule(PoseDataModule):
                 short.append(f"{recording.name} ({max((len(t.points) for t in found), default=0)})")
             tracks += whole
             dropped += lost
-            cut += len(found) > 1 or lost > 0
+            if len(found) > 1 or lost > 0:
+                cut.append(recording.name)
         self._report(split, short, faulty, dropped, cut)
         if not tracks:
             raise UserError(
                 f"{type(self).__name__}: none of the {len(recordings)} recordings of split {split} in {self.root} "
-                f"holds a window of {self.frames} frames at {self.fps:g} per second"
+                f"holds a window of {self.frames} frames at {self.fps:g} per second (options frames, fps; val_share, "
+                "val_sequences and test_sequences choose other recordings)"
             )
         return tracks
 
@@ -255,7 +257,7 @@ class MotionDataModule(PoseDataModule):
             )
         return to_tracks(sequence, skeleton, self.fps, self.max_speed)
 
-    def _report(self, split: str, short: list[str], faulty: list[str], dropped: int, cut: int) -> None:
+    def _report(self, split: str, short: list[str], faulty: list[str], dropped: int, cut: list[str]) -> None:
         name = type(self).__name__
         if short:
             count = counted(len(short), "recording")
@@ -264,7 +266,11 @@ class MotionDataModule(PoseDataModule):
                 raise UserError(f"{name}: {what}. --data.on_short_sequence=skip leaves them out.")
             log.warning("%s: left out %s", name, what)
         if faulty:
-            log.warning("%s: left out %d faulty recordings of split %s: %s", name, len(faulty), split, listed(faulty))
+            what = f"{counted(len(faulty), 'faulty recording')} of split {split}"
+            log.warning("%s: left out %s: %s", name, what, listed(faulty))
         if cut:
-            text = "%s: split %s: %d recordings were cut, %d frames dropped, where joints are no numbers or jump"
-            log.warning(text, name, split, cut, dropped)
+            why = f"where the body moves faster than {self.max_speed:g} m/s (option max_speed)"
+            if dropped:
+                why += f" or joints are no numbers: {counted(dropped, 'frame')} dropped"
+            count = counted(len(cut), "recording")
+            log.warning("%s: cut %s of split %s: %s, %s", name, count, split, listed(cut), why)

@@ -39,6 +39,7 @@ Bytes = NDArray[np.uint8]
 RENDERED_FOLDER = "POSEKIT_RENDERED"
 # Part of every cache file's name: raise it when the renderer's output changes.
 RENDERER_VERSION = 3
+MENTIONED = 1000  # so many take long enough to say so
 _CHUNK = 32
 _RECTANGLE = np.dtype([("offset", "i8"), ("x", "i4"), ("y", "i4"), ("width", "i4"), ("height", "i4")])
 
@@ -217,6 +218,9 @@ def _render_all(settings: LayerSettings, count: int, workers: int | None) -> tup
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     what = "people" if settings.group == 1 else "clips"
+    if count >= MENTIONED and not console.is_terminal:  # notebooks and logs, which have no bar
+        hint = "cache: false draws them as they are used"
+        console.print(f"SyntheticPeople: drawing {count:,} {what} of split {settings.split}; {hint}", soft_wrap=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(f"Drawing {settings.split} {what}", total=count)
         for data, rows, records in _chunks(settings, count, cores):

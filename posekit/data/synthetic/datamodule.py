@@ -95,6 +95,7 @@ class SyntheticPeople(PoseDataModule):
     """
 
     VIEW_SIZES: ClassVar[dict[str, tuple[int, int]]] = PICTURES
+    LABEL_BODY: ClassVar[str] = "builtin"  # whose pose and shape are labels
 
     def __init__(
         self,
