@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,10 @@ def read_checkpoint(path: str | Path, expected: type[Any] | None = None) -> dict
     except pickle.UnpicklingError:
         raise UserError(f"{path} is no checkpoint, or holds pickled objects, which posekit refuses to load") from None
     except Exception as error:
+        # Of a file that is no archive torch says misleading things.
+        reason = f" ({one_line(error)})" if zipfile.is_zipfile(path) else ""
         raise UserError(
-            f"checkpoint {path} cannot be read: truncated, or not a checkpoint ({one_line(error)}){_others(path)}"
+            f"checkpoint {path} cannot be read: truncated, or not a checkpoint{reason}{_others(path)}"
         ) from None
     needed = ("state_dict", "hyper_parameters", CHECKPOINT_KEY)
     if not isinstance(checkpoint, dict) or any(key not in checkpoint for key in needed):
@@ -57,8 +60,8 @@ def _is_text(path: Path) -> bool:
 
 
 def _others(path: Path) -> str:
-    """Names the other checkpoints beside one that is broken, the newest first."""
-    others = [p for p in path.parent.glob("*.ckpt") if p != path and p.stat().st_size > 0]
+    """Names the other checkpoints beside one that is broken, the newest first, but for those that are broken too."""
+    others = [p for p in path.parent.glob("*.ckpt") if p != path and zipfile.is_zipfile(p)]
     names = [p.name for p in sorted(others, key=lambda p: p.stat().st_mtime, reverse=True)]
     return f"; in the same folder: {', '.join(names)}" if names else ""
 

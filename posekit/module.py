@@ -50,6 +50,14 @@ class StepOutput(Generic[Prediction]):
     labelled: Tensor | None = None
 
 
+_ERRORS = ("loss", "error", "mpjpe", "pve", "_mm", "distance")  # words in the names of numbers that are best small
+
+
+def best_mode(monitor: str) -> str:
+    """Returns ``min`` for the name of a loss or an error, ``max`` for that of an accuracy."""
+    return "min" if any(word in monitor.lower() for word in _ERRORS) else "max"
+
+
 def picture_size(size: Sequence[int] | None, otherwise: tuple[int, int]) -> tuple[int, int]:
     """Checks an ``image_size`` and returns it as (W, H) px; ``otherwise`` for None.
 
@@ -159,9 +167,10 @@ class PoseModule(LightningModule):
         return self.monitor
 
     def setup(self, stage: str) -> None:
-        """Checks the data before anything is printed or computed; sources to predict on are of their own kinds."""
-        if stage != "predict":
-            self.check_data(getattr(self.trainer, "datamodule", None))
+        """Checks the data before anything is printed or computed; sources to predict on follow the method."""
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if stage != "predict" or not hasattr(datamodule, "source"):
+            self.check_data(datamodule)
 
     def convert_weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Renames the tensors of an official weight file to this module's names; own names pass unchanged."""

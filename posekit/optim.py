@@ -119,10 +119,12 @@ def impose_options(optimizer: Optimizer, schedule: LambdaLR, options: Sequence[d
             if name in before and before[name] != value:
                 changed[f"{name} {value} (the checkpoint had {before[name]})"] = None
         group.update(wanted, lr=group["lr"], initial_lr=wanted["lr"])
-    if changed:
-        schedule.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
-        for group, factor in zip(optimizer.param_groups, schedule.lr_lambdas, strict=True):
-            group["lr"] = group["initial_lr"] * factor(schedule.last_epoch)
+    schedule.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
+    for group, factor in zip(optimizer.param_groups, schedule.lr_lambdas, strict=True):
+        now = group["initial_lr"] * factor(schedule.last_epoch)  # to the bit what the schedule itself has set
+        if now != group["lr"]:
+            changed[f"a rate of {now:.3g} at step {schedule.last_epoch} (the checkpoint had {group['lr']:.3g})"] = None
+        group["lr"] = now
     return list(changed)
 
 

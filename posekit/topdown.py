@@ -17,7 +17,7 @@ from posekit.geometry import crop_points, uncrop_points
 from posekit.heatmaps import flip_heatmaps, flip_offset, shift_heatmaps
 from posekit.metrics import KeypointAP, KeypointError, PCKh
 from posekit.metrics.rows import updated_anywhere
-from posekit.module import PoseModule, StepOutput, picture_size
+from posekit.module import PoseModule, StepOutput, best_mode, picture_size
 from posekit.skeletons import get_skeleton
 
 
@@ -38,8 +38,8 @@ class TopDownModule(PoseModule):
         flip_shift: Heatmap px by which the maps of the mirror image are moved to the right before they are averaged,
             from 0 to 1. None takes what makes flips agree: 0, and 1 - 1 / stride under ``mapping: legacy``, where
             HRNet's code takes 1 (which is 0.5 px of the crop off at stride 4).
-        monitor: Number that the best checkpoint is chosen by; None takes ``val/PCKh`` where the data have head boxes
-            (MPII), else ``val/AP``.
+        monitor: Number that the best checkpoint is chosen by (least of losses and errors); None takes ``val/PCKh``
+            where the data have head boxes (MPII), else ``val/AP``.
         kwargs: Arguments of :class:`~posekit.module.PoseModule`.
 
     Raises:
@@ -71,7 +71,8 @@ class TopDownModule(PoseModule):
             raise UserError(f"flip_shift must lie in [0, 1] (or null), not {flip_shift}")
         self._monitor_given = monitor is not None
         if monitor is not None:
-            self.monitor = monitor  # type: ignore[misc]  # one data set's number is not another's
+            # One data set's number is not another's.
+            self.monitor, self.monitor_mode = monitor, best_mode(monitor)  # type: ignore[misc]
         self.flip_test = flip_test
         self.flip_shift = flip_shift
         self.score_threshold = score_threshold

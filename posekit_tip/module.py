@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from posekit.data.batch import ClipBatch, CropBatch, KeypointPrediction
 from posekit.errors import UserError, unknown_name
 from posekit.heatmaps import DECODERS, MAPPINGS, GaussianCodec
-from posekit.module import StepOutput
+from posekit.module import StepOutput, best_mode
 from posekit.nn import LoadReport, build_backbone
 from posekit.nn.shipped import shipped_names
 from posekit.topdown import TopDownModule
@@ -126,7 +126,8 @@ class TIP(PoseTrackScoring, TopDownModule):
             if not value > 0:
                 raise UserError(f"{option} must be above 0, not {value}")
         gammas = {"info": gamma_info, "com": gamma_com, "var": gamma_var, "red": gamma_red, "s": gamma_s}
-        self.monitor = monitor  # type: ignore[misc]  # one data set's number is not another's
+        # One data set's number is not another's.
+        self.monitor, self.monitor_mode = monitor, best_mode(monitor)  # type: ignore[misc]
         self.temporal = temporal
         self.views = ("crops", "clips") if temporal == "single" else ("clips",)
         weights = active_weights(temporal, gammas)

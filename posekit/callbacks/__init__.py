@@ -2,7 +2,7 @@
 
 from posekit.callbacks.best import BestCheckpoint
 from posekit.callbacks.checkpoint_io import AtomicCheckpointIO
-from posekit.callbacks.interrupt import CleanInterrupt, LastCheckpoint
+from posekit.callbacks.interrupt import CleanInterrupt, LastCheckpoint, RecentCheckpoint
 from posekit.callbacks.memory import OutOfMemoryAdvice
 from posekit.callbacks.posetrack import PoseTrackWriter
 from posekit.callbacks.preview import PredictionPreview
@@ -21,6 +21,7 @@ __all__ = [
     "PredictionPreview",
     "PredictionWriter",
     "PredictionWriter3D",
+    "RecentCheckpoint",
     "ResultTable",
     "ThroughputMonitor",
 ]

@@ -20,7 +20,7 @@ class BestCheckpoint(ModelCheckpoint):
     as the best however bad it is.
 
     Args:
-        monitor: Metric that tells what is best; a method's ``monitor_for(datamodule)`` has the last word.
+        monitor: Metric that tells what is best. For the method's own one its ``monitor_for(datamodule)`` stands in.
         mode: ``max`` or ``min``.
     """
 
@@ -35,7 +35,7 @@ class BestCheckpoint(ModelCheckpoint):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Asks the method for its metric on these data, finds the folder, and keeps hold of the trainer."""
-        if isinstance(pl_module, PoseModule):
+        if isinstance(pl_module, PoseModule) and self.monitor == pl_module.monitor:
             self.monitor = pl_module.monitor_for(getattr(trainer, "datamodule", None))
         super().setup(trainer, pl_module, stage)
         self._trainer = trainer

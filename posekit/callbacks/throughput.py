@@ -36,6 +36,11 @@ class ThroughputMonitor(Callback):
         self._last_end: float | None = None
         self._total = {"samples": 0.0, "waited": 0.0, "elapsed": 0.0, "peak_gb": 0.0}
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts the clock: a run that goes on in the middle of an epoch does not start one."""
+        self._restart()
+        self._last_end = time.perf_counter()
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock."""
         self._restart()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
+import sys
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +15,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.plugins.io import CheckpointIO
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from posekit.callbacks import (
     AtomicCheckpointIO,
@@ -22,6 +25,7 @@ from posekit.callbacks import (
     OutOfMemoryAdvice,
     PredictionPreview,
     PredictionWriter,
+    RecentCheckpoint,
     ResultTable,
     ThroughputMonitor,
 )
@@ -92,7 +96,7 @@ class PoseCLI(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         """Reads and checks the data before anything is written, so that a refused run leaves nothing behind."""
-        if self.command != "predict":
+        if self.command != "predict" or not hasattr(self.datamodule, "source"):
             self.model.check_data(self.datamodule)
         if hasattr(self.datamodule, "adapt_to"):
             self.datamodule.adapt_to(self.model)
@@ -148,10 +152,7 @@ class PoseCLI(LightningCLI):
         The last one is written at each epoch's end and when a run is interrupted, the recent one every few minutes.
         """
         best = BestCheckpoint(self.model.monitor, self.model.monitor_mode)
-        recent = ModelCheckpoint(
-            filename="recent", train_time_interval=RECENT_EVERY, save_top_k=1, enable_version_counter=False
-        )
-        return [CleanInterrupt(), best, LastCheckpoint(), recent]
+        return [CleanInterrupt(), best, LastCheckpoint(), RecentCheckpoint(RECENT_EVERY)]
 
 
 def _check_interval(trainer: Any) -> None:
@@ -242,18 +243,21 @@ def run_trainer(command: str, argv: Sequence[str]) -> None:
         "subcommands": staticmethod(lambda: {command: skipped}),
     }
     cli = type("PoseCLI", (PoseCLI,), attributes)
-    with one_line_errors():
-        cli(
-            PoseModule,
-            PoseDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-            seed_everything_default=0,
-            save_config_kwargs={"overwrite": True},
-            parser_class=PoseParser,
-            parser_kwargs={"prog": "posekit"},
-            args=[command, *front, *words],
-            **({"save_config_callback": None} if command == "predict" else {}),
-        )
+    try:
+        with one_line_errors():
+            cli(
+                PoseModule,
+                PoseDataModule,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                auto_configure_optimizers=False,
+                load_from_checkpoint_support=False,
+                seed_everything_default=0,
+                save_config_kwargs={"overwrite": True},
+                parser_class=PoseParser,
+                parser_kwargs={"prog": "posekit"},
+                args=[command, *front, *words],
+                **({"save_config_callback": None} if command == "predict" else {}),
+            )
+    except SIGTERMException:  # it would count as a run that has ended by itself
+        sys.exit(128 + signal.SIGTERM)

@@ -52,8 +52,9 @@ def _stop(*_: Any) -> None:
 
 def _tables(argv: list[str]) -> int:
     """Runs the tables asked for; returns the number of failures."""
-    options, rest = _parser().parse_known_args(argv)
-    extra = _extra(rest)
+    rest, cells = _apart(argv)
+    options = _parser().parse_args(rest)
+    extra = _extra(cells)
     known = list(shipped_tables())
     if options.all == (options.name is not None):
         raise UserError(f"posekit table needs one name, or --all; tables: {', '.join(known)}")
@@ -118,7 +119,7 @@ def _parser() -> ArgumentParser:
         prog="posekit table",
         allow_abbrev=False,
         description="Runs what is missing of a table and shows it beside the paper's numbers. Options of the trainer, "
-        "the model and the data (--trainer.max_epochs 1) go to every cell; --data.root ROOT takes the real data.",
+        "the model and the data (--model.lr 1e-3) go to every cell; --data.root ROOT takes the real data.",
     )
     parser.add_argument("name", nargs="?", help=f"{', '.join(shipped_tables())}, or a file")
     parser.add_argument("--all", action="store_true", help="every shipped table, the cheapest first")
@@ -132,22 +133,25 @@ def _parser() -> ArgumentParser:
     return parser
 
 
-def _extra(words: Sequence[str]) -> dict[str, Any]:
-    """Returns the further options by key."""
-    extra: dict[str, Any] = {}
-    rest = list(words)
+def _apart(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Tells the command's own words from the cells' options, which are returned as ``key=value``."""
+    own, cells, rest = [], [], list(words)
     while rest:
         word = rest.pop(0)
-        key, _, value = word.removeprefix("--").partition("=")
-        if not word.startswith("--") or key.split(".")[0] not in ("model", "data", "trainer"):
-            raise UserError(
-                f"posekit table does not know {word!r}; options of cells begin with --model., --data. or --trainer."
-            )
-        if "=" not in word:
-            if not rest:
-                raise UserError(f"{word} needs a value")
-            value = rest.pop(0)
-        extra[key] = value
+        if not word.startswith(("--model.", "--data.", "--trainer.")):
+            own.append(word)
+        elif "=" in word:
+            cells.append(word.removeprefix("--"))
+        elif rest:
+            cells.append(f"{word.removeprefix('--')}={rest.pop(0)}")
+        else:
+            raise UserError(f"{word} needs a value")
+    return own, cells
+
+
+def _extra(words: Sequence[str]) -> dict[str, Any]:
+    """Returns the cells' options by key."""
+    extra: dict[str, Any] = {key: value for key, _, value in (word.partition("=") for word in words)}
     root = extra.get("data.root")
     if root is not None and not Path(root).expanduser().is_dir():
         raise UserError(f"--data.root {root}: there is no such folder")

@@ -54,8 +54,9 @@ class PoseDataModule(LightningDataModule):
     """
 
     VIEW_SIZES: ClassVar[dict[str, tuple[int, int]]] = {}
-    RESULT_WRITER: ClassVar[str | None] = None  # path of a callback: predictions in the benchmark's form
     """[W, H] of the input of each view when the argument ``image_size`` is None."""
+    RESULT_WRITER: ClassVar[str | None] = None
+    """Path of a callback that writes predictions in the benchmark's own form."""
 
     def __init__(
         self,
@@ -147,6 +148,8 @@ class PoseDataModule(LightningDataModule):
         dataset = self.dataset(split)
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         sampler = EpochSampler(dataset, world, rank, shuffle=train, seed=shuffle_seed(self.seed), drop_last=False)
+        if split == "predict":
+            sampler.share_once()
         batch_size = self.batch_size if train else self.val_batch_size
         # Lightning makes prediction loaders anew, around a sampler of its own, which holds no place.
         loader = (ResumableLoader if train else DataLoader)(

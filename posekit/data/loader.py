@@ -35,9 +35,17 @@ class EpochSampler(DistributedSampler[Any]):
 
     Attributes:
         skip: Samples left out at the start of the next pass, once: those that a resumed run has seen already.
+        repeats: Whether processes that come out short repeat samples, so that all take the same number of steps.
     """
 
     skip: int = 0
+    repeats: bool = True
+
+    def share_once(self) -> None:
+        """Repeats no sample, so that processes may differ by one: for predictions, in whose steps no one waits."""
+        if len(self.dataset) >= self.num_replicas:  # type: ignore[arg-type]  # a process without any would stay out
+            self.repeats = False
+            self.num_samples = len(range(self.rank, len(self.dataset), self.num_replicas))  # type: ignore[arg-type]
 
     def set_epoch(self, epoch: int) -> None:
         """Names the epoch of the next pass; one other than before begins at its beginning.
@@ -52,7 +60,8 @@ class EpochSampler(DistributedSampler[Any]):
     def __iter__(self) -> Iterator[Any]:
         epoch = self.epoch if self.shuffle else 0
         skip, self.skip = self.skip, 0
-        return iter([(epoch, index) for index in super().__iter__()][skip:])
+        indices = super().__iter__() if self.repeats else range(self.rank, len(self.dataset), self.num_replicas)  # type: ignore[arg-type]
+        return iter([(epoch, index) for index in indices][skip:])
 
 
 class ResumableLoader(DataLoader[Any]):

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+from datetime import timedelta
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from posekit.callbacks import AtomicCheckpointIO, CleanInterrupt, LastCheckpoint, OutOfMemoryAdvice
+from posekit.callbacks import AtomicCheckpointIO, CleanInterrupt, LastCheckpoint, OutOfMemoryAdvice, RecentCheckpoint
 from posekit.cli import main
 from posekit.cli.quiet import one_line_errors
 from posekit.errors import UserError
@@ -47,11 +48,11 @@ def test_ctrl_c_between_steps_and_a_second_one_stop_at_once():
     clean = CleanInterrupt()
     trainer = SimpleNamespace(accumulate_grad_batches=1, is_last_batch=False)
     with pytest.raises(KeyboardInterrupt):
-        clean._on_signal(2, None)
+        clean._on_interrupt(2, None)
     clean.on_train_batch_start(trainer, None, None, 0)
-    clean._on_signal(2, None)
+    clean._on_interrupt(2, None)
     with pytest.raises(KeyboardInterrupt):
-        clean._on_signal(2, None)
+        clean._on_interrupt(2, None)
     with pytest.raises(KeyboardInterrupt):
         clean.on_train_batch_end(trainer, None, None, None, 0)
 
@@ -59,8 +60,8 @@ def test_ctrl_c_between_steps_and_a_second_one_stop_at_once():
 class _CtrlC(Callback):
     """Sends what Ctrl-C sends in the n-th batch of training or validation, and counts the batches of validations."""
 
-    def __init__(self, stage="", batch=0):
-        self.stage, self.left, self.validated = stage, batch, []
+    def __init__(self, stage="", batch=0, number=signal.SIGINT):
+        self.stage, self.left, self.number, self.validated = stage, batch, number, []
 
     def on_train_batch_start(self, *_):
         self._count("train")
@@ -75,7 +76,7 @@ class _CtrlC(Callback):
     def _count(self, stage):
         self.left -= stage == self.stage
         if stage == self.stage and self.left == 0:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), self.number)
 
 
 def toy_run(folder, *interrupt, checkpoint=None, **options):
@@ -97,11 +98,12 @@ def toy_run(folder, *interrupt, checkpoint=None, **options):
     return model.net.weight.detach(), trainer.global_step, watch.validated
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize(("batch", "step"), [(1, 1), (2, 1), (3, 2), (5, 3), (6, 4)])
-def test_ctrl_c_waits_for_the_gradients_of_a_step_that_takes_two_batches(tmp_path, batch, step):
+def test_a_stop_waits_for_the_gradients_of_a_step_that_takes_two_batches(tmp_path, batch, step, number):
     options = {"accumulate_grad_batches": 2, "limit_train_batches": 5, "limit_val_batches": 0}
     whole, steps, _ = toy_run(tmp_path / "whole", **options)
-    assert toy_run(tmp_path, "train", batch, **options)[1] == step
+    assert toy_run(tmp_path, "train", batch, number, **options)[1] == step
     resumed, total, _ = toy_run(tmp_path, checkpoint=tmp_path / "last.ckpt", **options)
     assert total == steps
     assert torch.equal(resumed, whole)
@@ -117,6 +119,59 @@ def test_a_validation_that_is_broken_off_is_made_anew(tmp_path, batch, options):
     assert again == validated
     assert total == steps
     assert torch.equal(resumed, whole)
+
+
+class _Keep(Callback):
+    """Puts each recent state aside, under the number of its batch."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if (self.folder / "recent.ckpt").exists():
+            (self.folder / "recent.ckpt").rename(self.folder / f"kept{batch_idx}.ckpt")
+
+
+def test_recent_states_are_of_whole_steps(tmp_path):
+    options = {"accumulate_grad_batches": 2, "limit_train_batches": 5, "limit_val_batches": 0, "max_epochs": 1}
+    model, recent = toys.Toy(lr=0.05), RecentCheckpoint(timedelta(0))
+    recent.dirpath = str(tmp_path)
+    trainer = Trainer(
+        accelerator="cpu", callbacks=[recent, _Keep(tmp_path)], plugins=[AtomicCheckpointIO()], logger=False,
+        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, **options,
+    )  # fmt: skip
+    trainer.fit(model, datamodule=toys.ToyData(batch_size=3))
+    found = [torch.load(path, weights_only=True) for path in sorted(tmp_path.glob("*.ckpt"))]
+    batches = [content["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["ready"] for content in found]
+    assert batches == [2, 4, 5]  # the epoch's last batch ends a step by itself
+
+
+def test_methods_of_manual_optimisation_have_recent_states_too(tmp_path):
+    class Manual(toys.Toy):
+        automatic_optimization = False
+
+        def training_step(self, batch, batch_idx):
+            optimizer = self.optimizers()
+            optimizer.zero_grad()
+            self.manual_backward(self.step(batch, "train").loss)
+            optimizer.step()
+
+    recent = RecentCheckpoint(timedelta(0))
+    recent.dirpath = str(tmp_path)
+    trainer = Trainer(
+        accelerator="cpu", callbacks=[recent], plugins=[AtomicCheckpointIO()], logger=False, max_epochs=1,
+        enable_progress_bar=False, enable_model_summary=False, limit_train_batches=2, limit_val_batches=0,
+    )  # fmt: skip
+    trainer.fit(Manual(), datamodule=toys.ToyData(batch_size=3))
+    assert torch.load(tmp_path / "recent.ckpt", weights_only=True)["global_step"] == 2
+
+
+def test_a_terminated_run_has_not_ended_by_itself(config):
+    words = ["--trainer.callbacks+=tests.cli.toys.InterruptAt", "--trainer.callbacks.number=15"]
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", "--config", str(config), *words])
+    assert stop.value.code == 143
+    assert (config.parent / "runs/toy/version_0/checkpoints/last.ckpt").is_file()
 
 
 def test_the_signal_is_given_back(config):

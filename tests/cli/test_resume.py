@@ -141,3 +141,8 @@ def test_a_truncated_checkpoint_names_the_others(tmp_path, capsys):
     line = capsys.readouterr().err
     assert "recent.ckpt cannot be read: truncated" in line
     assert "in the same folder: last.ckpt" in line
+    (tmp_path / "zeros.ckpt").write_bytes(bytes(1000))  # as after a power cut
+    with pytest.raises(UserError, match=r"recent\.ckpt .*; in the same folder: last\.ckpt$"):
+        read_checkpoint(broken)
+    with pytest.raises(UserError, match=r"zeros\.ckpt cannot be read: truncated, or not a checkpoint; in the same"):
+        read_checkpoint(tmp_path / "zeros.ckpt")

@@ -1,6 +1,7 @@
 """The running commands, on a toy method."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -119,10 +120,25 @@ def test_options_of_a_resumed_run_count(config, capsys, caplog, schedule):
         assert (group["initial_lr"], group["weight_decay"]) == (0.5, 0.3)
         assert group["lr"] == pytest.approx(0.5 if schedule == "constant" else 0, abs=1e-9)
         caplog.clear()
+        capsys.readouterr()
         main([*words, "--trainer.max_epochs=2", first])
-        assert "resumed with" not in caplog.text + capsys.readouterr().err
+        # A cosine is another one in a run of another length; nothing else has changed.
+        assert ("resumed with a rate of" in caplog.text + capsys.readouterr().err) == (schedule == "cosine")
     line = refused(capsys, *words, "--trainer.max_epochs=2", first, "--model.optimizer=sgd")
     assert "another kind of optimizer" in line
+
+
+def test_the_first_step_of_a_resumed_run_has_the_new_schedules_rate(config, capsys, caplog):
+    words = ["fit", "--config", str(config), "--trainer.logger=true"]
+    main([*words, "--trainer.max_epochs=1"])
+    folder = config.parent / "runs/toy"
+    first = f"--ckpt_path={folder / 'version_0/checkpoints/last.ckpt'}"
+    with caplog.at_level("INFO"):
+        main([*words, "--trainer.max_epochs=2", first, "--model.schedule=step", "--model.milestones=[1]"])
+    said = caplog.text + capsys.readouterr().err
+    assert "resumed with a rate of 0.001 at step 2 (the checkpoint had 0.01)" in said
+    found = float(re.search(r"([\d.e+-]+) samples/s", said.split("resumed with")[1])[1])
+    assert found > 1  # the clock runs from the resumed run's start
 
 
 def test_a_linked_value_set_to_another_value_is_refused(config, capsys):
@@ -196,7 +212,7 @@ def test_an_error_without_words_is_named(tmp_path, monkeypatch):
     def fail(*args, **kwargs):
         raise EOFError
 
-    (tmp_path / "a.ckpt").write_bytes(b"")
+    torch.save({}, tmp_path / "a.ckpt")
     monkeypatch.setattr(torch, "load", fail)
     with pytest.raises(UserError, match="EOFError"):
         read_checkpoint(tmp_path / "a.ckpt")

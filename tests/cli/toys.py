@@ -92,14 +92,14 @@ class RaiseAt(Callback):
 
 
 class InterruptAt(Callback):
-    """Sends its own process what Ctrl-C sends, at the start of a training batch (1 is the first)."""
+    """Sends its own process what Ctrl-C sends, at the start of a training batch (1 is the first), or another signal."""
 
-    def __init__(self, step: int = 1):
-        self.step = step
+    def __init__(self, step: int = 1, number: int = int(signal.SIGINT)):
+        self.step, self.number = step, number
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         if trainer.fit_loop.epoch_loop.total_batch_idx == self.step - 1:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), self.number)
 
 
 class FillDisk(Callback):

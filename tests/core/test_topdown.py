@@ -1,7 +1,10 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
+from posekit.callbacks import BestCheckpoint
 from posekit.data import SyntheticPeople
 from posekit.errors import UserError
 from posekit.heatmaps import DECODERS, MAPPINGS, DistributionCodec, GaussianCodec, shift_heatmaps
@@ -33,6 +36,21 @@ def test_data_of_another_joint_set_is_refused():
     TopDownModule(skeleton="COCO17").check_data(data)
     with pytest.raises(UserError, match="TopDownModule has joints of MPII16, but SyntheticPeople gives COCO17"):
         TopDownModule(skeleton="MPII16").check_data(data)
+
+
+@pytest.mark.parametrize(
+    ("monitor", "mode"),
+    [(None, "max"), ("val/AP50", "max"), ("val/PCKh", "max"), ("val/loss", "min"), ("val/error_median", "min")],
+)
+def test_errors_are_best_small(monitor, mode):
+    module = TopDownModule(monitor=monitor)
+    assert module.monitor_mode == mode
+    own = BestCheckpoint("val/error", "min")
+    own.dirpath = "x"
+    strategy = SimpleNamespace(broadcast=lambda value: value)
+    trainer = SimpleNamespace(datamodule=None, strategy=strategy, is_global_zero=False, loggers=[])
+    own.setup(trainer, module, "fit")
+    assert (own.monitor, own.mode) == ("val/error", "min")
 
 
 class Oracle(TopDownModule):

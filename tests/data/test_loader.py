@@ -1,5 +1,7 @@
 """The order of training samples."""
 
+from types import SimpleNamespace
+
 import pytest
 from torch.utils.data import Dataset
 
@@ -60,3 +62,18 @@ def test_an_epoch_cut_short_does_not_move_the_next():
     loader.load_state_dict(cut)
     loader.sampler.set_epoch(0)
     assert [int(number) for batch in loader for number in batch] == order()[32:]
+
+
+def test_processes_share_predictions_and_repeat_none(monkeypatch):
+    data = NumberData(batch_size=7)
+    shares = []
+    for rank in range(3):
+        data.trainer = SimpleNamespace(world_size=3, global_rank=rank)
+        loader = data.loader("predict")
+        shares.append([int(number) for batch in loader for number in batch])
+        assert sum(1 for _ in loader) == len(loader)
+    assert sorted(number for share in shares for number in share) == list(range(64))
+    data.trainer = SimpleNamespace(world_size=100, global_rank=99)  # nobody stays without a batch
+    assert len(data.loader("predict")) == 1
+    data.trainer = SimpleNamespace(world_size=3, global_rank=2)
+    assert len(data.loader("val").sampler) == 22

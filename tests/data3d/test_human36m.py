@@ -94,6 +94,8 @@ def test_thirty_frames_per_second(tmp_path):
     assert track.image_rows.tolist() == [0, 2, 3, 5]
     assert track.frames.tolist() == [0, 1, 2, 3]
     assert track.fps == 30
+    clips = data(tmp_path, every=5, frames=3, window="key").dataset("train")
+    assert [sample["frame"].tolist() for sample in clips] == [[0, 0, 1], [4, 5, 5]]  # of 6 frames
     (track,) = data(tmp_path, every=5).tracks("train")
     assert track.frames.tolist() == [0, 5]
 

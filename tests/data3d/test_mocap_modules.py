@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from posekit.body import load_builtin_body
+from posekit.body import load_body, load_builtin_body
 from posekit.data import AMASS, CMUMoCap
 from posekit.data.joint_maps import source_of
 from posekit.data.mocap.sequence import MotionSequence, check_rate, gapless, resample, to_tracks
@@ -278,6 +278,34 @@ def test_amass_takes_a_body_and_its_shape(tmp_path):
     tall, usual = data.dataset("train")[0]["joints3d"], data.dataset("val")[0]["joints3d"]
     thighs = [(p[0, LIMB17.index("left_hip")] - p[0, LIMB17.index("left_knee")]).norm() for p in (tall, usual)]
     assert abs(thighs[0] - thighs[1]) > 0.005
+
+
+def test_amass_takes_the_body_of_the_files_gender(tmp_path, monkeypatch):
+    asked = []
+
+    def load(path, gender):
+        asked.append(gender)
+        return load_body()
+
+    monkeypatch.setattr("posekit.data.mocap.amass.load_body", load)
+    for name, gender in (("A/1/a_poses.npz", "female"), ("A/2/b_poses.npz", b"male"), ("A/3/c_poses.npz", "neutral")):
+        write_amass(tmp_path, name, gender=np.array(gender), betas=np.r_[2.0, np.zeros(15)])
+    mean = write_amass(tmp_path, "A/4/d_stageii.npz", gender=np.array("male"), betas=np.full(16, 2.0))
+    data = AMASS(str(tmp_path), body="bodies", gender="own", val_sequences=["A/1/*"], rotate=False)
+    found = {track.name: track.points for split in ("train", "val") for track in data.dataset(split).tracks}
+    assert sorted(asked) == ["female", "male", "neutral"]
+    thigh = {
+        name: np.linalg.norm(p[0, LIMB17.index("left_hip")] - p[0, LIMB17.index("left_knee")])
+        for name, p in found.items()
+    }
+    assert abs(thigh["b_poses"] - thigh[mean.stem]) > 0.005  # SMPL-X's shapes are of another space: the mean's
+    assert AMASS(str(tmp_path), body="bodies", val_sequences=["A/1/*"]).dataset("train")
+    assert asked[3:] == ["neutral"]
+    write_amass(tmp_path, "A/5/e_poses.npz", gender=np.array("x"))
+    with pytest.raises(UserError, match=r"gender is .*x.*, not male, female or neutral"):
+        AMASS(str(tmp_path), body="bodies", gender="own", val_sequences=["A/1/*"]).dataset("train")
+    with pytest.raises(UserError, match="unknown gender of AMASS 'men'"):
+        AMASS(str(tmp_path), gender="men")
 
 
 @pytest.mark.parametrize(

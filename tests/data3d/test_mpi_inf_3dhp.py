@@ -104,6 +104,8 @@ def test_training_pictures_and_rates(tmp_path):
     assert track.image_rows.tolist() == [0, 2, 3, 5]
     assert track.frames.tolist() == [0, 1, 2, 3]
     assert track.fps == 30
+    (track,) = data(tmp_path, fps=30, source_fps=25).tracks("train")  # of the test videos alone
+    assert track.image_rows.tolist() == [0, 2, 3, 5]
 
 
 def test_slow_recordings_stay(tmp_path, caplog):

@@ -298,3 +298,23 @@ def test_the_example_of_the_readme_loads(tmp_path):
     spec = load_table(str(tmp_path / "mine.yaml"))
     assert spec.plot == ("loss", "AP")
     assert load_table(str(tmp_path / "mine.yaml"), real=True).real
+
+
+def test_options_of_cells_stand_anywhere(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    name = table(tmp_path)
+    plans = []
+    for words in (
+        ["--model.lr", "1e-3", name],
+        [name, "--model.lr=1e-3"],
+        ["--seeds", "1", "--model.lr", "1e-3", name],
+    ):
+        main(["table", "--dry-run", *words])
+        plans.append(capsys.readouterr().out)
+    assert len(set(plans)) == 1
+    with pytest.raises(SystemExit):
+        main(["table", name, "--model.lr"])
+    assert "--model.lr needs a value" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["table", name, "--modl.lr", "1"])
+    assert "--modl.lr" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from posekit.data import PoseTrack
 from posekit.data.posetrack_results import write_posetrack_results
 from posekit.errors import UserError
 from posekit.skeletons import POSETRACK15
+from posekit_hdm import HDM
 from posekit_tip import TIP
 from tests.data.posetrack_made import edit, make_2017, make_2018
 
@@ -146,6 +147,12 @@ def test_predict_writes_the_benchmarks_files(folder, tmp_path, monkeypatch, word
     for path in (tmp_path / "direct").iterdir():
         assert (tmp_path / ("own" if words else "out/posetrack") / path.name).read_text() == path.read_text()
     assert (tmp_path / "out/posetrack").exists() == (not words)
+
+
+def test_predicting_crops_from_clips_is_refused_in_one_line(folder):
+    module = HDM(backbone="small", skeleton="POSETRACK15", image_size=[48, 64])
+    with pytest.raises(UserError, match=r"HDM needs crops, but PoseTrack gives clips: set data\.view to crops"):
+        trainer().predict(module, datamodule=data(folder, view="clips"))
 
 
 def test_the_preview_draws_key_frames(tmp_path):

@@ -86,7 +86,8 @@ class Human36M(BodyDataModule):
         augmentation: Random views in training.
         fps: Frames per second to bring recordings to: 30 takes frames round(k * 50 / 30).
         source_fps: Frames per second of the recordings, in place of 50.
-        every: Use only every so-manyth frame: 5 is usual in training and 64 in some evaluations.
+        every: Use only every so-manyth frame: 5 is usual in training and 64 in some evaluations; with ``window: key``
+            as a key frame amid its neighbours.
         eval_joints: 14 or 17, the joints that count in evaluation; None keeps all.
         limit: Use only the first so many recordings of each split.
         on_broken_image: ``"error"`` or ``"skip"``.

@@ -39,7 +39,7 @@ class InstaVariety(PoseDatabase):
         augmentation: Random views in training.
         fps: Frames per second to bring recordings to.
         source_fps: Frames per second of recordings whose files do not say.
-        every: Use only every so-manyth frame.
+        every: Use only every so-manyth frame; with ``window: key`` as a key frame amid its neighbours.
         eval_joints: No published evaluation is known here: None.
         limit: Use only the first so many recordings of each split.
         on_broken_image: ``"error"`` or ``"skip"``.

@@ -86,7 +86,7 @@ class BodyDataModule(PoseDataModule):
         fps: Frames per second to bring recordings to: new frame k is old frame round(k * old rate / fps). Slower
             recordings stay as they are. None leaves all as they are.
         source_fps: Frames per second of recordings whose files do not say.
-        every: Use only every so-manyth frame.
+        every: Use only every so-manyth frame; with ``window: key`` as a key frame amid its neighbours.
         eval_joints: Number of joints of a published evaluation, whose other joints then have weight 0 in 3D in
             validation and test; None keeps all.
         limit: Use only the first so many recordings of each split.
@@ -331,8 +331,8 @@ class BodyDataModule(PoseDataModule):
             dropped += len(person) - len(whole)
             rows += len(person)
             if self.every > 1:
-                whole = whole.take(whole.frames % self.every == 0)
-            if len(whole):
+                whole = self._thinned(whole)
+            if len(whole) and (whole.keys is None or whole.keys.any() or person.keys is not None):
                 kept.append(whole)
         if slow:
             text = "%s: split %s: %d recordings have fewer than %g frames per second and stay as they are, e.g. %s"
@@ -341,6 +341,13 @@ class BodyDataModule(PoseDataModule):
             text = "%s: split %s: left out %d of %d frames without a box or with fewer than %d visible joints"
             log.warning(text, type(self).__name__, part, dropped, rows, self.MIN_JOINTS)
         return kept
+
+    def _thinned(self, person: Person) -> Person:
+        """Leaves every so-manyth frame, as a key frame amid its neighbours where clips are made around those."""
+        chosen = person.frames % self.every == 0
+        if self.view != "clips" or self.window != "key":
+            return person.take(chosen)
+        return replace(person, keys=chosen if person.keys is None else person.keys & chosen)
 
     def _at_rate(self, person: Person, slow: list[str]) -> Person:
         if self.fps is None:

@@ -86,8 +86,8 @@ class MPIINF3DHP(BodyDataModule):
         clip_box: ``"frame"``, ``"key"`` or ``"window"``.
         augmentation: Random views in training.
         fps: Frames per second to bring recordings to.
-        source_fps: Frames per second of the test videos, or of all if given.
-        every: Use only every so-manyth frame.
+        source_fps: Frames per second of the test videos; those of the training videos are known.
+        every: Use only every so-manyth frame; with ``window: key`` as a key frame amid its neighbours.
         eval_joints: 14 or 17, the joints that count in evaluation; None keeps all.
         limit: Use only the first so many recordings of each split.
         on_broken_image: ``"error"`` or ``"skip"``.
@@ -226,7 +226,7 @@ class MPIINF3DHP(BodyDataModule):
             joints3d=points3d,
             image_size=(2048, 2048),
             camera=None if matrix is None else pinhole(matrix, count),
-            fps=self.source_fps or rate,
+            fps=rate,
         )
 
     # -- test ---------------------------------------------------------------------------------------------------------

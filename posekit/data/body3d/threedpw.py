@@ -74,7 +74,7 @@ class ThreeDPW(BodyDataModule):
         augmentation: Random views in training.
         fps: Frames per second to bring recordings to.
         source_fps: Unused: the rate is known.
-        every: Use only every so-manyth frame.
+        every: Use only every so-manyth frame; with ``window: key`` as a key frame amid its neighbours.
         eval_joints: 14 or 24, the joints that count in evaluation; None keeps all.
         limit: Use only the first so many recordings of each split.
         on_broken_image: ``"error"`` or ``"skip"``.

@@ -17,7 +17,7 @@ from posekit.data.joint_maps import source_of
 from posekit.data.mocap.module import MissingJoints, MotionDataModule, Recording, SplitBy
 from posekit.data.mocap.sequence import MotionSequence
 from posekit.data.npz import NpzArchive, open_npz
-from posekit.errors import UserError
+from posekit.errors import UserError, excerpt, unknown_name
 from posekit.geometry.rotations import axis_angle_to_matrix
 from posekit.skeletons import SMPL24
 
@@ -37,7 +37,9 @@ class AMASS(MotionDataModule):
 
     Args:
         root: Folder of the data.
-        body: SMPL body for :func:`posekit.body.load_body`; the built-in one when None.
+        body: SMPL body for :func:`posekit.body.load_body`; the built-in one when None. Shapes of SMPL-X files
+            (``_stageii.npz``) are of another space: their people get the body's mean shape.
+        gender: Which body of a folder: ``"own"`` the file's, whose shape is of that body, or ``"neutral"``.
         view: See :class:`~posekit.data.mocap.module.MotionDataModule`, as for all that follows.
         skeleton: Joint set of the samples.
         frames: Length of a window.
@@ -67,6 +69,7 @@ class AMASS(MotionDataModule):
         self,
         root: str = "data/amass",
         body: str | None = None,
+        gender: Literal["own", "neutral"] = "neutral",
         view: Literal["motion"] = "motion",
         skeleton: str = "LIMB17",
         frames: int = 30,
@@ -94,8 +97,11 @@ class AMASS(MotionDataModule):
             missing_joints, on_bad_sequence, on_short_sequence, max_speed, rotate, limit, batch_size, num_workers,
             val_batch_size, seed, pin_memory,
         )  # fmt: skip
+        if gender not in ("own", "neutral"):
+            raise unknown_name("gender of AMASS", gender, ("own", "neutral"))
         self.body = body
-        self._body: SMPLBody | None = None
+        self.gender = gender
+        self._bodies: dict[str, SMPLBody] = {}
 
     def recordings(self) -> list[Recording]:
         """Lists the recordings, sorted by name: their path below ``root`` without ``_poses.npz``.
@@ -117,7 +123,9 @@ class AMASS(MotionDataModule):
         with open_npz(path, _WHAT, ("poses", "trans")) as archive:
             fps = _rate(archive)
             poses, trans = _numbers(archive, "poses"), _numbers(archive, "trans")
-            betas = _numbers(archive, "betas") if self.body and "betas" in archive else np.zeros(10)
+            shaped = self.body and "betas" in archive and not path.stem.endswith("_stageii")
+            betas = _numbers(archive, "betas") if shaped else np.zeros(10)
+            gender = _gender(archive) if self.body and self.gender == "own" else "neutral"
         width = poses.shape[1] if poses.ndim == 2 else 0
         if width < 3 * _BODY_JOINTS or width % 3:
             raise UserError(f"{_WHAT} {path}: poses have shape {poses.shape}, expected (T, 66 or more) axis-angles")
@@ -128,21 +136,33 @@ class AMASS(MotionDataModule):
         count = 24 if width == 72 else _BODY_JOINTS
         turns = np.zeros((len(poses), 24, 3))
         turns[:, :count] = poses[:, : 3 * count].reshape(-1, count, 3)
-        rest = np.broadcast_to(self._rest(betas.reshape(-1)[:10]), turns.shape)
+        rest = np.broadcast_to(self._rest(betas.reshape(-1)[:10], gender), turns.shape)
         _, joints = rigid_transforms(axis_angle_to_matrix(turns), rest, SMPL24.parents)
         return MotionSequence(path.stem, joints + trans[:, None], source_of(SMPL24), fps)
 
-    def _rest(self, betas: Float) -> Float:
+    def _rest(self, betas: Float, gender: str) -> Float:
         """Returns the joints (24, 3) of a shape in the rest pose."""
         if self.body is None:
             return np.asarray(load_builtin_body().rest(np.zeros(10, dtype=np.float32))[1], dtype=np.float64)
-        if self._body is None:
-            self._body = load_body(self.body)
+        if gender not in self._bodies:
+            self._bodies[gender] = load_body(self.body, gender=gender)
         shape = torch.zeros(1, 10)
         shape[0, : len(betas)] = torch.from_numpy(betas).float()
         with torch.no_grad():
-            found = self._body(torch.eye(3).expand(1, 24, 3, 3), shape)
+            found = self._bodies[gender](torch.eye(3).expand(1, 24, 3, 3), shape)
         return np.asarray(found.joints24[0].numpy(), dtype=np.float64)
+
+
+def _gender(archive: NpzArchive) -> str:
+    """Returns whose body a file's shape is of."""
+    value = archive["gender"].reshape(-1)
+    text = (
+        value[0].decode(errors="replace") if value.size == 1 and value.dtype.kind == "S" else str(value[0:1].tolist())
+    )
+    known = [name for name in ("female", "male", "neutral") if name in text.lower()]
+    if not known:
+        raise UserError(f"{_WHAT} {archive.path}: gender is {excerpt(text)}, not male, female or neutral")
+    return known[0]
 
 
 def _rate(archive: NpzArchive) -> float:

@@ -25,7 +25,7 @@ from posekit.data.mocap.module import MissingJoints, MotionDataModule, Recording
 from posekit.data.mocap.names import motionbuilder_joints
 from posekit.data.mocap.sequence import MotionSequence, z_up
 from posekit.data.npz import open_npz
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, listed, unknown_name
 from posekit.skeletons import LIMB17
 
 Format = Literal["auto", "asf_amc", "bvh", "expmap"]
@@ -121,7 +121,7 @@ class CMUMoCap(MotionDataModule):
             raise unknown_name("joint in option joints of CMUMoCap", unknown[0], LIMB17.joints)
         self.format: Format = format
         self.source_fps = source_fps
-        self.rates = dict(rates or {})
+        self.rates = {str(name): rate for name, rate in (rates or {}).items()}
         self.scale = scale
         self.joints = dict(joints or {})
         self._skeletons: dict[Path, Any] = {}
@@ -138,7 +138,7 @@ class CMUMoCap(MotionDataModule):
         names |= {name.split("_")[0] for name in names}
         for name in self.rates:
             if name not in names:
-                near = ", ".join(difflib.get_close_matches(name, names, n=5, cutoff=0))
+                near = ", ".join(difflib.get_close_matches(name, names, n=5, cutoff=0.3)) or listed(sorted(names), 5)
                 raise UserError(f"CMUMoCap: option rates names {name!r}, but {self.root} has {near}, …")
         return found
 
