@@ -53,6 +53,9 @@ def windows_of(
         raise UserError("frames must be pictures (H, W, 3), and there is none")
     for frame in frames:
         require_picture(frame)
+    if len({frame.shape for frame in frames}) > 1:
+        sizes = ", ".join(sorted({f"{frame.shape[1]}x{frame.shape[0]}" for frame in frames}))
+        raise UserError(f"frames must be of one size, as those of a video are, not {sizes}")
     rows = np.full((count, 4), np.nan) if boxes is None else np.asarray(boxes, dtype=np.float64)
     if rows.shape != (count, 4):
         raise UserError(f"boxes must be ({count}, 4), one xywh for each frame, not of shape {rows.shape}")

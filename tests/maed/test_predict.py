@@ -164,6 +164,7 @@ def test_predict_in_python_answers_as_the_command_does(checkpoint, tmp_path, mon
     assert len(model.predict(frames[:1])["scores"]) == 1
     for mistake, text in (
         ((frames, boxes[:2]), r"boxes must be \(5, 4\)"),
+        (([frames[0], frames[1][:-2]], None), "frames must be of one size, as those of a video are, not "),
         ((frames, [[0, 0, 0, 5]] * 5), "above 0"),
         (([],), "there is none"),
         ((["a.jpg"],), "picture"),
