@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from posekit.data.batch import ClipBatch, CropBatch, KeypointPrediction
 from posekit.errors import UserError, unknown_name
 from posekit.heatmaps import DECODERS, MAPPINGS, GaussianCodec
-from posekit.module import StepOutput, best_mode
+from posekit.module import StepOutput
 from posekit.nn import LoadReport, build_backbone
 from posekit.nn.shipped import shipped_names
 from posekit.topdown import TopDownModule
@@ -111,7 +111,8 @@ class TIP(PoseTrackScoring, TopDownModule):
         monitor: str = "val/AP",
         **kwargs: Any,
     ) -> None:
-        super().__init__(skeleton=skeleton or "POSETRACK15", image_size=image_size, flip_test=flip_test, **kwargs)
+        joints = skeleton or "POSETRACK15"
+        super().__init__(skeleton=joints, image_size=image_size, flip_test=flip_test, monitor=monitor, **kwargs)
         self.save_hyperparameters()
         choices = (("temporal", temporal, TEMPORAL), ("decoder", decoder, DECODERS), ("mapping", mapping, MAPPINGS))
         for kind, name, known in choices:
@@ -126,8 +127,6 @@ class TIP(PoseTrackScoring, TopDownModule):
             if not value > 0:
                 raise UserError(f"{option} must be above 0, not {value}")
         gammas = {"info": gamma_info, "com": gamma_com, "var": gamma_var, "red": gamma_red, "s": gamma_s}
-        # One data set's number is not another's.
-        self.monitor, self.monitor_mode = monitor, best_mode(monitor)  # type: ignore[misc]
         self.temporal = temporal
         self.views = ("crops", "clips") if temporal == "single" else ("clips",)
         weights = active_weights(temporal, gammas)

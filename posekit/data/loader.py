@@ -43,9 +43,12 @@ class EpochSampler(DistributedSampler[Any]):
 
     def share_once(self) -> None:
         """Repeats no sample, so that processes may differ by one: for predictions, in whose steps no one waits."""
-        if len(self.dataset) >= self.num_replicas:  # type: ignore[arg-type]  # a process without any would stay out
+        if self._share(self.num_replicas - 1):  # a process without any would stay out
             self.repeats = False
-            self.num_samples = len(range(self.rank, len(self.dataset), self.num_replicas))  # type: ignore[arg-type]
+            self.num_samples = len(self._share(self.rank))
+
+    def _share(self, rank: int) -> range:
+        return range(rank, len(self.dataset), self.num_replicas)  # type: ignore[arg-type]
 
     def set_epoch(self, epoch: int) -> None:
         """Names the epoch of the next pass; one other than before begins at its beginning.
@@ -60,7 +63,7 @@ class EpochSampler(DistributedSampler[Any]):
     def __iter__(self) -> Iterator[Any]:
         epoch = self.epoch if self.shuffle else 0
         skip, self.skip = self.skip, 0
-        indices = super().__iter__() if self.repeats else range(self.rank, len(self.dataset), self.num_replicas)  # type: ignore[arg-type]
+        indices = super().__iter__() if self.repeats else self._share(self.rank)
         return iter([(epoch, index) for index in indices][skip:])
 
 

@@ -15,7 +15,7 @@ from posekit.cli.configs import find_config, read_config
 from posekit.errors import UserError
 from posekit.tables.spec import Column, Job, Overrides, Row, TableSpec
 
-_LINKED = ("image_size", "skeleton", "view")
+_LINKED = ("image_size", "skeleton", "num_support", "view")
 """Values of the data that a model may take over; named here, since torch is slow to import."""
 
 
