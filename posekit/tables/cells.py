@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -39,8 +40,8 @@ class Run:
 
     @cached_property
     def key(self) -> str:
-        """File name of the result: changes with the options, the config's values, and the run before."""
-        values = {} if self.job.command == "bench" else _config_values(self.job.config)
+        """File name of the result: changes with the options, the config's values in use, and the run before."""
+        values = {} if self.job.command == "bench" else _kept_values(_config_values(self.job.config), self.overrides)
         if self.job.command == "count":
             values = _network_values(values)
         content = [self.job.command, self.job.config, values, self.overrides, self.before.key if self.before else None]
@@ -78,6 +79,24 @@ def value_of(run: Run, key: str, default: Any = None) -> Any:
             return default
         part = part[name]
     return part
+
+
+def _kept_values(values: Mapping[str, Any], overrides: Overrides) -> dict[str, Any]:
+    """Leaves out a config's values that options replace: a result does not hang on them.
+
+    Options of several keys (``model.loss_options: {sigma: 1}``) join what the config has there, so that stays.
+    """
+    kept = copy.deepcopy(dict(values))
+    for name, value in overrides.items():
+        *parents, last = name.split(".")
+        part: Any = kept
+        for parent in parents:
+            part = part.get(parent) if isinstance(part, dict) else None
+            if isinstance(part, dict) and "class_path" in part:
+                part = part.get("init_args")
+        if isinstance(part, dict) and not isinstance(value, Mapping) and not isinstance(part.get(last), Mapping):
+            part.pop(last, None)
+    return kept
 
 
 def _network_values(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -276,6 +276,24 @@ def test_a_count_does_not_hang_on_the_data(tmp_path):
     assert key("fit", batch_size=4) != key("fit", batch_size=8)
 
 
+def test_a_result_does_not_hang_on_values_that_the_table_replaces(tmp_path):
+    def key(sizes, suppliers="relu", **overrides):
+        data = {"class_path": "SyntheticPeople", "init_args": sizes}
+        model = {"class_path": "HDM", "init_args": {"loss_options": {"suppliers": suppliers}}}
+        (tmp_path / "c.yaml").write_text(yaml.safe_dump({"model": model, "data": data}))
+        job = {"command": "fit", "config": str(tmp_path / "c.yaml"), "overrides": overrides}
+        return Planner(load_table(table(tmp_path, jobs={"size": job})), [0], {}).plan().runs[0].key
+
+    own = {"data.train_size": 64}
+    assert key({"train_size": 8, "val_size": 8}, **own) == key({"train_size": 16, "val_size": 8}, **own)
+    assert key({"train_size": 8, "val_size": 8}, **own) != key({"train_size": 8, "val_size": 9}, **own)
+    assert key({"train_size": 8}, **own) != key({"train_size": 8}, **{"data.train_size": 65})
+    joined = {"model.loss_options": {"truncate": 2}}  # suppliers stays the config's
+    assert key({}, "relu", **joined) != key({}, "softmax", **joined)
+    one = {"model.loss_options.suppliers": "softmax"}
+    assert key({}, "relu", **one) == key({}, "softmax", **one)
+
+
 @pytest.mark.parametrize(
     "name", ["hdm/table1", "logocap/figure1", "maed/table2", "maed/table3", "nlrd/ablation", "tip/table1"]
 )
