@@ -186,11 +186,11 @@ def _3dhp_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _3dhp(arguments: argparse.Namespace) -> Report:
-    from posekit.metrics.mpi_inf_3dhp_files import evaluate_3dhp
+    from posekit.metrics.mpi_inf_3dhp_files import TEST_JOINTS_3DHP, evaluate_3dhp
 
     table = evaluate_3dhp(arguments.gt, arguments.results, arguments.unit)
     report = Report("MPI-INF-3DHP", table.values, table.rows, table.columns)
-    joints = [(k.removeprefix("PCK/"), [v]) for k, v in table.values.items() if k.startswith("PCK/") and "/TS" not in k]
+    joints = [(j, [table.values[f"PCK/{j}"]]) for j in TEST_JOINTS_3DHP if f"PCK/{j}" in table.values]
     report.more.append(Report("by joint", {}, joints, ["PCK@150mm"]))
     return report
 
@@ -201,5 +201,5 @@ _KINDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "posetrack": ("AP of PoseTrack 2017, 2018 or 21: folders of sequence files, equal to poseval", _posetrack_options),
     "mpii": ("PCKh of gt_valid.mat and pred.mat (or JSON lists)", _mpii_options),
     "h36m": ("MPJPE, PA-MPJPE, N-MPJPE of .npz, .npy or JSON poses", _h36m_options),
-    "3dhp": ("PCK, AUC, MPJPE of MPI-INF-3DHP's test set", _3dhp_options),
+    "3dhp": ("PCK, AUC, MPJPE and PA-MPJPE of MPI-INF-3DHP's test set", _3dhp_options),
 }

@@ -1,4 +1,4 @@
-"""``posekit evaluate 3dhp``: files of 3D poses of MPI-INF-3DHP's test sequences, and their PCK, AUC and MPJPE."""
+"""``posekit evaluate 3dhp``: 3D poses of MPI-INF-3DHP's test sequences, their PCK, AUC, MPJPE and PA-MPJPE."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from posekit.errors import UserError, listed, one_line
 from posekit.metrics._coco_match import Bools, Floats
 from posekit.metrics.coco_files import content_of
-from posekit.metrics.mpjpe import MPJPE
+from posekit.metrics.mpjpe import MPJPE, PAMPJPE
 from posekit.metrics.pck import PCK3D
 from posekit.metrics.pose_files import METRES, PoseTable, check_finite, load_numpy, poses_of
 
@@ -26,7 +27,7 @@ _EVALUATED_3DHP, _ROOT_3DHP = 14, 14  # PCK is over the first 14 joints, both po
 
 
 def evaluate_3dhp(gt: str | Path, results: str | Path, unit: str = "mm") -> PoseTable:
-    """PCK at 150 mm and AUC over 14 joints, MPJPE over all 17, pelvis-centred, by sequence and pooled.
+    """PCK at 150 mm and AUC over 14 joints, MPJPE over all 17, pelvis-centred, PA-MPJPE; by sequence and pooled.
 
     Args:
         gt: Folder with ``TS1`` .. ``TS6``, each with ``annot_data.mat`` (``univ_annot3`` in mm, ``valid_frame``; needs
@@ -43,35 +44,48 @@ def evaluate_3dhp(gt: str | Path, results: str | Path, unit: str = "mm") -> Pose
     if others:
         text = f"{Path(results).name}: sequences that the ground truth lacks are left out: {listed(others)}"
         warnings.warn(text, stacklevel=2)
-    # Both poses are centred on the pelvis before the metrics see them, since it is none of the 14 joints.
-    pooled = PCK3D(sync_on_compute=False, joints=TEST_JOINTS_3DHP[:_EVALUATED_3DHP])
-    error = MPJPE(root=None, sync_on_compute=False)
+    pooled = _Errors(TEST_JOINTS_3DHP[:_EVALUATED_3DHP])
     values: dict[str, Any] = {}
     rows = []
     for name, (target, valid) in truth.items():
-        found, wanted = _valid_frames(name, target, valid, pred, Path(gt), Path(results))
-        single, own_error = PCK3D(sync_on_compute=False), MPJPE(root=None, sync_on_compute=False)
-        pair = [torch.from_numpy(a - a[:, _ROOT_3DHP : _ROOT_3DHP + 1]) for a in (found, wanted)]
-        for metric, joints in ((single, _EVALUATED_3DHP), (pooled, _EVALUATED_3DHP), (own_error, 17), (error, 17)):
-            metric.update(*(p[:, :joints] for p in pair))
-        cells = [float(single.compute()["PCK"]), float(single.compute()["AUC"]), float(own_error.compute())]
-        rows.append((name, cells))
-        values |= {f"{k}/{name}": c for k, c in zip(("PCK", "AUC", "MPJPE"), cells, strict=True)}
-    total = {k: float(v) for k, v in pooled.compute().items()}
-    rows.append(("all", [total["PCK"], total["AUC"], float(error.compute())]))
-    by_joint = {f"PCK/{k}": v for k, v in total.items() if k not in ("PCK", "AUC")}
-    return PoseTable(
-        {
-            "PCK": total["PCK"],
-            "AUC": total["AUC"],
-            "MPJPE": float(error.compute()),
-            **by_joint,
-            **values,
-            "frames": sum(int(valid.sum()) for _, valid in truth.values()),
-        },
-        ["PCK@150mm", "AUC", "MPJPE mm"],
-        rows,
-    )
+        found, wanted = (torch.from_numpy(p) for p in _valid_frames(name, target, valid, pred, Path(gt), Path(results)))
+        own = _Errors()
+        own.update(found, wanted)
+        pooled.update(found, wanted)
+        numbers = own.compute()
+        rows.append((name, list(numbers.values())))
+        values |= {f"{key}/{name}": number for key, number in numbers.items()}
+    total = pooled.compute()
+    columns = {"PCK": "PCK@150mm", "AUC": "AUC", "MPJPE": "MPJPE mm", "PA-MPJPE": "PA-MPJPE mm"}
+    rows.append(("all", [total[key] for key in columns]))
+    frames = sum(int(valid.sum()) for _, valid in truth.values())
+    return PoseTable({**total, **values, "frames": frames}, list(columns.values()), rows)
+
+
+class _Errors:
+    """The metrics of one sequence, or of all together.
+
+    Args:
+        joints: Names of the joints of PCK, to have it of each as well.
+    """
+
+    def __init__(self, joints: tuple[str, ...] | None = None) -> None:
+        self.pck = PCK3D(sync_on_compute=False, joints=joints)
+        self.errors = [kind(root=None, sync_on_compute=False) for kind in (MPJPE, PAMPJPE)]
+
+    def update(self, found: Tensor, wanted: Tensor) -> None:
+        """Adds poses (F, 17, 3) in metres, both centred here: the pelvis is none of PCK's joints."""
+        found, wanted = (p - p[:, _ROOT_3DHP : _ROOT_3DHP + 1] for p in (found, wanted))
+        self.pck.update(found[:, :_EVALUATED_3DHP], wanted[:, :_EVALUATED_3DHP])
+        for error in self.errors:
+            error.update(found, wanted)
+
+    def compute(self) -> dict[str, float]:
+        """Returns PCK, AUC, MPJPE and PA-MPJPE, then PCK by joint."""
+        pck = {key: float(value) for key, value in self.pck.compute().items()}
+        errors = {error.label: float(error.compute()) for error in self.errors}
+        by_joint = {f"PCK/{key}": value for key, value in pck.items() if key not in ("PCK", "AUC")}
+        return {"PCK": pck["PCK"], "AUC": pck["AUC"], **errors, **by_joint}
 
 
 def _valid_frames(

@@ -195,14 +195,17 @@ def test_3dhp(tmp_path):
     np.savez(tmp_path / "gt.npz", TS1_valid=valid, **truth)
     np.savez(tmp_path / "pred.npz", TS1=found["TS1"][valid > 0], TS2=found["TS2"])
     got = command("3dhp", tmp_path / "gt.npz", tmp_path / "pred.npz", out=tmp_path / "o.json")
-    error = []
+    error, aligned = [], []
     for name, keep in (("TS1", valid > 0), ("TS2", slice(None))):
         a, b = found[name][keep], truth[name][keep]
+        aligned.append(pa_mpjpe(*(torch.from_numpy(p / 1000) for p in (a, b))).numpy())
         error.append(np.linalg.norm((a - a[:, 14:15]) - (b - b[:, 14:15]), axis=-1))
     error = np.concatenate(error)
     assert got["PCK"] == pytest.approx(100 * (error[:, :14] < 150).mean())
     assert got["AUC"] == pytest.approx(100 * np.mean([(error[:, :14] < t).mean() for t in range(0, 151, 5)]))
     assert got["MPJPE"] == pytest.approx(error.mean())
+    assert got["PA-MPJPE"] == pytest.approx(np.concatenate(aligned).mean())
+    assert got["PA-MPJPE/TS2"] == pytest.approx(aligned[1].mean())
     assert got["PCK/head_top"] == pytest.approx(100 * (error[:, 0] < 150).mean())
     np.savez(tmp_path / "one.npz", TS1=found["TS1"])
     rejected("3dhp", tmp_path / "gt.npz", tmp_path / "one.npz", match="no sequence TS2; it has TS1")
