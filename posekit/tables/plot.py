@@ -70,7 +70,7 @@ def _curves(figure: Any, results: Results) -> None:
     ]
     figure.set_size_inches(max(5, 3.2 * len(drawn)), 4)
     for axes, (name, runs) in zip(figure.subplots(1, max(len(drawn), 1), squeeze=False)[0], drawn, strict=False):
-        for points in runs:
+        for points in runs.values():
             axes.plot([p[0] for p in points], [p[1] for p in points], "o-", alpha=0.8)
         axes.set(title=name, xlabel=curve.x, ylabel=curve.y)
         axes.invert_xaxis()  # training goes from left to right: the loss falls

@@ -106,10 +106,10 @@ def curve_lines(results: Results) -> list[str]:
         return []
     lines = []
     for index, runs in results.curves.items():
-        for number, points in enumerate(runs):
+        for seed, points in runs.items():
             rank = spearman([p[0] for p in points], [p[1] for p in points])
             text = "undefined" if rank is None else f"{rank:+.2f}"
-            where = f"{results.rows[index].name}, run {number + 1}"
+            where = f"{results.rows[index].name}, seed {seed}"
             lines.append(f"{where}: rank correlation of {curve.x} and {curve.y} over {len(points)} epochs {text}")
     return lines
 

@@ -72,7 +72,7 @@ class Results:
         spec: The table.
         rows: Those shown.
         cells: By index among the rows and column.
-        curves: By index, one per seed.
+        curves: By index and seed, the points (x, y) of its epochs.
         choices: By index, each with the columns that share it.
         orders: Agreement with the paper's order.
         runs: All that the rows shown need, known by now.
@@ -83,7 +83,7 @@ class Results:
     spec: TableSpec
     rows: list[Row]
     cells: dict[tuple[int, str], Cell]
-    curves: dict[int, list[list[tuple[float, float]]]] = field(default_factory=dict)
+    curves: dict[int, dict[int, list[tuple[float, float]]]] = field(default_factory=dict)
     choices: dict[int, list[tuple[tuple[str, ...], Choice]]] = field(default_factory=dict)
     orders: list[Order] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
@@ -159,13 +159,13 @@ def _names_found(planner: Planner) -> dict[tuple[str, str], set[str]]:
     return found
 
 
-def _curves(planner: Planner, row: Row, curve: Curve, failed: Collection[str]) -> list[list[tuple[float, float]]]:
-    lines = []
+def _curves(planner: Planner, row: Row, curve: Curve, failed: Collection[str]) -> dict[int, list[tuple[float, float]]]:
+    lines = {}
     for run in planner.cell(row, None, planner.spec.jobs[curve.job], failed):
         history = (planner.read(run) or {}).get("history", [])
         points = [(e[curve.x], e[curve.y]) for e in history if curve.x in e and curve.y in e]
         if points:
-            lines.append(points)
+            lines[run.seed or 0] = points
     return lines
 
 

@@ -16,6 +16,7 @@ from posekit.cli import main
 from posekit.cli.table import _with_rows
 from posekit.errors import UserError
 from posekit.tables import load_table, shipped_tables
+from posekit.tables.cells import make_run
 from posekit.tables.plan import Planner
 from posekit.tables.reader import tables_folder
 from posekit.tables.runner import run_missing
@@ -336,3 +337,12 @@ def test_options_of_cells_stand_anywhere(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         main(["table", name, "--modl.lr", "1"])
     assert "--modl.lr" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", shipped_tables())
+def test_rows_on_real_data_are_runs_of_their_own_at_the_rate_of_the_config(name):
+    spec = load_table(name, real=True)
+    rows = [row for row in spec.rows if not row.external]
+    assert not [row.name for row in rows if "model.lr" in str(row.overrides)]
+    cells = [tuple(make_run(spec, spec.jobs[c.job], row, c, 0, {}).key for c in spec.columns) for row in rows]
+    assert len(set(cells)) == len(cells)
