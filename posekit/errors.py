@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Integral, Real
+from typing import Any, TypeVar
+
+Option = TypeVar("Option")
 
 
 class UserError(ValueError):
@@ -27,6 +32,35 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
     near = difflib.get_close_matches(name, choices, n=2, cutoff=0.5)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     return UserError(f"unknown {kind} {name!r}; known: {', '.join(choices)}.{hint}")
+
+
+def in_range(owner: str, name: str, value: Option, interval: str, *, whole: bool = False, none: bool = False) -> Option:
+    """Returns an option's value, which must be a number of a range.
+
+    Args:
+        owner: Whose option it is, e.g. the method's class.
+        name: The option.
+        value: Its value.
+        interval: The range, e.g. ``"(0, 1]"`` or ``"[0, inf)"``.
+        whole: Whether the number must be a whole one, written without a decimal point.
+        none: Whether None will do, too.
+
+    Raises:
+        UserError: It is no number (a bool is none), or one out of the range; NaN lies in no range.
+    """
+    if value is None and none:
+        return value
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    number: Any = value
+    if isinstance(value, Integral if whole else Real) and not isinstance(value, bool):
+        above = low <= number if interval[0] == "[" else low < number
+        if above and (number <= high if interval[-1] == "]" else number < high):
+            return value
+    range_ = f"in {interval}"
+    if high == math.inf:
+        range_ = f"of at least {low:g}" if interval[0] == "[" else f"above {low:g}"
+    kind = f"a {'whole ' * whole}number {range_}{' (or null)' * none}"
+    raise UserError(f"{owner}: {name} must be {kind}, not {excerpt(value)}")
 
 
 def listed(items: Sequence[str], shown: int = 3) -> str:

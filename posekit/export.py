@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -59,8 +60,8 @@ def export_model(
 
     The input ``images`` holds normalised pictures (B, 3, H, W) or clips (B, T, 3, H, W) of the method's own size, B
     free; the outputs are those of ``model.export_outputs``. The file's metadata (of ONNX under ``posekit``, of pt2 the
-    extra file ``posekit.json``) has the shapes, the normalisation and the method's arguments as JSON. Nothing is left
-    behind when the check fails.
+    extra file ``posekit.json``) has names and shapes of the input and, in their order, of the outputs, the
+    normalisation and the method's arguments as JSON. Nothing is left behind when the check fails.
 
     Args:
         model: The method.
@@ -78,14 +79,17 @@ def export_model(
         raise unknown_name("export format", format, WRITERS)
     if any(size < 1 for size in batch_sizes):
         raise UserError(f"batch sizes to compare on must be at least 1, not {list(batch_sizes)}")
+    check_exportable(model)
+    check_output(path)
     network = _ExportForm(model)
     training = model.training
     model.eval()
     try:
         with torch.no_grad(), _quiet():
-            shape = _shape(model)
+            shape = tuple(model.input_shape())
             expected = {size: network.named(_pictures(size, shape)) for size in batch_sizes}
-            content = WRITERS[format](network, _pictures(_TRACED_BATCH, shape), _metadata(model, shape))
+            shapes = {name: tuple(value.shape[1:]) for name, value in next(iter(expected.values())).items()}
+            content = WRITERS[format](network, _pictures(_TRACED_BATCH, shape), _metadata(model, shape, shapes))
             run = READERS[format](content, network.names)
             differences = {n: _difference(run(_pictures(n, shape)), values) for n, values in expected.items()}
     finally:
@@ -98,8 +102,33 @@ def export_model(
             )
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic_write_bytes(path, content)
-    shapes = {name: tuple(value.shape[1:]) for name, value in next(iter(expected.values())).items()}
     return ExportReport(path, shape, shapes, differences)
+
+
+def check_exportable(model: PoseModule) -> None:
+    """Refuses a method that has no form for export.
+
+    Raises:
+        UserError: It says not what its input or its outputs are.
+    """
+    for name in ("input_shape", "export_outputs"):
+        if getattr(type(model), name) is getattr(PoseModule, name):
+            raise UserError(f"{type(model).__name__} cannot be exported: it does not define {name}")
+
+
+def check_output(path: Path) -> None:
+    """Refuses a path that cannot be written, before the work.
+
+    Raises:
+        UserError: It is a folder, or lies below a file or where nothing may be written.
+    """
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: name a file")
+    above = next(parent for parent in path.absolute().parents if parent.exists())
+    if not above.is_dir():
+        raise UserError(f"{path} cannot be written: {above} is a file")
+    if not os.access(above, os.W_OK):
+        raise UserError(f"{path} cannot be written: {above} allows no writing")
 
 
 class _ExportForm(nn.Module):
@@ -112,10 +141,7 @@ class _ExportForm(nn.Module):
 
     def named(self, images: Tensor) -> Outputs:
         """Returns the outputs of pictures by name, and keeps the names."""
-        try:
-            outputs = self.model.export_outputs(images)
-        except NotImplementedError as error:
-            raise UserError(one_line(error, 200)) from None
+        outputs = self.model.export_outputs(images)
         self.names = tuple(outputs)
         return outputs
 
@@ -124,18 +150,11 @@ class _ExportForm(nn.Module):
         return tuple(self.model.export_outputs(images).values())
 
 
-def _shape(model: PoseModule) -> tuple[int, ...]:
-    try:
-        return tuple(model.input_shape())
-    except NotImplementedError as error:
-        raise UserError(one_line(error, 200)) from None
-
-
 def _pictures(batch: int, shape: Sequence[int]) -> Tensor:
     return torch.randn(batch, *shape, generator=torch.Generator().manual_seed(batch))
 
 
-def _metadata(model: PoseModule, shape: Sequence[int]) -> str:
+def _metadata(model: PoseModule, shape: Sequence[int], outputs: dict[str, tuple[int, ...]]) -> str:
     from posekit.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 
     arguments = {key: value for key, value in model.hparams.items() if not key.startswith("_")}
@@ -143,6 +162,8 @@ def _metadata(model: PoseModule, shape: Sequence[int]) -> str:
         "posekit": __version__,
         "method": type(model).__name__,
         "input": {"name": INPUT, "shape": ["batch", *shape], "channels": "RGB"},
+        "outputs": [{"name": name, "shape": ["batch", *size]} for name, size in outputs.items()],
+        "normalisation": "(pixels / 255 - mean) / std",
         "mean": list(IMAGENET_MEAN),
         "std": list(IMAGENET_STD),
         "arguments": arguments,

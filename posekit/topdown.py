@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from posekit.data.batch import CropBatch, KeypointPrediction
 from posekit.data.images import require_picture
 from posekit.data.transforms import crop_person
-from posekit.errors import UserError
+from posekit.errors import UserError, in_range
 from posekit.geometry import crop_points, uncrop_points
 from posekit.heatmaps import flip_heatmaps, flip_offset, shift_heatmaps
 from posekit.metrics import KeypointAP, KeypointError, PCKh
@@ -32,9 +32,10 @@ class TopDownModule(PoseModule):
         image_size: (W, H) of the crops in px; None takes the data module's (in Python: 192 x 256).
         flip_test: Average the maps of the crop and of its mirror image in evaluation and prediction.
         score_threshold: A person's score is the box score times the mean of the joint scores above this value
-            (HRNet's rescoring); with no joint above it, times 0.
-        oks_nms: OKS above which the lower-scored of two people of an image is dropped in evaluation; None keeps all.
-            People are as large as their joints' extent there, in HRNet's code as the enlarged box.
+            (HRNet's rescoring), from 0 to 1; with no joint above it, times 0.
+        oks_nms: OKS above which the lower-scored of two people of an image is dropped in evaluation, above 0 and at
+            most 1; None keeps all. People are as large as their joints' extent there, in HRNet's code as the
+            enlarged box.
         flip_shift: Heatmap px by which the maps of the mirror image are moved to the right before they are averaged,
             from 0 to 1. None takes what makes flips agree: 0, and 1 - 1 / stride under ``mapping: legacy``, where
             HRNet's code takes 1 (which is 0.5 px of the crop off at stride 4).
@@ -43,7 +44,7 @@ class TopDownModule(PoseModule):
         kwargs: Arguments of :class:`~posekit.module.PoseModule`.
 
     Raises:
-        UserError: ``flip_shift`` is out of its range.
+        UserError: A number is out of its range.
     """
 
     flip_index: Tensor
@@ -67,8 +68,10 @@ class TopDownModule(PoseModule):
         super().__init__(**kwargs)
         self.skeleton = get_skeleton(skeleton or "COCO17")
         self.image_size = picture_size(image_size, (192, 256))
-        if flip_shift is not None and not 0 <= flip_shift <= 1:
-            raise UserError(f"flip_shift must lie in [0, 1] (or null), not {flip_shift}")
+        owner = type(self).__name__
+        in_range(owner, "flip_shift", flip_shift, "[0, 1]", none=True)
+        in_range(owner, "score_threshold", score_threshold, "[0, 1]")
+        in_range(owner, "oks_nms", oks_nms, "(0, 1]", none=True)
         self._monitor_given = monitor is not None
         if monitor is not None:
             # One data set's number is not another's.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, in_range, unknown_name
 from posekit.nn.precision import full_precision
 
 SUPPLIERS = ("softmax", "softplus", "relu")
@@ -94,13 +94,6 @@ def check_shapes(heatmaps: Tensor, points: Tensor, weight: Tensor) -> None:
         raise UserError(f"weight must have shape {(batch, joints)} to match the heatmaps, not {tuple(weight.shape)}")
 
 
-def positive(name: str, value: float) -> float:
-    """Returns the option's value as a float; raises UserError unless it is a finite number above 0."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise UserError(f"{name} must be a number above 0, not {value!r}")
-    return float(value)
-
-
 def choice(name: str, value: str, known: tuple[str, ...]) -> str:
     """Returns the option's value; raises UserError unless it is one of the known."""
     if value not in known:
@@ -134,6 +127,10 @@ class HeatmapLoss(nn.Module):
         super().__init__()
         self.reduction = choice("reduction", reduction, REDUCTIONS)
         self.check_finite = check_finite
+
+    def positive(self, name: str, value: float) -> float:
+        """Returns an option's value as a float; raises UserError unless it is a finite number above 0."""
+        return float(in_range(f"loss {self.name!r}", name, value, "(0, inf)"))
 
     def forward(self, heatmaps: Tensor, points: Tensor, weight: Tensor) -> Tensor:
         """Computes the loss.

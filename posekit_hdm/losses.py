@@ -13,14 +13,16 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, in_range, unknown_name
 from posekit_hdm import rivals, transport
-from posekit_hdm.base import SUPPLIERS, HeatmapLoss, choice, empty_supply, make_supply, positive, supply_gradient
+from posekit_hdm.base import SUPPLIERS, HeatmapLoss, choice, empty_supply, make_supply, supply_gradient
 from posekit_hdm.exact import solve_exact
 
 __all__ = ["LOSSES", "HeatmapMatchingLoss", "build_loss", "normalize_maps"]
 
 SOLVERS = ("newton", "pot")
+MOST_STEPS = 100
+"""Newton steps that may be asked for; far fewer converge."""
 
 
 class HeatmapMatchingLoss(HeatmapLoss):
@@ -42,10 +44,10 @@ class HeatmapMatchingLoss(HeatmapLoss):
             everywhere.
         solver: ``newton``, or ``pot`` for the exact, unregularised EMD by network simplex on the CPU (for checks; slow;
             ``epsilon``, ``anneal`` and ``refine`` then do nothing).
-        anneal: Newton steps with falling epsilon.
-        refine: Newton steps at the final epsilon on all pixels; None takes 4 at epsilon 0.1 and above, 6 down to 0.05
-            and 9 below. On dense maps 3 are enough; maps of a few pixels with supply need the rest (measured on 2,400
-            of them: value within 1e-5 px, potential within 4e-5 px at 0.1 and 6e-5 px at 0.05).
+        anneal: Newton steps with falling epsilon, 0 to 100.
+        refine: Newton steps at the final epsilon on all pixels, 1 to 100; None takes 4 at epsilon 0.1 and above, 6 down
+            to 0.05 and 9 below. On dense maps 3 are enough; maps of a few pixels with supply need the rest (measured on
+            2,400 of them: value within 1e-5 px, potential within 4e-5 px at 0.1 and 6e-5 px at 0.05).
         softmax_scale: Factor on the maps under ``softmax``; 1 to 10, 20 trains badly.
         check_finite: See `HeatmapLoss`.
 
@@ -68,15 +70,16 @@ class HeatmapMatchingLoss(HeatmapLoss):
         check_finite: bool | None = None,
     ) -> None:
         super().__init__(reduction, check_finite)
-        self.epsilon = positive("epsilon", epsilon)
+        self.epsilon = self.positive("epsilon", epsilon)
         self.suppliers = choice("suppliers", suppliers, SUPPLIERS)
-        self.truncate = None if truncate is None else positive("truncate", truncate)
+        self.truncate = None if truncate is None else self.positive("truncate", truncate)
         self.solver = choice("solver", solver, SOLVERS)
-        refine = default_refine(self.epsilon) if refine is None else refine
-        if anneal < 0 or refine < 1:
-            raise UserError(f"anneal must be at least 0 and refine at least 1, not {anneal} and {refine}")
-        self.anneal, self.refine = int(anneal), int(refine)
-        self.softmax_scale = positive("softmax_scale", softmax_scale)
+        in_range("loss 'hdm'", "anneal", anneal, f"[0, {MOST_STEPS}]", whole=True)
+        in_range("loss 'hdm'", "refine", refine, f"[1, {MOST_STEPS}]", whole=True, none=True)
+        # Made once: under torch.compile(dynamic=True) arithmetic on numbers of Python becomes symbolic.
+        self.schedule = transport.anneal_schedule(self.epsilon, anneal)
+        self.refine = default_refine(self.epsilon) if refine is None else refine
+        self.softmax_scale = self.positive("softmax_scale", softmax_scale)
 
     def per_joint(self, heatmaps: Tensor, points: Tensor, valid: Tensor) -> Tensor:
         """Returns each joint's transport cost (B, K) in heatmap px."""
@@ -96,15 +99,7 @@ class HeatmapMatchingLoss(HeatmapLoss):
         demand = transport.bilinear_demand(points, *size)
         if self.solver == "pot":
             return solve_exact(mass, demand, size, self.truncate)
-        return transport.solve(
-            mass,
-            demand,
-            size,
-            epsilon=self.epsilon,
-            anneal=self.anneal,
-            refine=self.refine,
-            truncate=self.truncate,
-        )
+        return transport.solve(mass, demand, size, schedule=self.schedule, refine=self.refine, truncate=self.truncate)
 
     def extra_repr(self) -> str:
         """Names the options that change the result."""

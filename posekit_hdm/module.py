@@ -9,7 +9,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from posekit.data.batch import CropBatch, KeypointPrediction
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, in_range, unknown_name
 from posekit.heatmaps import DECODERS, MAPPINGS, decode_heatmaps, from_heatmap, to_heatmap
 from posekit.module import StepOutput
 from posekit.nn import build_backbone
@@ -42,13 +42,13 @@ class HDM(TopDownModule):
             None takes the loss's own.
         mapping: Map between crop and heatmap pixels: ``udp`` (unbiased), ``half_pixel`` or ``legacy``.
         warmup: Loss of a first phase; None has no such phase.
-        warmup_options: Arguments of the warm-up loss.
+        warmup_options: Arguments of the warm-up loss; refused where there is none.
         warmup_share: Share of the run's steps that the first phase takes.
         flip_test: Average the maps of the crop and of its mirror image in evaluation and prediction.
         kwargs: Arguments of :class:`~posekit.topdown.TopDownModule` and :class:`~posekit.module.PoseModule`.
 
     Raises:
-        UserError: An unknown name or option.
+        UserError: An unknown name or option, a value out of range, or options of a loss that is not there.
     """
 
     def __init__(
@@ -69,8 +69,9 @@ class HDM(TopDownModule):
     ) -> None:
         super().__init__(skeleton=skeleton, image_size=image_size, flip_test=flip_test, **kwargs)
         self.save_hyperparameters()
-        if not 0 <= warmup_share <= 1:
-            raise UserError(f"warmup_share must lie in [0, 1], not {warmup_share}")
+        in_range("HDM", "warmup_share", warmup_share, "[0, 1]")
+        if warmup_options and not warmup:
+            raise UserError(f"HDM: warmup_options {warmup_options} need a warmup, the name of the first phase's loss")
         network = build_backbone(backbone, num_joints=len(self.skeleton), **(backbone_options or {}))
         # Convolutions run a quarter to a half faster with channels last, on CPUs and on tensor cores.
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from posekit.heatmaps import corner_targets, decode_expectation, dot_heatmaps, gaussian_heatmaps
-from posekit_hdm.base import SUPPLIERS, HeatmapLoss, choice, make_supply, positive
+from posekit_hdm.base import SUPPLIERS, HeatmapLoss, choice, make_supply
 
 
 class GaussianMSE(HeatmapLoss):
@@ -30,7 +30,7 @@ class GaussianMSE(HeatmapLoss):
         self, sigma: float = 2.0, reduction: str = "sum_joints_mean_batch", check_finite: bool | None = None
     ) -> None:
         super().__init__(reduction, check_finite)
-        self.sigma = positive("sigma", sigma)
+        self.sigma = self.positive("sigma", sigma)
 
     def per_joint(self, heatmaps: Tensor, points: Tensor, valid: Tensor) -> Tensor:
         """Returns each joint's mean squared error (B, K)."""
@@ -66,7 +66,7 @@ class _SoftmaxLoss(HeatmapLoss):
         self, scale: float = 10.0, reduction: str = "sum_joints_mean_batch", check_finite: bool | None = None
     ) -> None:
         super().__init__(reduction, check_finite)
-        self.scale = positive("scale", scale)
+        self.scale = self.positive("scale", scale)
 
     def normalize(self, heatmaps: Tensor) -> Tensor:
         """Returns softmax(scale * h) (B, K, H, W)."""
@@ -112,7 +112,7 @@ class ExpectedDistance(HeatmapLoss):
     ) -> None:
         super().__init__(reduction, check_finite)
         self.suppliers = choice("suppliers", suppliers, SUPPLIERS)
-        self.softmax_scale = positive("softmax_scale", softmax_scale)
+        self.softmax_scale = self.positive("softmax_scale", softmax_scale)
 
     def normalize(self, heatmaps: Tensor) -> Tensor:
         """Returns the supplies S (B, K, H, W), each sum 1."""
@@ -169,7 +169,7 @@ class JSGaussian(_SoftmaxLoss):
         check_finite: bool | None = None,
     ) -> None:
         super().__init__(scale, reduction, check_finite)
-        self.sigma, self.js_weight = positive("sigma", sigma), positive("js_weight", js_weight)
+        self.sigma, self.js_weight = self.positive("sigma", sigma), self.positive("js_weight", js_weight)
 
     def per_joint(self, heatmaps: Tensor, points: Tensor, valid: Tensor) -> Tensor:
         """Returns each joint's distance plus weighted divergence (B, K)."""

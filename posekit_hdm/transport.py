@@ -19,6 +19,7 @@ Nothing here depends on the data's values for control flow, so no step waits for
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -101,8 +102,7 @@ def solve(
     demand: Demand,
     size: tuple[int, int],
     *,
-    epsilon: float,
-    anneal: int,
+    schedule: Sequence[float],
     refine: int,
     truncate: float | None = None,
 ) -> Plan:
@@ -113,17 +113,17 @@ def solve(
         demand: The dots' corners.
         size: (H, W) with H * W = N.
         epsilon: Entropic weight, heatmap px.
-        anneal: Steps with geometrically falling epsilon from 0.7 px, on the summary of the map; two at the final
-            epsilon follow.
-        refine: Steps at the final epsilon with every pixel.
+        schedule: Falling epsilons, px, of the steps on the summary of the map, see :func:`anneal_schedule`; the last is
+            the problem's own.
+        refine: Steps at the last epsilon with every pixel.
         truncate: Largest cost, px; None for the plain distance.
 
     Returns:
         Value within epsilon * log 4 above the exact EMD, and the exact gradient of that value.
     """
     mass, relative = summarise(supply.unflatten(1, size), demand, truncate)
-    schedule = [*anneal_schedule(epsilon, anneal), epsilon, epsilon]
     start = newton(torch.zeros_like(demand.weight), mass, relative, demand.weight, schedule)
+    epsilon = schedule[-1]
     table = offset_table(*size, truncate, supply.device)
     if _is_safe(epsilon):
         table[1:].div_(-epsilon).exp_()
@@ -140,10 +140,10 @@ def solve(
     return Plan(torch.cat([p.value for p in plans]), torch.cat([p.potential for p in plans]))
 
 
-def anneal_schedule(epsilon: float, steps: int) -> list[float]:
-    """Geometric steps from 0.7 px towards ``epsilon``, which itself is not among them."""
+def anneal_schedule(epsilon: float, steps: int) -> tuple[float, ...]:
+    """Returns geometric steps from 0.7 px towards ``epsilon``, and two at ``epsilon`` itself."""
     start = max(ANNEAL_START, epsilon)
-    return [start * (epsilon / start) ** (k / max(steps, 1)) for k in range(steps)]
+    return (*(start * (epsilon / start) ** (k / max(steps, 1)) for k in range(steps)), epsilon, epsilon)
 
 
 def _finish(
@@ -233,7 +233,7 @@ def newton(
     supply: Tensor,
     others: Tensor,
     weight: Tensor,
-    schedule: list[float],
+    schedule: Sequence[float],
     is_kernel: bool = False,
 ) -> Tensor:
     """Damped Newton ascent of the semi-dual, one step per epsilon of the schedule.

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from posekit.errors import UserError, unknown_name
+from posekit.errors import in_range, unknown_name
 from posekit_logocap.decode import Centres, find_centres, initial_poses
 from posekit_logocap.network import STRIDE, DenseMaps
 from posekit_logocap.nms import pose_nms
@@ -48,7 +48,7 @@ class DecodeOptions:
 
     Attributes:
         top_k: Centres per picture.
-        centre_threshold: Least score of a centre; with none above it, a picture's best one alone is used.
+        centre_threshold: Least score of a centre, from 0 to 1; with none above it, a picture's best one alone is used.
         level: One of ``posekit_logocap.refine.LEVELS``.
         early_nms: Suppress double poses before refinement, so that only survivors are refined. False is the official
             order: refine all, then suppress.
@@ -73,8 +73,11 @@ class DecodeOptions:
         """
         if self.level not in LEVELS:
             raise unknown_name("adaptation level", str(self.level), LEVELS)
-        if self.top_k < 1 or self.max_people < 1:
-            raise UserError(f"top_k ({self.top_k}) and max_people ({self.max_people}) must be at least 1")
+        for name, value in (("top_k", self.top_k), ("max_people", self.max_people)):
+            in_range("LogoCap", name, value, "[1, inf)", whole=True)
+        in_range("LogoCap", "centre_threshold", self.centre_threshold, "[0, 1]")
+        in_range("LogoCap", "nms_distance", self.nms_distance, "[0, inf)")
+        in_range("LogoCap", "nms_joints", self.nms_joints, "[0, inf)", whole=True, none=True)
 
 
 class Candidates(NamedTuple):

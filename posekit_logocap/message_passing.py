@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from posekit.errors import UserError
+from posekit.errors import UserError, in_range
 from posekit_logocap.sampling import precise
 
 
@@ -93,14 +93,17 @@ class MessagePassing(nn.Sequential):
         kernels: Affine maps of the attentive norm behind the second of them.
 
     Raises:
-        UserError: ``channels`` are not three positive numbers.
+        UserError: ``channels`` are not three positive whole numbers, or ``kernels`` is none.
     """
 
     def __init__(
         self, num_joints: int, embedding: int = 64, channels: Sequence[int] = (512, 256, 128), kernels: int = 20
     ) -> None:
-        if len(channels) != 3 or min(channels) < 1 or kernels < 1:
-            raise UserError(f"message_channels must be three positive numbers, not {list(channels)}")
+        if len(channels) != 3:
+            raise UserError(f"LogoCap: message_channels must be three numbers, not {list(channels)}")
+        for width in channels:
+            in_range("LogoCap", "message_channels", width, "[1, inf)", whole=True)
+        in_range("LogoCap", "attention_kernels", kernels, "[1, inf)", whole=True)
         first, second, third = channels
         super().__init__(
             nn.Conv2d(num_joints * embedding, first, 3, padding=1, bias=False),

@@ -14,7 +14,7 @@ from typing_extensions import NotRequired
 
 from posekit.data.batch import CropBatch, SceneBatch
 from posekit.data.pictures import PictureInput
-from posekit.errors import UserError
+from posekit.errors import UserError, in_range
 from posekit.geometry import uncrop_points
 from posekit.module import StepOutput, picture_size
 from posekit.nn.precision import full_precision
@@ -69,7 +69,7 @@ class LogoCap(SceneModule):
         flip_test: Average maps with those of the mirror image in evaluation and prediction.
         test_scales: Factors of the input's size whose maps are averaged, 1 among them; None stands for [1].
         top_k: Centres per picture.
-        centre_threshold: Least score of a centre.
+        centre_threshold: Least score of a centre, from 0 to 1.
         early_nms: Refine only centres that pose NMS leaves; False is the official order.
         nms_joints: Poses with more close joints than this are double; None takes half of the joints.
         max_people: People kept per picture.
@@ -145,9 +145,11 @@ class LogoCap(SceneModule):
             top_k, oks_threshold, offset_factor, attraction_factor, refined_factor, least_area, overlap
         )
         self.flip_test = flip_test
+        for scale in test_scales or ():
+            in_range("LogoCap", "test_scales", scale, "(0, inf)")
         scales = sorted((float(scale) for scale in test_scales or (1.0,)), key=lambda scale: scale != 1)
-        if min(scales) <= 0 or scales[0] != 1:
-            raise UserError(f"test_scales must be positive and contain 1, not {scales}")
+        if scales[0] != 1:
+            raise UserError(f"LogoCap: test_scales must contain 1, not {scales}")
         self.test_scales = tuple(scales)
         self.attraction_maps = attraction_maps
         self.fast_message_passing = FastMessagePassing(self.network.joints_mlp)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from posekit.errors import UserError
+from posekit.errors import UserError, in_range
 from posekit.nn import HeatmapNetwork, HRNet, SmallNet, build_backbone
 from posekit.nn.blocks import conv_bn
 from posekit.nn.precision import full_precision
@@ -45,7 +45,7 @@ class LogoCapNetwork(nn.Module):
         attention_kernels: Affine maps of its attentive norm.
 
     Raises:
-        UserError: Unknown backbone or option, or a stride other than 4.
+        UserError: Unknown backbone or option, a stride other than 4, or channels that are no positive whole number.
     """
 
     def __init__(
@@ -60,6 +60,9 @@ class LogoCapNetwork(nn.Module):
         attention_kernels: int = 20,
     ) -> None:
         super().__init__()
+        for name, width in (("embedding", embedding), ("offset_channels", offset_channels)):
+            in_range("LogoCap", name, width, "[1, inf)", whole=True)
+        in_range("LogoCap", "heatmap_channels", heatmap_channels, "[1, inf)", whole=True, none=True)
         options = dict(backbone_options or {})
         if backbone.startswith("hrnet"):
             options.setdefault("multi_scale_output", True)

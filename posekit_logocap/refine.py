@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from posekit.errors import UserError
+from posekit.errors import UserError, in_range
 from posekit.nn.precision import full_precision
 from posekit_logocap.dynamic import correlate_each
 from posekit_logocap.network import STRIDE
@@ -75,11 +75,11 @@ class Expansion(nn.Module):
     ) -> None:
         super().__init__()
         check_names(sampling, mapping)
-        if radius < 1 or window < 2 or window % 2 or min(prior_sigma, unit_sigma) <= 0:
-            raise UserError(
-                f"LogoCap: radius ({radius}) must be at least 1, window ({window}) even and at least 2, "
-                f"prior_sigma ({prior_sigma}) and unit_sigma ({unit_sigma}) positive"
-            )
+        in_range("LogoCap", "radius", radius, "[1, inf)", whole=True)
+        if in_range("LogoCap", "window", window, "[2, inf)", whole=True) % 2:
+            raise UserError(f"LogoCap: window must be even, not {window}")
+        in_range("LogoCap", "prior_sigma", prior_sigma, "(0, inf)")
+        in_range("LogoCap", "unit_sigma", unit_sigma, "(0, inf)")
         self.radius, self.window, self.sampling, self.mapping = radius, window, sampling, mapping
         scales = torch.tensor(sigmas, dtype=torch.float32) / unit_sigma
         self.local_cells = patch_cells(2 * radius * scales.max().item() / STRIDE)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor
 
-from posekit.errors import UserError, unknown_name
+from posekit.errors import in_range, unknown_name
 from posekit.nn.constants import constants
 from posekit_logocap import losses
 from posekit_logocap.decode import find_centres, initial_poses
@@ -49,10 +49,10 @@ class TrainOptions:
         """
         if self.overlap not in OVERLAPS:
             raise unknown_name("overlap", str(self.overlap), OVERLAPS)
-        if not 0 < self.oks_threshold <= 1 or self.top_k < 1:
-            raise UserError(
-                f"LogoCap: oks_threshold ({self.oks_threshold}) must be in (0, 1], top_k ({self.top_k}) at least 1"
-            )
+        in_range("LogoCap", "top_k", self.top_k, "[1, inf)", whole=True)
+        in_range("LogoCap", "oks_threshold", self.oks_threshold, "(0, 1]")
+        for name in ("offset_factor", "attraction_factor", "refined_factor", "least_area"):
+            in_range("LogoCap", name, getattr(self, name), "[0, inf)")
 
 
 class Trained(NamedTuple):

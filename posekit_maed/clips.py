@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from posekit.data.datamodule import PoseDataModule
+from posekit.data.mixture import Mixture
 from posekit.errors import UserError
 from posekit.skeletons import SPIN49
 from posekit_maed.losses import Targets
@@ -123,3 +125,26 @@ def half_crops_to_pixels(points: Tensor, size: torch.Size | tuple[int, int]) -> 
 def half_side(size: torch.Size | tuple[int, int]) -> float:
     """Returns half the longer side of a crop (H, W), px."""
     return (max(size) - 1) / 2
+
+
+def check_length(datamodule: PoseDataModule, limit: int | None, keep_every: int) -> None:
+    """Refuses data with clips of more frames than a network tells apart, before anything is built.
+
+    Args:
+        datamodule: The run's.
+        limit: Most frames of a pass; None for any.
+        keep_every: Each so-manieth frame passes.
+
+    Raises:
+        UserError: There are such clips.
+    """
+    if limit is None:
+        return
+    used = [part.data for part in datamodule.parts.values()] if isinstance(datamodule, Mixture) else [datamodule]
+    for data in used:
+        frames = getattr(data, "frames", None)
+        if getattr(data, "view", None) == "clips" and isinstance(frames, int) and -(-frames // keep_every) > limit:
+            raise UserError(
+                f"clips of {frames} frames of {type(data).__name__} are longer than max_frames={limit}: set "
+                "data.frames or model.max_frames"
+            )

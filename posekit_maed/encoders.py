@@ -161,6 +161,11 @@ class SpatialTemporalEncoder(nn.Module):
             x = x.view(clips, frames, *x.shape[1:]).add_(timed).flatten(0, 1)
         return x
 
+    @property
+    def longest(self) -> int | None:
+        """Most frames of a clip; None where frames have no place of their own."""
+        return None if self.temp_embed is None else self.max_frames
+
     def _check(self, images: Tensor) -> None:
         height, width = images.shape[-2:]
         if (width, height) != self.image_size:
@@ -168,7 +173,7 @@ class SpatialTemporalEncoder(nn.Module):
                 f"frames are {width} x {height}, but the model's image_size is {list(self.image_size)}: "
                 "give the data module and the model the same image_size"
             )
-        if self.temp_embed is not None and images.shape[1] > self.max_frames:
+        if self.longest is not None and images.shape[1] > self.longest:
             raise UserError(
                 f"clips of {images.shape[1]} frames are longer than max_frames={self.max_frames}: "
                 "set data.frames or model.max_frames"

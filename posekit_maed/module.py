@@ -22,7 +22,7 @@ from posekit.module import PoseModule, StepOutput, picture_size
 from posekit.nn import LoadReport
 from posekit.nn.precision import full_precision
 from posekit.skeletons import get_skeleton
-from posekit_maed.clips import as_clips, targets_of
+from posekit_maed.clips import as_clips, check_length, targets_of
 from posekit_maed.evaluation import BodyMetrics, EvaluatedJoints
 from posekit_maed.interpolation import KeptFrames, interpolate
 from posekit_maed.labels import has_joints3d, strange_bodies
@@ -197,6 +197,17 @@ class MAED(PoseModule):
         datamodule = getattr(self.trainer, "datamodule", None)
         if stage != "predict" and isinstance(datamodule, PoseDataModule):
             self._compare_bodies(datamodule, stage)
+
+    def check_data(self, datamodule: Any) -> None:
+        """Refuses other kinds of batches, and clips of more frames than the encoder tells apart.
+
+        Raises:
+            UserError: It is so.
+        """
+        super().check_data(datamodule)
+        if isinstance(datamodule, PoseDataModule):
+            limit = getattr(self.network.encoder, "longest", None)
+            check_length(datamodule, limit, self.keep_every)
 
     def _compare_bodies(self, datamodule: PoseDataModule, stage: str) -> None:
         kind = "builtin" if self.body.is_builtin else "SMPL"

@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from posekit.data.batch import ClipBatch, CropBatch, KeypointPrediction
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, in_range, unknown_name
 from posekit.heatmaps import DECODERS, MAPPINGS, GaussianCodec
 from posekit.module import StepOutput
 from posekit.nn import LoadReport, build_backbone
@@ -119,13 +119,12 @@ class TIP(PoseTrackScoring, TopDownModule):
             if name not in known:
                 raise unknown_name(kind, name, known)
         num_support = 1 if num_support is None else num_support
-        positive = {
-            "num_support": num_support, "num_interim": num_interim, "temperature": temperature, "sigma": sigma,
-            "beta": beta, "backbone_lr": backbone_lr, "group_channels": 1 if group_channels is None else group_channels,
-        }  # fmt: skip
+        for option, count in (("num_support", num_support), ("num_interim", num_interim)):
+            in_range("TIP", option, count, "[1, inf)", whole=True)
+        in_range("TIP", "group_channels", group_channels, "[1, inf)", whole=True, none=True)
+        positive = {"temperature": temperature, "sigma": sigma, "beta": beta, "backbone_lr": backbone_lr}
         for option, value in positive.items():
-            if not value > 0:
-                raise UserError(f"{option} must be above 0, not {value}")
+            in_range("TIP", option, value, "(0, inf)")
         gammas = {"info": gamma_info, "com": gamma_com, "var": gamma_var, "red": gamma_red, "s": gamma_s}
         self.temporal = temporal
         self.views = ("crops", "clips") if temporal == "single" else ("clips",)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from posekit.errors import UserError, unknown_name
+from posekit.errors import in_range, unknown_name
 from posekit_tip.losses import (
     REDUCTIONS,
     complementary_loss,
@@ -96,11 +96,10 @@ def active_weights(temporal: str, gammas: Mapping[str, float]) -> dict[str, floa
         gammas: ``info``, ``com``, ``var``, ``red`` and ``s``.
 
     Raises:
-        UserError: A weight below 0.
+        UserError: A weight is no number of at least 0.
     """
     for name, value in gammas.items():
-        if not value >= 0:
-            raise UserError(f"gamma_{name} must be 0 or more, not {value}")
+        in_range("TIP", f"gamma_{name}", value, "[0, inf)")
     info = gammas["info"] if temporal in ("tip", "interpolation") else 0.0
     weights = {name: info * gammas[name] for name in TERMS}
     weights["s"] = gammas["s"] if temporal == "tip" else 0.0

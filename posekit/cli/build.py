@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from lightning.pytorch import Trainer
@@ -92,11 +92,12 @@ def build_model(words: Sequence[str]) -> PoseModule:
     return cast(PoseModule, model)
 
 
-def build_trained(words: Sequence[str]) -> PoseModule:
+def build_trained(words: Sequence[str], accept: Callable[[PoseModule], None] | None = None) -> PoseModule:
     """Builds the method of a checkpoint (``--ckpt_path FILE``), a config, or both, with the checkpoint's weights.
 
     Args:
         words: Command line words, e.g. ``["--ckpt_path", "best.ckpt"]``.
+        accept: Looks at the method, before anything is said of its weights.
 
     Raises:
         UserError: A mistake in the config or the checkpoint, or they do not fit.
@@ -106,6 +107,8 @@ def build_trained(words: Sequence[str]) -> PoseModule:
     if not any(word.partition("=")[0] in ("--config", "-c", "--data") for word in words):
         front = [*front, "--data=ImageSource", "--data.source=."]  # parsed, never built: it asks nothing of the model
     model = build_model([*front, *words])
+    if accept is not None:
+        accept(model)
     if checkpoint is not None:
         with one_line_errors():
             model.load_state_dict(checkpoint["state_dict"])

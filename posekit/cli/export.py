@@ -22,7 +22,7 @@ def run(argv: Sequence[str]) -> None:
     """
     options, words = _parser().parse_known_args(list(argv))
     ending = "" if options.output is None else options.output.suffix.removeprefix(".")
-    if options.format in _FORMATS and ending in _FORMATS and options.format != ending:
+    if options.format in _FORMATS and ending not in ("", options.format):
         raise UserError(
             f"--output {options.output} ends in .{ending}, but --format is {options.format}: drop one of them"
         )
@@ -32,11 +32,13 @@ def run(argv: Sequence[str]) -> None:
         raise UserError("posekit export needs --ckpt_path FILE (or --config FILE, which may have model.init_from)")
     from posekit.cli.build import build_trained
     from posekit.cli.quiet import one_line_errors, quieten
-    from posekit.export import export_model
+    from posekit.export import check_exportable, check_output, export_model
 
     quieten()
     with one_line_errors():
-        model = build_trained(words)
+        if options.output is not None:
+            check_output(options.output)
+        model = build_trained(words, check_exportable)
         path = options.output or Path(f"{type(model).__name__.lower()}.{options.format}")
         report = export_model(model, path, options.format)
     outputs = ", ".join(f"{name} (B, {', '.join(map(str, shape))})" for name, shape in report.outputs.items())
@@ -57,5 +59,6 @@ def _parser() -> ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--format", help="onnx (pip install 'posekit[export]') or pt2 (torch.export)")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="default: METHOD.FORMAT in this folder")
+    where = "default: METHOD.FORMAT in this folder; an existing file is replaced"
+    parser.add_argument("--output", type=Path, metavar="FILE", help=where)
     return parser

@@ -18,6 +18,9 @@ from posekit.errors import UserError
 from posekit.plugins import BENCHMARKS, DATAMODULES, METHODS, load_plugins, plugins
 from posekit.tables.reader import shipped_tables
 
+_SHOWN_EXTRAS = ("tensorboard", "plot", "mat", "export")
+"""Extras that add to what a user can do; the others are for working on posekit."""
+
 
 def _no_arguments(command: str, argv: Sequence[str], allowed: Sequence[str] = ()) -> None:
     unknown = [word for word in argv if word not in allowed]
@@ -71,12 +74,13 @@ def doctor(argv: Sequence[str]) -> None:
         sys.exit(1)
 
 
-def _requirements() -> list[tuple[str, str]]:
-    """Lists posekit's own requirements as (name, specifier text), extras left out."""
+def _requirements(extra: str | None = None) -> list[tuple[str, str]]:
+    """Lists posekit's own requirements as (name, specifier text): those of an extra, or those of none."""
     rows = []
     for requirement in metadata.requires("posekit") or []:
-        text = requirement.split(";")[0].strip()
-        if "extra ==" in requirement:
+        text, _, condition = (part.strip() for part in requirement.partition(";"))
+        found = re.search(r"extra == ['\"](\w+)['\"]", condition)
+        if (found.group(1) if found else None) != extra:
             continue
         name = text.split("[")[0]
         for mark in "<>=!~ ":
@@ -97,8 +101,11 @@ def _versions() -> Iterator[str]:
         names = [name for name, _ in _requirements()]
     except metadata.PackageNotFoundError:
         names = []
-    for name in [*names, "tensorboard", "faster-coco-eval"]:
+    for name in names:
         yield f"{name:24} {_version(name) or '- not installed'}"
+    for extra in _SHOWN_EXTRAS:
+        for name, _ in _requirements(extra):
+            yield f"{name:24} {_version(name) or f'- not installed (extra {extra})'}"
 
 
 def _missing() -> list[str]:

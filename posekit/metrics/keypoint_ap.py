@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from posekit.data.batch import ImageTarget, KeypointPrediction
+from posekit.errors import in_range
 from posekit.metrics._coco_match import Bools, DetectionRows, Ints, TruthRows
 from posekit.metrics._stack import stack_detections, stack_truth
 from posekit.metrics.oks_ap import AP_NAMES, evaluate_coco, oks_nms, summarise
@@ -38,13 +39,17 @@ class KeypointAP(RowsMetric):
     Args:
         sigmas: (K,) OKS standard deviations of the joints; any skeleton.
         max_dets: People per image that count, the highest scores first.
-        oks_nms: OKS above which the lower-scored of two people of one image is dropped; None keeps all. HRNet's rule,
-            but for the area: that of a detection here (see ``update``), that of the enlarged box there.
+        oks_nms: OKS above which the lower-scored of two people of one image is dropped, above 0 and at most 1; None
+            keeps all. HRNet's rule, but for the area: that of a detection here (see ``update``), that of the enlarged
+            box there.
         only_seen: With :meth:`set_targets`, evaluate only images of which a prediction dict came (for runs limited to
             some batches). By default every image counts, as in COCO's tool.
         groups: Sets of joints by name; each adds an entry ``AP/name``, the AP whose OKS looks at these joints alone
             (people without any of them labelled are ignored). One joint per set gives AP by joint.
         kwargs: Arguments of ``torchmetrics.Metric``.
+
+    Raises:
+        UserError: ``max_dets`` or ``oks_nms`` is out of its range.
 
     >>> person = torch.tensor([[[10.0, 10.0, 2.0], [30.0, 50.0, 2.0]]])
     >>> metric = KeypointAP(sigmas=(0.05, 0.05))
@@ -81,8 +86,8 @@ class KeypointAP(RowsMetric):
     ) -> None:
         super().__init__(**kwargs)
         self.sigmas = tuple(float(s) for s in sigmas)
-        self.max_dets = max_dets
-        self.oks_nms = oks_nms
+        self.max_dets = in_range("KeypointAP", "max_dets", max_dets, "[1, inf)", whole=True)
+        self.oks_nms = in_range("KeypointAP", "oks_nms", oks_nms, "(0, 1]", none=True)
         self.only_seen = only_seen
         self.groups = {name: tuple(joints) for name, joints in (groups or {}).items()}
         self.targets: TruthRows | None = None  # the ground truth given by set_targets; no state: it outlives reset()

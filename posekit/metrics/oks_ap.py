@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from posekit.errors import in_range
 from posekit.metrics._coco_match import (
     Accumulated,
     DetectionRows,
@@ -96,13 +97,17 @@ def oks_nms(
         keypoints: (N, K, 2 or more) joints, px.
         scores: (N,).
         area: (N,) px^2.
-        threshold: OKS that is still kept.
+        threshold: OKS that is still kept, above 0 and at most 1.
         sigmas: (K,).
         image: (N,) image of each person; None: all the same.
 
     Returns:
         Rows that are kept, by image, then by falling score (of equal scores the earlier row first).
+
+    Raises:
+        UserError: The threshold is out of its range.
     """
+    in_range("oks_nms", "threshold", threshold, "(0, 1]")
     xy, score, size = as_array(keypoints)[..., :2], as_array(scores), as_array(area)
     where = np.zeros(len(score), np.int64) if image is None else np.asarray(image).astype(np.int64)
     order = np.lexsort((-score, where))

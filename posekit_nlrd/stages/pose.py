@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from posekit.errors import in_range
 from posekit_nlrd.augment import Draws, ViewAugmentation
 from posekit_nlrd.geometry import fit_canonical, forward_kinematics, to_local, unit
 from posekit_nlrd.losses import critic_accuracy, critic_loss, generator_loss, weighted_l1
@@ -32,8 +33,8 @@ class PoseOptions(StageOptions):
         local: Weight, within L_x, of the distance of D_p's vectors before they are scaled to length 1 (0 in the paper).
             Without it a bone can end up pointing the opposite way for good: there the scaling passes no gradient on.
         warmup_error: The warm-up (auto-encoder on L_x alone, critic alongside) ends below this L_x, in units.
-        warmup_steps: It ends at this step at the latest.
-        cap: Most steps that critic or auto-encoder train in a row.
+        warmup_steps: It ends at this step at the latest; None sets no limit, as in the release.
+        cap: Most steps that critic or auto-encoder train in a row; None sets no limit, as in the release.
         fake_accuracy: The critic's turn ends when this share of its logits of fakes is right ...
         real_accuracy: ... and this share of those of reals.
         fooled: The auto-encoder's turn ends when this share of the logits of fakes is 0 or more.
@@ -48,13 +49,20 @@ class PoseOptions(StageOptions):
     adversarial: float = 5.0
     local: float = 0.0
     warmup_error: float = 0.05
-    warmup_steps: int = 20_000
-    cap: int = 20
+    warmup_steps: int | None = 20_000
+    cap: int | None = 20
     fake_accuracy: float = 0.65
     real_accuracy: float = 0.80
     fooled: float = 0.60
     tilt: float = 60.0
     flip: float = 0.5
+
+    def check(self, stage: str) -> None:
+        """Refuses values out of range."""
+        super().check(stage)
+        in_range(f"stage {stage}", "poses", self.poses, "[1, inf)", whole=True)
+        for name in ("critic_poses", "warmup_steps", "cap"):
+            in_range(f"stage {stage}", name, getattr(self, name), "[1, inf)", whole=True, none=True)
 
 
 @dataclass
@@ -82,13 +90,14 @@ class Turn:
         self.taken += 1
 
     def _over(self, options: PoseOptions, error: float, fake: float, real: float) -> bool:
+        limit = options.warmup_steps if self.phase == WARMUP else options.cap
+        if limit is not None and self.taken >= limit:
+            return True
         if self.phase == WARMUP:
-            return error < options.warmup_error or self.taken >= options.warmup_steps
+            return error < options.warmup_error
         if self.phase == CRITIC:
-            learned = fake >= options.fake_accuracy and real >= options.real_accuracy
-        else:
-            learned = 1 - fake >= options.fooled
-        return learned or self.taken >= options.cap
+            return fake >= options.fake_accuracy and real >= options.real_accuracy
+        return 1 - fake >= options.fooled
 
 
 class PoseStage(Stage):

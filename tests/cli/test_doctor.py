@@ -53,6 +53,19 @@ def test_the_quick_form_imports_no_framework():
     assert "CPU cores" in done.stdout or "by the driver" in done.stdout
 
 
+def test_optional_packages_are_listed_with_their_extra(monkeypatch, capsys):
+    there = info._version
+    absent = {"onnxruntime", "h5py", "matplotlib"}
+    monkeypatch.setattr(info, "_version", lambda name: None if name in absent else there(name))
+    main(["doctor"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [" ".join(line.split()) for line in lines if "not installed" in line and line.split()[0] in absent] == [
+        "matplotlib - not installed (extra plot)",
+        "h5py - not installed (extra mat)",
+        "onnxruntime - not installed (extra export)",
+    ]
+
+
 def test_devices_by_the_driver(monkeypatch, tmp_path):
     version = tmp_path / "version.py"
     version.write_text("from typing import Optional\ncuda: Optional[str] = '12.8'\nhip: Optional[str] = None\n")

@@ -39,11 +39,14 @@ def test_pt2_gives_what_the_network_gives(model, tmp_path, name):
     assert max(report.differences.values()) < 1e-5
     kept = {METADATA: ""}
     program = torch.export.load(io.BytesIO(report.path.read_bytes()), extra_files=kept).module()
-    assert json.loads(kept[METADATA])["input"]["shape"] == ["batch", *module.input_shape()]
+    told = json.loads(kept[METADATA])
+    assert told["input"]["shape"] == ["batch", *module.input_shape()]
+    assert [output["name"] for output in told["outputs"]] == OUTPUTS[name]
     images = torch.randn(5, *module.input_shape())
     with torch.no_grad():
         expected = module.eval().export_outputs(images)
-        for found, (output, value) in zip(program(images), expected.items(), strict=True):
+        for found, (output, value), shape in zip(program(images), expected.items(), told["outputs"], strict=True):
+            assert shape["shape"] == ["batch", *found.shape[1:]]
             torch.testing.assert_close(found, value, rtol=1e-4, atol=1e-5, msg=output)
 
 
@@ -106,7 +109,13 @@ def test_missing_packages_are_named(model, tmp_path, monkeypatch):
         (["--config=quickstart"], "--format onnx or pt2"),
         (["--format=pt2"], "--ckpt_path"),
         (["--ckpt_path=nowhere.ckpt", "--format=pt2"], "nowhere.ckpt does not exist"),
-        (["--config=nlrd/synthetic_small", "--format=pt2"], "NLRD"),
+        (
+            ["--config=nlrd/synthetic_small", "--format=pt2"],
+            "NLRD cannot be exported: it does not define export_outputs",
+        ),
+        (["--config=quickstart", "--output=net.onx", "--format=pt2"], "net.onx ends in .onx, but --format is pt2"),
+        (["--config=quickstart", "--output=/", "--format=pt2"], "/ is a folder: name a file"),
+        (["--config=quickstart", f"--output={__file__}/x.pt2"], "test_export.py is a file"),
         (["--config=quickstart", "--output=m.onnx", "--format=pt2"], "m.onnx ends in .onnx, but --format is pt2"),
     ],
 )

@@ -95,7 +95,7 @@ def test_the_flip_test_moves_no_joint(mapping, decoder):
 def test_the_shift_of_hrnets_code_is_half_a_pixel_off():
     assert bias("parabola", "legacy", flip_shift=1.0) == pytest.approx(0.5, abs=0.05)
     assert bias("parabola", "legacy", flip_shift=0.0) == pytest.approx(-1.5, abs=0.05)
-    with pytest.raises(UserError, match=r"flip_shift must lie in \[0, 1\] \(or null\), not 2"):
+    with pytest.raises(UserError, match=r"flip_shift must be a number in \[0, 1\] \(or null\), not 2"):
         TopDownModule(flip_shift=2.0)
 
 

@@ -12,7 +12,7 @@ from posekit.heatmaps import corner_targets, decode_window
 from posekit_hdm.bench import bench_transport, make_inputs
 from posekit_hdm.exact import exact_emd, mean_emd_px
 from posekit_hdm.losses import LOSSES, HeatmapMatchingLoss, build_loss, default_refine, normalize_maps
-from posekit_hdm.transport import bilinear_demand, solve
+from posekit_hdm.transport import ANNEAL_START, anneal_schedule, bilinear_demand, solve
 
 SIZE = (16, 12)
 
@@ -84,8 +84,8 @@ def test_sparse_maps(seed, pixels, epsilon):
     mass, demand = maps / maps.sum(1, keepdim=True), bilinear_demand(dots, 20, 16)
     single = type(demand)(*demand[:2], demand.weight.float())
     steps = default_refine(epsilon)
-    default = solve(mass.float(), single, (20, 16), epsilon=epsilon, anneal=6, refine=steps)
-    converged = solve(mass, demand, (20, 16), epsilon=epsilon, anneal=20, refine=40)
+    default = solve(mass.float(), single, (20, 16), schedule=anneal_schedule(epsilon, 6), refine=steps)
+    converged = solve(mass, demand, (20, 16), schedule=anneal_schedule(epsilon, 20), refine=40)
     assert (default.value - converged.value).abs().max() < 1e-4
     assert torch.isfinite(default.potential).all()
 
@@ -115,7 +115,7 @@ def test_potential_is_lipschitz():
     maps, dots, _ = example(1, 8)
     demand = bilinear_demand(dots[0], *SIZE)
     mass = normalize_maps(maps[0][None], HeatmapMatchingLoss())[0].flatten(1)
-    a = solve(mass, demand, SIZE, epsilon=0.1, anneal=6, refine=6).potential.view(-1, *SIZE)
+    a = solve(mass, demand, SIZE, schedule=anneal_schedule(0.1, 6), refine=6).potential.view(-1, *SIZE)
     assert a.diff(dim=-1).abs().max() <= 1 + 1e-9
     assert a.diff(dim=-2).abs().max() <= 1 + 1e-9
 
@@ -284,6 +284,26 @@ def test_compiles_without_a_break():
     torch.testing.assert_close(gradient, gradient2, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
+def test_no_number_of_the_schedule_becomes_a_symbol_of_a_dynamic_graph():
+    """Arithmetic on such symbols gives the graph a guard that fails as soon as it is made, under inductor."""
+    symbols = set()
+
+    def backend(graph, inputs):
+        symbols.update(float(value) for value in inputs if isinstance(value, torch.Tensor) and value.ndim == 0)
+        return graph.forward
+
+    torch._dynamo.reset()
+    loss = HeatmapMatchingLoss()
+    compiled = torch.compile(loss, dynamic=True, fullgraph=True, backend=backend)
+    maps, dots, weight = example(2, 4, dtype=torch.float32)
+    for found, expected in zip(
+        gradient_of(compiled, maps, dots, weight), gradient_of(loss, maps, dots, weight), strict=True
+    ):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert not symbols & {ANNEAL_START, loss.epsilon}
+
+
 def test_bad_input():
     maps, dots, weight = example()
     loss = HeatmapMatchingLoss()
@@ -335,13 +355,27 @@ def test_minus_infinity_is_a_pixel_without_mass():
 
 
 @pytest.mark.parametrize(
-    "options",
-    [{"epsilon": 0}, {"epsilon": -1.0}, {"epsilon": "a"}, {"suppliers": "sigmoid"}, {"truncate": 0}, {"solver": "x"},
-     {"reduction": "mean"}, {"refine": 0}, {"epsilom": 0.1}, {"anneal": "6"}],
-)  # fmt: skip
-def test_bad_options(options):
-    with pytest.raises(UserError):
+    ("options", "text"),
+    [
+        ({"epsilon": 0}, r"loss 'hdm': epsilon must be a number above 0, not 0"),
+        ({"epsilon": "a"}, r"epsilon must be a number above 0, not 'a'"),
+        ({"suppliers": "sigmoid"}, "softplus"),
+        ({"truncate": 0}, "truncate must be a number above 0"),
+        ({"solver": "x"}, "newton"),
+        ({"reduction": "mean"}, "mean_valid"),
+        ({"refine": 0}, r"refine must be a whole number in \[1, 100\] \(or null\), not 0"),
+        ({"refine": 1.2}, r"refine must be a whole number in \[1, 100\] \(or null\), not 1\.2"),
+        ({"epsilom": 0.1}, "epsilon"),
+        ({"anneal": 2.7}, r"loss 'hdm': anneal must be a whole number in \[0, 100\], not 2\.7"),
+        ({"anneal": "x"}, r"anneal must be a whole number in \[0, 100\], not 'x'"),
+        ({"anneal": True}, "not True"),
+        ({"anneal": 10**9}, "anneal"),
+    ],
+)
+def test_bad_options(options, text):
+    with pytest.raises(UserError, match=text) as caught:
         build_loss("hdm", **options)
+    assert "\n" not in str(caught.value)
 
 
 def test_unknown_loss_names_the_nearest():

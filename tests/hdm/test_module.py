@@ -25,7 +25,7 @@ def batch(data):
 
 def make(**options):
     torch.manual_seed(0)
-    return HDM(backbone="small", image_size=[96, 128], **options)
+    return HDM(**{"backbone": "small", "image_size": [96, 128]} | options)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -118,6 +118,15 @@ def test_init_from_a_checkpoint_and_load_with_weights_only(data, tmp_path):
         ({"decoder": "windw"}, "window"),
         ({"warmup": "mse"}, "gaussian_mse"),
         ({"warmup_share": 2}, "warmup_share"),
+        ({"warmup_options": {"scal": 5}}, r"warmup_options \{'scal': 5\} need a warmup"),
+        ({"warmup": "corner_ce", "warmup_options": {"scal": 5}}, "Did you mean scale"),
+        ({"oks_nms": -1}, r"HDM: oks_nms must be a number in \(0, 1\] \(or null\), not -1"),
+        ({"oks_nms": 2}, r"oks_nms must be a number in \(0, 1\]"),
+        ({"score_threshold": -3}, r"HDM: score_threshold must be a number in \[0, 1\], not -3"),
+        ({"loss_options": {"anneal": 2.7}}, "anneal must be a whole number"),
+        ({"image_size": [64.5, 64]}, r"image_size must be \[W, H\], two whole numbers of px, not \[64\.5, 64\]"),
+        ({"milestones": [15, 10]}, r"HDM: milestones must be rising whole numbers of at least 0, not \[15, 10\]"),
+        ({"milestones": [1.5]}, "milestones"),
         ({"backbone_options": {"width": 3}}, "widths"),
         ({"mapping": "upd"}, "udp"),
     ],

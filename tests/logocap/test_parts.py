@@ -8,7 +8,7 @@ from torch import nn
 
 from posekit.errors import UserError
 from posekit.skeletons import COCO17
-from posekit_logocap import losses
+from posekit_logocap import LogoCap, losses
 from posekit_logocap.decode import find_centres, initial_poses, merge_flipped
 from posekit_logocap.dynamic import correlate_each
 from posekit_logocap.inference import DecodeOptions
@@ -270,6 +270,32 @@ def test_bad_options_are_refused():
         DecodeOptions(top_k=0)
     with pytest.raises(UserError, match="message_channels"):
         MessagePassing(17, 8, (8, 8))
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"offset_factor": -1}, "offset_factor must be a number of at least 0, not -1"),
+        ({"nms_joints": -1}, r"nms_joints must be a whole number of at least 0 \(or null\), not -1"),
+        ({"embedding": 0}, "embedding must be a whole number of at least 1, not 0"),
+        ({"least_area": -5}, "least_area must be a number of at least 0, not -5"),
+        ({"centre_threshold": "a"}, r"centre_threshold must be a number in \[0, 1\], not 'a'"),
+        ({"heatmap_channels": 0}, "heatmap_channels must be a whole number"),
+        ({"offset_channels": 2.5}, "offset_channels must be a whole number"),
+        ({"message_channels": [8, 8, 0]}, "message_channels must be a whole number"),
+        ({"attention_kernels": 0}, "attention_kernels must be a whole number"),
+        ({"radius": 0}, "radius must be a whole number of at least 1, not 0"),
+        ({"window": 9}, "window must be even, not 9"),
+        ({"prior_sigma": 0}, "prior_sigma must be a number above 0, not 0"),
+        ({"max_people": 0}, "max_people must be a whole number"),
+        ({"oks_threshold": 1.5}, r"oks_threshold must be a number in \(0, 1\], not 1\.5"),
+        ({"test_scales": [1, "a"]}, "test_scales must be a number above 0, not 'a'"),
+    ],
+)
+def test_values_out_of_range_are_refused(options, text):
+    with pytest.raises(UserError, match=f"^LogoCap: {text}") as caught:
+        LogoCap(**{"backbone": "small"} | options)
+    assert "\n" not in str(caught.value)
 
 
 def test_heatmaps_are_float32_under_autocast():

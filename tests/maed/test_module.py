@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from posekit.body import load_body
+from posekit.data import SyntheticPeople
 from posekit.errors import UserError
 from posekit.geometry import axis_angle_to_matrix, uncrop_points
 from posekit.nn.counting import count_operations
@@ -279,6 +280,16 @@ def test_a_frozen_backbone_stays_as_it_was(make, clips):
     after = module.network.encoder.patch_embed.backbone.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
     assert all(p.grad is not None for p in module.parameters() if p.requires_grad)
+
+
+def test_clips_longer_than_the_encoder_are_refused_before_a_run(make):
+    data = SyntheticPeople(view="clips", frames=9, skeleton="SPIN49", train_size=2, val_size=2)
+    with pytest.raises(UserError, match=r"clips of 9 frames of SyntheticPeople are longer than max_frames=4"):
+        make(max_frames=4).check_data(data)
+    with pytest.raises(UserError, match="clips of 9 frames"):
+        make(max_frames=4, keep_every=2).check_data(data)
+    make(max_frames=5, keep_every=2).check_data(data)
+    make(max_frames=4, st_mode="vanilla").check_data(data)  # frames have no place there
 
 
 def test_interpolated_frames_cost_nothing(make):

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from posekit.errors import UserError
 from posekit.metrics import KeypointAP, evaluate_coco_keypoints, keypoint_ap, oks, oks_nms
 from posekit.skeletons import COCO17, CROWDPOSE14
 from tests.metrics.coco_made import NAMES, dicts, difference, made, official
@@ -252,6 +253,14 @@ def test_option_oks_nms_drops_copies():
     metric = KeypointAP(oks_nms=0.9)
     metric.update([pred], [truth])
     assert len(metric.collected()[0].score) == 1
+
+
+@pytest.mark.parametrize("threshold", [-1, 0, 2, float("nan"), "a", True])
+def test_thresholds_of_suppression_that_leave_one_person_or_everybody_are_refused(threshold):
+    with pytest.raises(UserError, match=r"KeypointAP: oks_nms must be a number in \(0, 1\] \(or null\), not"):
+        KeypointAP(oks_nms=threshold)
+    with pytest.raises(UserError, match=r"oks_nms: threshold must be a number in \(0, 1\], not"):
+        oks_nms(torch.zeros(2, 17, 2), torch.ones(2), torch.ones(2), threshold)
 
 
 def test_groups_of_joints():

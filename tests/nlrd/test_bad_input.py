@@ -65,6 +65,8 @@ def test_short_windows_of_a_late_stage_are_found_before_the_first_step(tmp_path)
         ([{"name": "pose", "step": 3}], "unknown option of stage pose 'step'.*Did you mean steps"),
         ([{"name": "pose", "steps": 0}], "steps must be positive"),
         ([{"name": "pose", "lr": -1.0}], "lr must be positive"),
+        ([{"name": "pose", "cap": 0}], r"stage pose: cap must be a whole number of at least 1 \(or null\), not 0"),
+        ([{"name": "pose", "warmup_steps": 1.5}], "warmup_steps must be a whole number"),
         ([{"name": "pose", "optimizer": "adan"}], "optimizer of stage pose"),
         ([{"name": "pose", "schedule": "step"}], "schedule of stage pose"),
         ([{"name": "pose", "steps": None}], "set steps or epochs"),

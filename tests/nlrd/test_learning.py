@@ -11,6 +11,7 @@ from posekit_nlrd.geometry import fit_canonical, to_local
 from posekit_nlrd.relation import RelationNetwork
 from posekit_nlrd.relations import make_relation
 from posekit_nlrd.stages import Tools, build_stages
+from posekit_nlrd.stages.pose import Turn
 from tests.nlrd.conftest import make_model
 from tests.nlrd.figures import wave
 
@@ -106,6 +107,23 @@ def test_turns_of_critic_and_auto_encoder_follow_the_last_steps_numbers():
     other = make_model([options]).stages[0]
     other.load_state(state)
     assert other.turn == stage.turn
+
+
+def test_the_preset_of_the_official_code_sets_no_limit_to_a_phase():
+    content = yaml.safe_load(shipped_configs()["nlrd/official_code.yaml"].read_text())
+    stages = content["model"]["init_args"]["stages"]
+    options = build_stages(stages[:1], make_model(["pose"]).networks)[0].options
+    for phase, short, enough in (
+        ("warmup", [0.06, 0.9, 0.9], [0.04, 0.9, 0.9]),
+        ("critic", [0.01, 0.9, 0.7], [0.01, 0.7, 0.9]),
+        ("autoencoder", [0.01, 0.5, 0.9], [0.01, 0.3, 0.9]),
+    ):
+        turn = Turn(phase, taken=1_000_000, last=short)
+        turn.advance(options)
+        assert turn.phase == phase
+        turn.last = enough
+        turn.advance(options)
+        assert turn.phase != phase
 
 
 def test_only_the_one_whose_turn_it_is_learns():

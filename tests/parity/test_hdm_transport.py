@@ -6,7 +6,7 @@ import torch
 
 from posekit_hdm.bench import log_sinkhorn, make_inputs
 from posekit_hdm.losses import HeatmapMatchingLoss
-from posekit_hdm.transport import bilinear_demand, solve
+from posekit_hdm.transport import anneal_schedule, bilinear_demand, solve
 from tests.shared import SHARED, requires_shared
 
 
@@ -55,7 +55,7 @@ def test_agrees_with_sinkhorn():
     maps, dots = make_inputs(1, 8, size, seed=3)
     mass = maps[0].double().flatten(1).softmax(-1)
     demand = bilinear_demand(dots[0].double(), *size)
-    newton = solve(mass, demand, size, epsilon=0.1, anneal=6, refine=6)
+    newton = solve(mass, demand, size, schedule=anneal_schedule(0.1, 6), refine=6)
     sinkhorn = log_sinkhorn(mass, demand, size, 0.1, 500)
     torch.testing.assert_close(newton.value, sinkhorn.value, rtol=0, atol=1e-9)
     centre = lambda a: a - a.mean(-1, keepdim=True)  # noqa: E731
