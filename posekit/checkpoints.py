@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,13 @@ def read_checkpoint(path: str | Path, expected: type[Any] | None = None) -> dict
     path = Path(path)
     if not path.is_file():
         fault = "is a folder" if path.is_dir() else "does not exist"
-        raise UserError(f"checkpoint {path} {fault}; give a file")
+        raise UserError(f"checkpoint {path} {fault}; give a file{_others(path)}")
     if _is_text(path):
         raise UserError(f"{path} is a text file, no checkpoint")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch says of a pickle that is about to be refused
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise UserError(f"{path} is no checkpoint, or holds pickled objects, which posekit refuses to load") from None
     except Exception as error:

@@ -1,10 +1,21 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and whether a file is there."""
 
 from __future__ import annotations
 
 import os
 import tempfile
 from pathlib import Path
+
+
+def is_there(path: Path) -> bool:
+    """Tells whether a file is there; names that no file can have (too long, no text) are those of none.
+
+    A name may come from an annotation file, so what the system says of it is no error of the program.
+    """
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def atomic_write_bytes(path: str | Path, content: bytes) -> None:
@@ -24,8 +35,10 @@ def atomic_write_bytes(path: str | Path, content: bytes) -> None:
         os.umask(umask)
         Path(part).chmod(0o666 & ~umask)
         Path(part).replace(path)
-    except BaseException:
+    except BaseException as error:
         Path(part).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = str(path)  # that of a full disk has none
         raise
 
 

@@ -9,6 +9,9 @@ import yaml
 
 from posekit.errors import UserError, one_line
 
+MOST_NODES = 100_000
+"""Values of a document with its aliases written out; the largest config has some hundred."""
+
 
 def read_yaml(path: str | Path, kind: str, keys: str) -> dict[str, Any]:
     """Reads a YAML file of keys.
@@ -39,10 +42,12 @@ def parse_yaml(text: str, what: str, keys: str) -> dict[str, Any]:
         keys: The keys that it should have, for messages.
 
     Raises:
-        UserError: It is no YAML, gives a key twice, or holds no keys.
+        UserError: It is no YAML, gives a key twice, grows beyond all measure by its aliases, or holds no keys.
     """
     try:
-        content = yaml.load(text, _Loader)
+        content = _load(text, what)
+    except UserError:
+        raise
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark is not None else ""
@@ -53,6 +58,36 @@ def parse_yaml(text: str, what: str, keys: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{what} holds no keys ({keys}), but {type(content).__name__}")
     return content
+
+
+def _load(text: str, what: str) -> Any:
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _size(node, {}) > MOST_NODES:
+            raise UserError(
+                f"{what} stands for more than {MOST_NODES} values, since aliases (*name) repeat one another"
+            )
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _size(node: yaml.Node, sizes: dict[int, int]) -> int:
+    """Returns how many values a node stands for where each alias is written out; what holds itself is endless."""
+    known = sizes.get(id(node))
+    if known is not None:
+        return known
+    sizes[id(node)] = MOST_NODES + 1  # until it is known: met again below itself
+    parts: list[yaml.Node] = []
+    if isinstance(node, yaml.MappingNode):
+        parts = [part for pair in node.value for part in pair]
+    elif isinstance(node, yaml.SequenceNode):
+        parts = node.value
+    sizes[id(node)] = 1 + sum(_size(part, sizes) for part in parts)
+    return sizes[id(node)]
 
 
 class _Loader(yaml.SafeLoader):

@@ -19,6 +19,7 @@ from posekit.data.images import check_image_files, read_image, report_broken
 from posekit.data.joint_maps import map_people
 from posekit.data.transforms import PersonAugmentation
 from posekit.errors import UserError, unknown_name
+from posekit.files import is_there
 from posekit.skeletons import get_skeleton
 
 
@@ -272,7 +273,7 @@ class AnnotatedPeople(PoseDataModule):
         elif self.verify_images:
             reasons = check_image_files(files[row] for row in rows)
         else:
-            reasons = {files[row]: "does not exist" for row in rows if not files[row].is_file()}
+            reasons = {files[row]: "does not exist" for row in rows if not is_there(files[row])}
         broken = np.array([path in reasons for path in files], dtype=bool)
         report_broken(type(self).__name__, reasons, len(rows), self.on_broken_image, f" of split {split}")
         return broken

@@ -10,11 +10,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from posekit.data.coco_file import OnFault, escapes_folder, is_whole, report_faults
+from posekit.data.coco_file import OnFault, escapes_folder, report_faults
 from posekit.data.crops import CropDataset, CropTable, FileReader
 from posekit.data.datamodule import PoseDataModule, Split, checked_size
 from posekit.data.detections import Boxes, box_entries, entry_fault, make_boxes, outside_fault
 from posekit.data.images import report_broken
+from posekit.data.picture_ids import picture_ids
 from posekit.data.pictures import PictureDataset, PictureInput, collate_pictures
 from posekit.data.video import VideoReader
 from posekit.errors import UserError, named, unknown_name
@@ -31,7 +32,8 @@ class ImageSource(PoseDataModule):
     The batch's ``image`` is then a list of (3, H, W).
 
     Image ids are frame numbers for a video; for pictures the ids of the boxes file where it lists ``images``, else the
-    numbers that the files are named by (``000000000785.jpg`` is 785), else places in the sorted folder.
+    numbers that the files are named by (``000000000785.jpg`` is 785; others get higher ones that no box has), else,
+    where no file is named by a number, places in the sorted folder, from 0.
 
     Args:
         source: Image file, folder of images (its sub-folders are not read), or video file.
@@ -269,33 +271,6 @@ class ImageSource(PoseDataModule):
             return name, None if escapes_folder(name) else rows_by_name.get(name)
         image_id = entry["image_id"]
         return f"image_id {image_id}", self._rows.get(image_id)
-
-
-def picture_ids(path: Path | None, names: list[str], content: Any) -> list[int]:
-    """Returns the image ids of pictures.
-
-    Args:
-        path: The boxes file, for messages.
-        names: Of the pictures' files.
-        content: Of the boxes file; None without one.
-
-    Raises:
-        UserError: Pictures have one id in the file's list of images.
-    """
-    if isinstance(content, dict) and isinstance(content.get("images"), list):
-        entries = [e for e in content["images"] if isinstance(e, dict) and isinstance(e.get("file_name"), str)]
-        listed = {e["file_name"]: e["id"] for e in entries if is_whole(e.get("id"))}
-        known = [listed[name] for name in names if name in listed]
-        if len(set(known)) < len(known):
-            twice = next(i for i in known if known.count(i) > 1)
-            raise UserError(f"boxes file {path}: several images have the id {twice}")
-        if known and max(known) < 2**62:
-            # Images without an entry have no boxes; they get numbers that nothing else has.
-            free = iter(range(max(known) + 1, max(known) + 1 + len(names)))
-            return [listed[name] if name in listed else next(free) for name in names]
-    stems = [Path(name).stem for name in names]
-    numbered = [int(stem) for stem in stems if stem.isascii() and stem.isdigit() and len(stem) < 19]
-    return numbered if len(set(numbered)) == len(names) else list(range(len(names)))
 
 
 def _whole_images(count: int) -> Boxes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +17,7 @@ from posekit.data.clip_windows import Window
 from posekit.data.clips import CLIP_BOXES, ClipBox, ClipDataset, Track
 from posekit.data.coco_file import OnFault
 from posekit.data.datamodule import PoseDataModule, Split, checked_size
-from posekit.data.source import picture_ids
+from posekit.data.picture_ids import picture_ids
 from posekit.data.video_boxes import (
     BoxTrack,
     fill_gaps,
@@ -258,7 +259,9 @@ class VideoClips(PoseDataModule):
                 people = [p for p in people if videos[p.video].read(0).shape[0] >= self.min_height]
             return people
         names = {video.name: number for number, video in enumerate(videos)}
-        names |= {Path(name).stem: number for name, number in names.items() if Path(name).stem not in names}
+        stems = Counter(Path(name).stem for name in names)
+        short = {Path(name).stem: number for name, number in names.items() if stems[Path(name).stem] == 1}
+        names = short | names
         people = read_video_boxes(
             self.boxes, [video.places for video in videos], names, self.score_threshold, self.on_bad_annotation,
             lru_cache(None)(lambda number: videos[number].size()),
@@ -318,7 +321,8 @@ def _image_ids(opened: Videos, boxes: Path | None) -> list[list[int]]:
         return [opened.videos[0].numbers.tolist()]
     if opened.pictures:
         content = read_json(boxes, "boxes file") if boxes else None
-        return [[image_id] for image_id in picture_ids(boxes, [video.name for video in opened.videos], content)]
+        ids = dict(zip(opened.names, picture_ids(boxes, list(opened.names), content), strict=True))
+        return [[ids[video.name]] for video in opened.videos]
     starts = np.cumsum([0, *(len(video) for video in opened.videos)]).tolist()
     return [list(range(start, start + len(video))) for start, video in zip(starts, opened.videos, strict=False)]
 

@@ -64,10 +64,12 @@ class Videos:
     Attributes:
         videos: At least one.
         pictures: Whether they are single pictures that have nothing to do with each other.
+        names: Of all those pictures' files, broken ones that are left out among them, sorted.
     """
 
     videos: list[Video]
     pictures: bool = False
+    names: tuple[str, ...] = ()
 
 
 def open_videos(source: Path, on_broken_image: OnFault = "error", apply_exif: bool = True) -> Videos:
@@ -91,12 +93,13 @@ def open_videos(source: Path, on_broken_image: OnFault = "error", apply_exif: bo
         return _open_file(source, apply_exif)
     pictures = _pictures(source)
     if pictures:
-        pictures = _whole(pictures, on_broken_image)
-        numbers = frame_numbers([path.name for path in pictures])
+        names = tuple(path.name for path in pictures)
+        whole = _whole(pictures, on_broken_image)
+        numbers = frame_numbers([path.name for path in whole])
         span = int(np.ptp(numbers)) + 1 if numbers is not None else 0
-        if numbers is not None and len(pictures) > 1 and len(numbers) * 2 > span:
-            return Videos([_frames(source.name, pictures, apply_exif)])
-        return Videos([_frames(path.name, [path], apply_exif) for path in pictures], pictures=True)
+        if numbers is not None and len(whole) > 1 and len(numbers) * 2 > span:
+            return Videos([_frames(source.name, whole, apply_exif)])
+        return Videos([_frames(path.name, [path], apply_exif) for path in whole], pictures=True, names=names)
     return Videos(_open_all(source, on_broken_image, apply_exif))
 
 
@@ -105,7 +108,7 @@ def _open_file(source: Path, apply_exif: bool) -> Videos:
         raise UserError(f"source {source} is empty (0 bytes)")
     if source.suffix.lower() in IMAGE_SUFFIXES or cv2.haveImageReader(str(source)):
         _whole([source], "error")
-        return Videos([_frames(source.name, [source], apply_exif)], pictures=True)
+        return Videos([_frames(source.name, [source], apply_exif)], pictures=True, names=(source.name,))
     return Videos([_video_file(source)])
 
 
@@ -115,7 +118,8 @@ def _open_all(source: Path, on_broken_image: OnFault, apply_exif: bool) -> list[
     for path in entries:
         try:
             if path.is_dir() and _pictures(path):
-                videos.append(_frames(path.name, _whole(_pictures(path), on_broken_image), apply_exif))
+                pictures = _pictures(path)
+                videos.append(_frames(path.name, _whole(pictures, on_broken_image), apply_exif, pictures))
             elif path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES:
                 if not path.stat().st_size:
                     raise UserError(f"video {path} is empty (0 bytes)")
@@ -141,11 +145,13 @@ def _video_file(path: Path) -> Video:
     return Video(path.name, reader, np.arange(reader.count), fps=reader.fps)
 
 
-def _frames(name: str, files: list[Path], apply_exif: bool) -> Video:
+def _frames(name: str, files: list[Path], apply_exif: bool, every: list[Path] | None = None) -> Video:
+    """Makes a video of pictures; their places, where they have no numbers, are those among ``every`` one."""
     names = [path.name for path in files]
     numbers = frame_numbers(names)
     if numbers is None:
-        numbers = np.arange(len(files))
+        kept = set(files)
+        numbers = np.array([place for place, path in enumerate(every or files) if path in kept], dtype=np.int64)
     order = np.argsort(numbers, kind="stable")
     files = [files[place] for place in order.tolist()]
     return Video(name, FileReader(files, apply_exif=apply_exif), numbers[order], tuple(path.name for path in files))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from posekit.errors import UserError, listed, one_line
+from posekit.errors import UserError, listed
+from posekit.mat_arrays import flags, frames_first, read_arrays
 from posekit.metrics._coco_match import Bools, Floats
 from posekit.metrics.coco_files import content_of
 from posekit.metrics.mpjpe import MPJPE, PAMPJPE
@@ -141,17 +141,12 @@ def _sequences_3dhp(path: Path, unit: str) -> dict[str, tuple[Floats, Any]]:
 
 
 def _annotation_3dhp(path: Path) -> tuple[Floats, Any]:
-    try:
-        h5py = import_module("h5py")
-    except ImportError:
-        raise UserError("annot_data.mat is an HDF5 file: reading it needs h5py (pip install 'posekit[mat]')") from None
-    try:
-        with h5py.File(path) as file:
-            # MATLAB's (3, 17, 1, F) is read with its axes reversed.
-            poses = np.asarray(file["univ_annot3"], dtype=np.float64).reshape(-1, 17, 3)
-            valid = np.asarray(file["valid_frame"]).reshape(-1) > 0
-    except (OSError, KeyError, ValueError) as error:
-        raise UserError(f"{path.parent.name}/{path.name} cannot be read: {one_line(error)}") from None
+    """Reads poses (F, 17, 3) in metres and which frames are valid (F,) of an ``annot_data.mat``."""
+    what = "annotation file"
+    content = read_arrays(path, ["univ_annot3", "valid_frame"], what)
+    # MATLAB's (3, 17, 1, F): HDF5 has its axes reversed, and copies have them in either order.
+    poses = frames_first(content["univ_annot3"], (17, 3), f"{what} {path}: univ_annot3")
+    valid = flags(content["valid_frame"], f"{what} {path}: valid_frame")
     if len(poses) != len(valid):
-        raise UserError(f"{path.parent.name}/{path.name}: {len(valid)} entries of valid_frame for {len(poses)} frames")
+        raise UserError(f"{what} {path}: {len(valid)} entries of valid_frame for {len(poses)} frames")
     return poses * METRES["mm"], valid

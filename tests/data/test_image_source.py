@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from posekit.data import ImageSource
+from posekit.data import ImageSource, VideoClips
+from posekit.data.picture_ids import picture_ids
 from posekit.errors import UserError
 from posekit.skeletons import get_skeleton
 
@@ -254,3 +255,65 @@ def test_frames_are_rgb(tmp_path):
 def test_options_are_checked(tmp_path, options, message):
     with pytest.raises(UserError, match=message):
         ImageSource(str(tmp_path), **options)
+
+
+@pytest.mark.parametrize("kind", [ImageSource, VideoClips])
+@pytest.mark.parametrize(
+    ("names", "ids"),
+    [
+        (["000001.jpg", "000005.jpg", "cover.jpg"], [1, 5, 7]),
+        (["1.jpg", "a.jpg", "b.jpg"], [1, 7, 8]),
+        (["a.jpg", "b.jpg", "c.jpg"], [0, 1, 2]),
+        (["01.jpg", "1.jpg", "5.jpg"], [7, 8, 5]),
+    ],
+)
+def test_pictures_beside_numbered_ones_get_ids_that_no_box_has(tmp_path, picture, kind, names, ids):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in names:
+        cv2.imwrite(str(folder / name), picture)
+    entries = [{"image_id": i, "bbox": [1, 2, 30, 40], "file_name": "a.jpg"} for i in (2, 3)]
+    entries = [e for e in entries if "a.jpg" in names] + [{"image_id": 6, "bbox": [1, 2, 30, 40]}]
+    assert picture_ids(tmp_path, names, entries) == ids
+    module = kind(str(folder), boxes=write_json(tmp_path, entries))
+    with pytest.raises(UserError, match="image_id 6"):  # and not a crop of another picture
+        module.dataset("predict")
+
+
+@pytest.mark.parametrize("kind", [ImageSource, VideoClips])
+def test_a_number_that_two_pictures_have_names_neither(tmp_path, picture, kind):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("1.jpg", "1.png", "2.jpg"):
+        cv2.imwrite(str(folder / name), picture)
+    box = {"bbox": [1, 2, 30, 40]}
+    with pytest.raises(UserError, match=r"image_id 1 may be 1.jpg and 1.png; name boxes by file_name"):
+        kind(str(folder), boxes=write_json(tmp_path, [box | {"image_id": 1}])).dataset("predict")
+    module = kind(str(folder), boxes=write_json(tmp_path, [box | {"file_name": "1.png"}, box | {"image_id": 2}]))
+    assert len(module.dataset("predict")) == 2
+    assert module.frames == {3: "1.jpg", 4: "1.png", 2: "2.jpg"}
+
+
+def test_a_list_of_images_says_which_are_meant():
+    images = [{"id": i, "file_name": f"{i}.jpg"} for i in (1, 2, 3)]
+    content = {"images": images, "annotations": [{"image_id": 3, "bbox": [1, 2, 30, 40]}]}
+    assert picture_ids(None, ["1.jpg", "2.jpg", "cover.jpg"], content) == [1, 2, 4]  # image 3 is not there
+    with pytest.raises(UserError, match="lists images, but none of the source's"):
+        picture_ids(None, ["x.jpg", "y.jpg"], content)
+
+
+def test_a_lone_picture_without_number_is_none_of_many():
+    boxes = [{"image_id": i, "bbox": [1, 2, 30, 40]} for i in (0, 1)]
+    assert picture_ids(None, ["a.jpg"], boxes[:1]) == [0]
+    with pytest.raises(UserError, match="has no number that tells its own"):
+        picture_ids(None, ["a.jpg"], boxes)
+
+
+def test_places_count_pictures_that_are_left_out(tmp_path, picture, caplog):
+    for name in ("b.jpg", "c.jpg"):
+        cv2.imwrite(str(tmp_path / name), picture)
+    (tmp_path / "a.jpg").write_bytes(b"")
+    for kind in (ImageSource, VideoClips):
+        module = kind(str(tmp_path), on_broken_image="skip")
+        samples = module.dataset("predict")
+        assert [int(samples[i]["image_id"]) for i in range(2)] == [1, 2]

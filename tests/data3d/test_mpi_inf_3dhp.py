@@ -5,9 +5,9 @@ import pytest
 import scipy.io
 
 from posekit.data import MPIINF3DHP
-from posekit.data.body3d.mat import frames_first, is_hdf5
 from posekit.data.body3d.mpi_inf_3dhp import TEST_JOINTS, TRAIN_JOINTS, read_calibration
 from posekit.errors import UserError
+from posekit.mat_arrays import frames_first, is_hdf5
 from posekit.skeletons import LIMB17, SPIN49
 from tests.data3d.made import brightness, handedness, points_of, project, write_pictures, write_video
 

@@ -240,4 +240,28 @@ def test_3dhp_reads_the_official_annotation_files(tmp_path):
     from_npz = command("3dhp", tmp_path / "plain.npz", tmp_path / "pred.npz", out=tmp_path / "b.json")
     assert from_mat == from_npz
     (folder / "annot_data.mat").write_bytes(b"MATLAB 5.0 MAT-file, truncated")
-    rejected("3dhp", tmp_path / "gt", tmp_path / "pred.npz", match="TS1/annot_data.mat cannot be read")
+    rejected("3dhp", tmp_path / "gt", tmp_path / "pred.npz", match="TS1/annot_data.mat is truncated or no .mat file")
+
+
+@pytest.mark.parametrize("frames", [3, 6, 17])
+def test_3dhp_annotation_files_have_axes_in_either_order(tmp_path, frames):
+    h5py = pytest.importorskip("h5py")
+    truth = np.random.default_rng(4).normal(size=(frames, 17, 3)) * 300
+    folder = tmp_path / "gt" / "TS1"
+    folder.mkdir(parents=True)
+    np.savez(tmp_path / "pred.npz", TS1=truth)
+
+    def write(array, valid=None):
+        with h5py.File(folder / "annot_data.mat", "w") as file:
+            file["univ_annot3"], file["valid_frame"] = array, np.ones((1, frames)) if valid is None else valid
+
+    for array in (truth[:, None], truth[:, None].transpose()):
+        write(array)
+        assert command("3dhp", tmp_path / "gt", tmp_path / "pred.npz", out=tmp_path / "a.json")["MPJPE"] == 0
+    for array in (truth[:, None].transpose(0, 1, 3, 2), truth[:, None, :16], truth.reshape(frames, 51)):
+        write(array)
+        rejected(
+            "3dhp", tmp_path / "gt", tmp_path / "pred.npz", match=r"univ_annot3 has shape .*expected \(frames, 17, 3"
+        )
+    write(truth[:, None], np.array([b"yes"] * frames, dtype=object))
+    rejected("3dhp", tmp_path / "gt", tmp_path / "pred.npz", match="valid_frame is of object, not of numbers")

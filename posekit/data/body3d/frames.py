@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from posekit.data.images import read_image
 from posekit.data.video import VideoReader, open_capture
 from posekit.errors import UserError
+from posekit.files import is_there
 
 Int = NDArray[np.int64]
 FrameReader = Callable[[int], NDArray[np.uint8]]
@@ -80,7 +81,7 @@ def video_fault(path: Path, frames: int = 1) -> str | None:
     Returns:
         What is wrong, or None. Damage behind the head only shows when frames are decoded.
     """
-    if not path.is_file():
+    if not is_there(path):
         return "does not exist"
     if not path.stat().st_size:
         return "is empty (0 bytes)"
@@ -120,17 +121,17 @@ def open_frames(
         for pattern in patterns:
             reader = FrameFolder(folder, pattern, offset)
             looked.append(folder / pattern)
-            if not len(rows) or not (folder / reader.name(int(rows[0]))).is_file():
+            if not len(rows) or not is_there(folder / reader.name(int(rows[0]))):
                 continue
             absent = reader.absent(rows) if verify else rows[:0]
             if len(absent):
                 first = folder / reader.name(int(absent[0]))
                 raise MediaError(f"{name}: {len(absent)} of {len(rows)} pictures do not exist, e.g. {first}")
             return reader
-    if video is None or (not video.is_file() and looked):
+    if video is None or (not is_there(video) and looked):
         places = ", ".join(str(path) for path in [*looked, *([video] if video else [])])
         raise MediaError(f"{name} has no pictures: none of {places} is there")
-    reason = video_fault(video, int(rows.max()) + 1 if len(rows) else 1) if verify or not video.is_file() else None
+    reason = video_fault(video, int(rows.max()) + 1 if len(rows) else 1) if verify or not is_there(video) else None
     if reason is not None:
         raise MediaError(f"{name}: video {video} {reason}")
     return LazyVideo(video)

@@ -37,6 +37,7 @@ from posekit.data.clips import ClipBox
 from posekit.data.coco_file import OnFault, escapes_folder
 from posekit.data.crops import FileReader
 from posekit.errors import UserError, unknown_name
+from posekit.files import is_there
 from posekit.skeletons import LSP14
 
 Int = NDArray[np.int64]
@@ -221,9 +222,9 @@ class Human36M(BodyDataModule):
         if outside is not None:
             raise UserError(f"pose file {path}: imgname {outside!r} leads out of the folder of pictures")
         files = [self.root / "images" / name for name in names]
-        if not files[0].is_file():
+        if not is_there(files[0]):
             files = [self.root / name for name in names]
-        absent = [file for file in files if not file.is_file()] if self.verify_images else []
+        absent = [file for file in files if not is_there(file)] if self.verify_images else []
         if absent:
             raise MediaError(f"{take.label}: {len(absent)} of {len(files)} pictures do not exist, e.g. {absent[0]}")
         return [self._made(take, poses, FileReader(files), np.arange(len(files)))]
@@ -268,7 +269,7 @@ class Human36M(BodyDataModule):
                 (self.root / take.subject / name.action / "imageSequence" / take.camera, ["img_%06d.jpg"]),
             ]
         videos = [self.root / take.subject / "Videos" / f"{name.stem}.mp4" for name in names]
-        video = next((path for path in videos if path.is_file()), videos[0])
+        video = next((path for path in videos if is_there(path)), videos[0])
         return open_frames(take.label, poses.frames, places, video, offset=1, verify=self.verify_images)
 
     def _made(self, take: Take, poses: Poses, read: FrameReader, rows: Int) -> Person:

@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posekit.data.body3d.cdf import read_cdf
-from posekit.data.body3d.mat import read_arrays
+from posekit.data.body3d.numbers import label_numbers
+from posekit.data.coco_file import escapes_folder
 from posekit.data.joint_maps import JointSource
 from posekit.data.mocap.euler import euler_matrix
 from posekit.data.npz import open_npz
-from posekit.errors import UserError
+from posekit.errors import UserError, excerpt
+from posekit.mat_arrays import read_arrays
 from posekit.safe_pickle import load_npz_object
 
 Float = NDArray[np.float64]
@@ -143,9 +145,7 @@ def read_take_cdf(root: Path, take: Take) -> Poses:
 def _finite(path: Path, name: str, array: NDArray[Any]) -> Float:
     if array.dtype.kind not in "fiu":
         raise UserError(f"{_WHAT} {path}: {name} is of {array.dtype}, not of numbers")
-    if not np.isfinite(array).all():
-        raise UserError(f"{_WHAT} {path}: {name} holds numbers that are not finite (NaN or infinite)")
-    return np.asarray(array, dtype=np.float64)
+    return label_numbers(array, f"{_WHAT} {path}: {name}")
 
 
 # -- annot.h5 ---------------------------------------------------------------------------------------------------------
@@ -200,7 +200,7 @@ def read_mmpose(path: Path) -> dict[Take, tuple[Poses, list[str]]]:
     """
     with open_npz(path, _WHAT, ("imgname", "part", "S")) as archive:
         names, part, points = archive["imgname"], archive["part"], archive["S"]
-    count = len(names)
+    count = len(names) if names.ndim == 1 else -1
     if part.shape != (count, 17, 3) or points.shape not in ((count, 17, 4), (count, 17, 3)):
         shapes = f"part {part.shape} and S {points.shape}"
         raise UserError(f"{_WHAT} {path} has {shapes} for {count} pictures, expected (N, 17, 3) and (N, 17, 4)")
@@ -304,6 +304,10 @@ def read_videopose(path: Path) -> dict[tuple[str, str], Float]:
     found = {}
     for subject, actions in content.items():
         for action, poses in actions.items():
+            for name in (str(subject), str(action)):  # files are named by them
+                if "/" in name or "\\" in name or escapes_folder(name):
+                    why = "is no name of a subject or an action, by which files are named"
+                    raise UserError(f"{_WHAT} {path}: {excerpt(name)} {why}")
             array = np.asarray(poses)
             if array.ndim != 3 or array.shape[1:] != (32, 3):
                 raise UserError(f"{_WHAT} {path}: {subject}, {action} has shape {array.shape}, expected (T, 32, 3)")

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from posekit.data.body3d.cameras import fit_pinhole
 from posekit.data.body3d.frames import open_frames
-from posekit.data.body3d.mat import frames_first, read_arrays
 from posekit.data.body3d.module import BodyDataModule, Part, Recording, View, WindowKind, pinhole
+from posekit.data.body3d.numbers import label_numbers
 from posekit.data.body3d.person import Person, Protocol
 from posekit.data.clip_transforms import ClipAugmentation
 from posekit.data.clips import ClipBox
@@ -22,6 +22,7 @@ from posekit.data.coco_file import OnFault
 from posekit.data.joint_maps import JointSource
 from posekit.errors import UserError
 from posekit.mat5 import read_mat5
+from posekit.mat_arrays import flags, frames_first, read_arrays
 from posekit.skeletons import LSP14
 
 Float = NDArray[np.float64]
@@ -236,7 +237,7 @@ class MPIINF3DHP(BodyDataModule):
         content = read_arrays(path, ["annot2", name3d, "valid_frame"], _WHAT)
         points2d = frames_first(content["annot2"], (17, 2), f"{_WHAT} {path}: annot2")
         points3d = frames_first(content[name3d], (17, 3), f"{_WHAT} {path}: {name3d}") / 1000
-        valid = content["valid_frame"].reshape(-1) > 0
+        valid = flags(content["valid_frame"], f"{_WHAT} {path}: valid_frame")
         count = len(points2d)
         if len(points3d) != count or len(valid) != count:
             sizes = f"{count} 2D poses, {len(points3d)} 3D poses, {len(valid)} values of valid_frame"
@@ -276,9 +277,7 @@ def _cell(cells: Any, camera: int, width: int, label: str) -> Float:
     found = np.asarray(flat[camera])
     if found.dtype.kind not in "fiu" or found.ndim != 2 or found.shape[1] != width:
         raise UserError(f"{label} of camera {camera} has shape {found.shape}, expected (T, {width})")
-    if not np.isfinite(found).all():
-        raise UserError(f"{label} of camera {camera} holds numbers that are not finite (NaN or infinite)")
-    return np.asarray(found, dtype=np.float64)
+    return label_numbers(found, f"{label} of camera {camera}")
 
 
 def read_calibration(path: Path) -> dict[int, Float]:

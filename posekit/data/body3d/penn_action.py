@@ -161,5 +161,7 @@ def _boxes(corners: Any, count: int) -> NDArray[np.float64] | None:
     if array.dtype.kind not in "fiu" or array.shape != (count, 4):
         return None
     array = array.astype(np.float64)
+    if not np.isfinite(array).all():
+        return None
     boxes = np.concatenate([array[:, :2] - 1, array[:, 2:] - array[:, :2]], -1)
-    return boxes if np.isfinite(boxes).all() and (boxes[:, 2:] > 0).all() else None
+    return boxes if (boxes[:, 2:] > 0).all() else None

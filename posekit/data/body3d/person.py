@@ -19,6 +19,7 @@ Float = NDArray[np.float64]
 Int = NDArray[np.int64]
 
 IDS = 10**7  # ids are this times the number of the video or the person, plus the picture's row
+FAR = 1e6  # px or metres: what lies farther off is no label, and might be none of float32's numbers
 SAME_RATE = 0.02  # relative: 29.97 frames per second are 30
 
 
@@ -138,10 +139,18 @@ def at_rate(person: Person, fps: float) -> Person:
     return replace(person.take(rows[found]), frames=new[found], fps=fps)
 
 
+def _near(points: Float) -> NDArray[np.bool_]:
+    """Returns which points (…, C) are finite and not absurdly far off, (…)."""
+    return np.asarray((np.abs(points) < FAR).all(-1))  # False for NaN
+
+
 def usable(person: Person, min_joints: int) -> Person:
-    """Takes joints outside the picture for not visible, and leaves out rows without a box or with too few joints."""
+    """Takes joints outside the picture, or absurdly far off, for not visible; leaves out rows that cannot be used.
+
+    Those are rows without a box or with too few joints.
+    """
     joints = person.joints.copy()
-    finite = np.isfinite(joints[..., :2]).all(-1)
+    finite = _near(joints[..., :2])
     if person.image_size is not None:
         with np.errstate(invalid="ignore"):
             finite &= ((joints[..., :2] >= -0.5) & (joints[..., :2] <= np.array(person.image_size) - 0.5)).all(-1)
@@ -195,6 +204,6 @@ def _joints3d(person: Person, skeleton: Skeleton, protocol: Protocol | None) -> 
         return None, None
     source = person.source3d or person.source
     weight = np.ones(person.joints3d.shape[:2]) if person.weight3d is None else person.weight3d
-    finite = np.isfinite(person.joints3d).all(-1)
+    finite = _near(person.joints3d)
     points, weight = source.map_to(skeleton)(person.joints3d, np.where(finite, weight, 0.0))
     return points, weight if protocol is None else weight * protocol.counts(source, skeleton)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from posekit.data.body3d.frames import MediaError
 from posekit.data.body3d.module import BodyDataModule, Part, Recording, View, WindowKind
+from posekit.data.body3d.numbers import label_numbers
 from posekit.data.body3d.person import Person, chosen_share
 from posekit.data.clip_transforms import ClipAugmentation
 from posekit.data.clips import ClipBox
@@ -21,6 +22,7 @@ from posekit.data.crops import FileReader
 from posekit.data.joint_maps import source_of
 from posekit.data.npz import open_npz
 from posekit.errors import UserError
+from posekit.files import is_there
 from posekit.geometry.rotations import matrix_to_axis_angle
 from posekit.safe_pickle import load_joblib, load_npz_object
 from posekit.skeletons import SPIN49
@@ -183,7 +185,7 @@ class PoseDatabase(BodyDataModule):
         """Tells which pictures are there."""
         if not self.verify_images:
             return np.ones(len(files), dtype=bool)
-        there = {path: path.is_file() for path in dict.fromkeys(files)}
+        there = {path: is_there(path) for path in dict.fromkeys(files)}
         found = np.array([there[path] for path in files], dtype=bool)
         if not found.all():
             absent = [str(path) for path, good in there.items() if not good]
@@ -262,16 +264,11 @@ def _column(path: Path, name: str, value: Any) -> Array:
 
 
 def _numbers(path: Path, name: str, value: Any, count: int, shapes: tuple[tuple[int, ...], ...]) -> Float:
-    try:
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise UserError(f"{_WHAT} {path}: {name} is no array of numbers") from None
+    array = label_numbers(value, f"{_WHAT} {path}: {name}")
     array = array.reshape(-1) if shapes == ((),) else array
     if array.shape not in [(count, *shape) for shape in shapes]:
         expected = " or ".join(str((count, *shape)) for shape in shapes)
         raise UserError(f"{_WHAT} {path}: {name} has shape {array.shape}, expected {expected}")
-    if not np.isfinite(array).all():
-        raise UserError(f"{_WHAT} {path}: {name} holds numbers that are not finite (NaN or infinite)")
     return array
 
 

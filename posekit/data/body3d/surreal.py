@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from posekit.data.body3d.frames import FrameReader, LazyVideo, MediaError, video_fault
 from posekit.data.body3d.module import BodyDataModule, Part, Recording, View, WindowKind, pinhole
+from posekit.data.body3d.numbers import label_numbers
 from posekit.data.body3d.person import Person, Protocol
 from posekit.data.clip_transforms import ClipAugmentation
 from posekit.data.clips import ClipBox
@@ -197,8 +198,6 @@ def _frames(path: Path, content: dict[str, Any], name: str, width: int) -> Float
     """Returns an array (T, 24, width); MATLAB drops the last axis of a single frame."""
     array = np.asarray(content[name])
     array = array[..., None] if array.ndim == 2 else array
-    if array.dtype.kind not in "fiu" or array.shape[:2] != (width, 24):
+    if array.dtype.kind not in "fiu" or array.ndim != 3 or array.shape[:2] != (width, 24):
         raise UserError(f"{_WHAT} {path}: {name} has shape {array.shape}, expected ({width}, 24, T)")
-    if not np.isfinite(array).all():
-        raise UserError(f"{_WHAT} {path}: {name} holds numbers that are not finite (NaN or infinite)")
-    return np.asarray(array.transpose(2, 1, 0), dtype=np.float64)
+    return label_numbers(array, f"{_WHAT} {path}: {name}").transpose(2, 1, 0)

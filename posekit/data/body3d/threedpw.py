@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from posekit.body import SMPLBody, load_body
 from posekit.data.body3d.frames import FrameReader, open_frames
 from posekit.data.body3d.module import BodyDataModule, BodyError, Part, Recording, View, WindowKind
+from posekit.data.body3d.numbers import label_numbers
 from posekit.data.body3d.person import Person, Protocol
 from posekit.data.clip_transforms import ClipAugmentation
 from posekit.data.clips import ClipBox
@@ -286,6 +287,8 @@ class _Sequence:
         self.frames = len(first)
         self.camera = self._array("cam_poses", content["cam_poses"], (self.frames, 4, 4))
         self.intrinsics = self._array("cam_intrinsics", content["cam_intrinsics"], (3, 3))
+        if not (np.diag(self.intrinsics)[:2] > 0).all():
+            raise UserError(f"{_WHAT} {path}: cam_intrinsics has focal lengths that are not positive")
 
     def per_actor(self, name: str, actor: int, shape: Sequence[int] | None) -> Float:
         """Returns an array of an actor.
@@ -311,12 +314,7 @@ class _Sequence:
         return {"m": "male", "f": "female"}.get(letter, "neutral")
 
     def _array(self, name: str, value: Any, shape: Sequence[int] | None) -> Float:
-        try:
-            found = np.asarray(value, dtype=np.float64)
-        except (TypeError, ValueError):
-            raise UserError(f"{_WHAT} {self.path}: {name} is no array of numbers") from None
+        found = label_numbers(value, f"{_WHAT} {self.path}: {name}")
         if shape is not None and found.shape != tuple(shape):
             raise UserError(f"{_WHAT} {self.path}: {name} has shape {found.shape}, expected {tuple(shape)}")
-        if not np.isfinite(found).all():
-            raise UserError(f"{_WHAT} {self.path}: {name} holds numbers that are not finite (NaN or infinite)")
-        return np.asarray(found)
+        return found

@@ -15,7 +15,7 @@ from posekit.body import SMPLBody, load_body, load_builtin_body, rigid_transform
 from posekit.data.coco_file import OnFault
 from posekit.data.joint_maps import source_of
 from posekit.data.mocap.module import MissingJoints, MotionDataModule, Recording, SplitBy
-from posekit.data.mocap.sequence import MotionSequence
+from posekit.data.mocap.sequence import MotionSequence, near
 from posekit.data.npz import NpzArchive, open_npz
 from posekit.errors import UserError, excerpt, unknown_name
 from posekit.geometry.rotations import axis_angle_to_matrix
@@ -122,7 +122,7 @@ class AMASS(MotionDataModule):
     def _read(self, path: Path) -> MotionSequence:
         with open_npz(path, _WHAT, ("poses", "trans")) as archive:
             fps = _rate(archive)
-            poses, trans = _numbers(archive, "poses"), _numbers(archive, "trans")
+            poses, trans = near(_numbers(archive, "poses")), near(_numbers(archive, "trans"))
             shaped = self.body and "betas" in archive and not path.stem.endswith("_stageii")
             betas = _numbers(archive, "betas") if shaped else np.zeros(10)
             gender = _gender(archive) if self.body and self.gender == "own" else "neutral"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from posekit.data.joint_maps import JointSource, both_sides
 from posekit.data.mocap.euler import euler_matrix
-from posekit.data.mocap.sequence import z_up
+from posekit.data.mocap.sequence import FAR, z_up
 from posekit.data.mocap.text import read_text, to_floats
 from posekit.errors import UserError
 
@@ -168,7 +168,7 @@ def _number(
         values = [float(word) for word in words[:count]]
     except ValueError:
         values = []
-    if len(values) != count or not np.isfinite(values).all():
+    if len(values) != count or not (np.abs(values) < FAR).all():
         found = " ".join(words)[:40]
         raise UserError(f"{_WHAT_ASF} {path}: {what} has {name} {found!r}, expected {count} finite numbers")
     return values

@@ -10,6 +10,7 @@ Float = NDArray[np.float64]
 
 def axis_rotation(axis: str, angle: Float) -> Float:
     """Returns rotations (…, 3, 3) by ``angle`` (…) radians about axis ``"x"``, ``"y"`` or ``"z"``, for columns."""
+    angle = np.where(np.isfinite(angle), angle, np.nan)  # of which NumPy says nothing
     cos, sin, zero, one = np.cos(angle), np.sin(angle), np.zeros_like(angle), np.ones_like(angle)
     rows = {
         "x": [[one, zero, zero], [zero, cos, -sin], [zero, sin, cos]],

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from posekit.data.joint_maps import JointSource
 from posekit.data.mocap.names import motionbuilder_joints
-from posekit.data.mocap.sequence import z_up
+from posekit.data.mocap.sequence import FAR, near, z_up
 from posekit.data.npz import open_npz
 from posekit.errors import UserError
 from posekit.geometry.rotations import axis_angle_to_matrix
@@ -61,6 +61,8 @@ def read_expmap_skeleton(path: Path) -> ExpmapSkeleton:
     if offsets.shape != (count, 3) or names.shape != (count,) or parents.dtype.kind not in "iu":
         shapes = f"{parents.shape}, {offsets.shape} and {names.shape}"
         raise UserError(f"{_WHAT} {path}: parents, offsets_mm and names are {shapes}, expected (J,), (J, 3) and (J,)")
+    if offsets.dtype.kind not in "fiu" or not (np.abs(offsets.astype(np.float64)) < FAR).all():
+        raise UserError(f"{_WHAT} {path}: offsets_mm are no finite numbers of mm")
     if parents[0] != -1 or (parents[1:] < 0).any() or (parents[1:] >= np.arange(1, count)).any():
         raise UserError(f"{_WHAT} {path}: parents must begin with -1, and each must come before its children")
     return ExpmapSkeleton(
@@ -79,7 +81,7 @@ def expmap_points(skeleton: ExpmapSkeleton, motion: NDArray[np.floating], unit: 
     Returns:
         (T, J, 3) metres, z up.
     """
-    motion = motion.astype(np.float64)
+    motion = near(motion.astype(np.float64))
     # The files' matrices act on row vectors: their transposes, which turn the other way, act on columns.
     turns = np.swapaxes(axis_angle_to_matrix(motion[:, 3:].reshape(len(motion), len(skeleton.parents), 3)), -1, -2)
     world = [turns[:, 0]]

@@ -12,6 +12,7 @@ from posekit.skeletons import Skeleton
 
 Float = NDArray[np.float64]
 
+FAR = 1e6  # metres or radians: what is larger is as good as no number
 RATES = (1.0, 1000.0)  # frames per second that a recording can have
 
 
@@ -53,6 +54,11 @@ class MotionTrack:
 def z_up(points: Float) -> Float:
     """Turns points (…, 3) of a world with y up into one with z up: (x, y, z) -> (x, -z, y), a rotation."""
     return np.stack([points[..., 0], -points[..., 2], points[..., 1]], -1)
+
+
+def near(values: Float) -> Float:
+    """Returns values with NaN in place of those that are infinite or absurdly large."""
+    return np.where(np.abs(values) < FAR, values, np.nan)
 
 
 def check_rate(fps: float, fps_wanted: float) -> str | None:
@@ -117,9 +123,10 @@ def to_tracks(
     """
     mapped = sequence.joints.map_to(skeleton)
     present = mapped.present
+    given = near(sequence.points)
     # A joint that is no number spoils only the joints that are made of it.
-    needed = np.einsum("kj,tjc->tkc", mapped.matrix != 0, ~np.isfinite(sequence.points)) > 0
-    points = np.where(needed, np.nan, mapped.matrix @ np.nan_to_num(sequence.points))
+    needed = np.einsum("kj,tjc->tkc", mapped.matrix != 0, ~np.isfinite(given)) > 0
+    points = np.where(needed, np.nan, mapped.matrix @ np.nan_to_num(given))
     pieces = gapless(points[:, present], sequence.fps, max_speed)
     weight = present.astype(np.float32)
     tracks = [

@@ -64,6 +64,21 @@ def _read_hdf5(path: Path, names: Sequence[str], what: str, optional: Sequence[s
         raise UserError(f"{what} {path} is truncated or no HDF5 file ({one_line(error)})") from None
 
 
+def flags(array: NDArray[Any], label: str) -> NDArray[np.bool_]:
+    """Returns (N,) which numbers of an array are above 0.
+
+    Args:
+        array: Of any shape.
+        label: File and name, for the message.
+
+    Raises:
+        UserError: It does not hold numbers.
+    """
+    if array.dtype.kind not in "fiub":
+        raise UserError(f"{label} is of {array.dtype}, not of numbers")
+    return np.asarray(array.reshape(-1) > 0)
+
+
 def frames_first(array: NDArray[Any], shape: Sequence[int], label: str) -> NDArray[np.float64]:
     """Brings an array of all frames to (N, *shape): its axes may be reversed, and it may have others of length 1.
 
@@ -78,7 +93,10 @@ def frames_first(array: NDArray[Any], shape: Sequence[int], label: str) -> NDArr
     if array.dtype.kind not in "fiub":
         raise UserError(f"{label} is of {array.dtype}, not of numbers")
     shape = tuple(shape)
-    for found, reverse in ((array, False), (array.transpose(), True)):
+    orders = [(array, False), (array.transpose(), True)]
+    if array.ndim == len(shape) + 2 and array.shape[-2] == 1 and array.shape[1] != 1:
+        orders.reverse()  # (3, 17, 1, F), whatever F is: 3DHP's axis of length 1 stands beside that of the frames
+    for found, reverse in orders:
         sizes = list(found.shape)
         # Of the axes of length 1, those that the frame's shape does not explain are dropped; the first one stays.
         while len(sizes) > len(shape) + 1 and 1 in sizes[1:]:
