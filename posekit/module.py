@@ -8,6 +8,7 @@ import os
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import torch
@@ -20,6 +21,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from posekit.checkpoints import CHECKPOINT_KEY, read_checkpoint
 from posekit.errors import UserError, one_line, unknown_name
+from posekit.loop_progress import keep_validation_due
 from posekit.nn.shipped import weight_path
 from posekit.nn.weights import LoadReport, load_weights
 from posekit.optim import OPTIMIZERS, SCHEDULES, build_optimizer, build_schedule, group_options, impose_options
@@ -62,13 +64,14 @@ def picture_size(size: Sequence[int] | None, otherwise: tuple[int, int]) -> tupl
     """Checks an ``image_size`` and returns it as (W, H) px; ``otherwise`` for None.
 
     Raises:
-        UserError: It is no two positive numbers.
+        UserError: It is no two whole numbers above 0.
     """
     if size is None:
         return otherwise
-    if len(size) != 2 or min(size) < 1:
-        raise UserError(f"image_size must be [W, H] in px, not {list(size)}")
-    return int(size[0]), int(size[1])
+    sides: list[Any] = list(size)
+    if len(sides) != 2 or not all(isinstance(side, Integral) and int(side) > 0 for side in sides):
+        raise UserError(f"image_size must be [W, H], two whole numbers of px, not {sides}")
+    return int(sides[0]), int(sides[1])
 
 
 class PoseModule(LightningModule):
@@ -88,6 +91,9 @@ class PoseModule(LightningModule):
         init_from: Weights to start from: a checkpoint or weight file (own, or the method's official one), or the name
             of weights that posekit ships (``starter``, a small network).
         init_skip: Parts of the model, by name (``network.final_layer``), that ``init_from`` leaves as they are.
+
+    Raises:
+        UserError: An unknown name, or a value out of its range.
     """
 
     monitor: ClassVar[str] = "val/loss"
@@ -117,6 +123,12 @@ class PoseModule(LightningModule):
         ):
             if not fits:
                 raise UserError(f"{type(self).__name__}: {option} must be {range_}, not {value}")
+        epochs: list[Any] = list(milestones or [])
+        whole = all(isinstance(epoch, Integral) and int(epoch) >= 0 for epoch in epochs)
+        if not whole or epochs != sorted(set(epochs)):
+            raise UserError(
+                f"{type(self).__name__}: milestones must be rising whole numbers of at least 0, not {epochs}"
+            )
         for kind, name, known in (("optimizer", optimizer, OPTIMIZERS), ("schedule", schedule, SCHEDULES)):
             if name not in known:
                 raise unknown_name(kind, name, known)
@@ -124,7 +136,7 @@ class PoseModule(LightningModule):
         self.lr = lr
         self.weight_decay = weight_decay
         self.schedule = schedule
-        self.milestones = milestones or []
+        self.milestones = epochs
         self.lr_warmup_steps = lr_warmup_steps
         self.lr_peak = lr_peak
         self.init_from = init_from
@@ -217,8 +229,10 @@ class PoseModule(LightningModule):
         return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Records which class the weights belong to."""
+        """Records which class the weights belong to, and the validation that is due after the last batch."""
         checkpoint[CHECKPOINT_KEY] = {"class_path": f"{type(self).__module__}.{type(self).__qualname__}"}
+        if self._trainer is not None:
+            keep_validation_due(self._trainer, checkpoint)
 
     @property
     def _ddp_params_and_buffers_to_ignore(self) -> list[str]:
@@ -279,7 +293,7 @@ class PoseModule(LightningModule):
 
     def _run_step(self, batch: Any, stage: str) -> StepOutput[Any]:
         output = self.step(batch, stage)
-        size: Any = output.batch_size
+        size: Any = float(output.batch_size)  # over processes Lightning averages whole numbers to whole numbers
         if output.labelled is not None and stage != "train":
             size = size * output.labelled  # stays on the device; Lightning's mean takes it as it is
         self.log_dict(

@@ -9,7 +9,7 @@ from typing import Any, cast
 from torch.utils.data import DataLoader
 
 from posekit.data.datamodule import LINKED, PoseDataModule, Split
-from posekit.data.loader import EpochSampler, shuffle_seed, single_threaded
+from posekit.data.loader import evaluation_loader, shuffle_seed, single_threaded
 from posekit.errors import UserError
 from posekit.plugins import import_class
 from posekit_nlrd.joints import limb_sources
@@ -214,11 +214,11 @@ class NLRDData(PoseDataModule):
         """Yields the batches of a split of a part, every sample once."""
         part = self.part(stream)
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        dataset = part.dataset(cast(Split, split))
-        loader = DataLoader(
-            dataset,
-            batch_size=part.val_batch_size,
-            sampler=EpochSampler(dataset, world, rank, shuffle=False),
+        loader = evaluation_loader(
+            part.dataset(cast(Split, split)),
+            part.val_batch_size,
+            world,
+            rank,
             num_workers=part.num_workers,
             collate_fn=part.collate(),
             pin_memory=part.pins,

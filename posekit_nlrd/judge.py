@@ -95,7 +95,8 @@ class JudgedModule(PoseModule):
         self._show("motion", None, view_to_camera(decoded * self.networks.unit), poses)
         values = probe_motion(self.networks, windows, self.networks.done() | {"pose"})
         logs = {f"{stage}/{name}": value.float() for name, value in values.items()}
-        self.log_dict(logs, on_epoch=True, on_step=False, batch_size=len(windows), sync_dist=True)
+        size: Any = float(len(windows))  # over processes Lightning averages whole numbers to whole numbers
+        self.log_dict(logs, on_epoch=True, on_step=False, batch_size=size, sync_dist=True)
 
     def _show(self, stream: str, images: Tensor | None, pred: Tensor, target: Tensor) -> None:
         if self._preview is not None and not self.trainer.sanity_checking and self.trainer.is_global_zero:

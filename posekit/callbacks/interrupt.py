@@ -8,12 +8,17 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from posekit.errors import UserError
+from posekit.loop_progress import validate_anew, validation_is_due
 
 
 def ends_step(trainer: Trainer, batch_idx: int) -> bool:
@@ -25,8 +30,8 @@ class CleanInterrupt(Callback):
     """Lets the running step end before Ctrl-C or SIGTERM stops training, so that no half-updated weights are kept.
 
     A step ends with the optimiser's: with ``accumulate_grad_batches`` it takes several batches, whose gradients a
-    checkpoint does not hold. A second Ctrl-C stops at once. Between steps, and in runs of several processes, which
-    would wait for each other, the first one does.
+    checkpoint does not hold. A second Ctrl-C stops at once. Between steps, in validations, and in runs of several
+    processes, which would wait for each other, the first one does.
     """
 
     def __init__(self) -> None:
@@ -39,7 +44,7 @@ class CleanInterrupt(Callback):
         self._in_step, self._asked = False, None
         if trainer.world_size == 1 and threading.current_thread() is threading.main_thread():
             self._earlier[signal.SIGINT] = signal.signal(signal.SIGINT, self._on_interrupt)
-            if callable(signal.getsignal(signal.SIGTERM)):  # the trainer's own, which ends the run after this batch
+            if callable(signal.getsignal(signal.SIGTERM)):  # the trainer's own
                 self._earlier[signal.SIGTERM] = signal.signal(signal.SIGTERM, self._on_termination)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -53,9 +58,23 @@ class CleanInterrupt(Callback):
 
         Raises:
             KeyboardInterrupt: In place of the one that came within the step.
+            SIGTERMException: In place of SIGTERM.
         """
         if not ends_step(trainer, batch_idx):
             return
+        self._end_step()
+        # From here to its start nothing would tell a checkpoint that a validation is due.
+        self._in_step = validation_is_due(trainer)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stops a run that was asked to after the step before."""
+        self._end_step()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stops a run that was asked to, where a validation was due and had no batches."""
+        self._end_step()
+
+    def _end_step(self) -> None:
         self._in_step = False
         if self._asked is not None:
             self._asked()
@@ -81,11 +100,17 @@ class CleanInterrupt(Callback):
         rank_zero_info("stopping after this step; Ctrl-C again stops at once")
 
     def _on_termination(self, number: int, frame: FrameType | None) -> None:
-        stop = partial(self._earlier[number], number, frame)
+        stop = partial(self._terminate, partial(self._earlier[number], number, frame))
         if self._in_step:
             self._asked = stop
         else:
             stop()
+
+    @staticmethod
+    def _terminate(notify: Callable[[], None]) -> None:
+        """Does what the trainer's handler does, and ends the run here: the trainer would make its validation first."""
+        notify()
+        raise SIGTERMException
 
 
 def _interrupt() -> None:
@@ -138,22 +163,45 @@ class LastCheckpoint(ModelCheckpoint):
             save_on_exception=True,
             enable_version_counter=False,
         )
+        self._begun: int | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Finds the folder."""
+        super().setup(trainer, pl_module, stage)
+        self._begun = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Notes the step that the run begins with."""
+        super().on_train_start(trainer, pl_module)
+        self._begun = trainer.global_step
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Saves the state, unless nothing has been learned yet."""
-        if trainer.state.fn != "fit" or not trainer.global_step:
+        """Saves the state, unless nothing has been learned yet, and says what a run goes on with.
+
+        Raises:
+            UserError: The state cannot be saved; the message names the checkpoint before.
+        """
+        if trainer.state.fn != "fit":
+            return
+        if self._begun is None or trainer.global_step == self._begun:
+            if isinstance(exception, KeyboardInterrupt | SIGTERMException):
+                rank_zero_info("stopped before the first step" + _go_on_with(trainer.ckpt_path))
             return
         if trainer.validating:
-            _validate_anew(trainer)
-        super().on_exception(trainer, pl_module, exception)
-        if self.best_model_path:
-            rank_zero_info(f"stopped after step {trainer.global_step}; go on with --ckpt_path {self.best_model_path}")
+            validate_anew(trainer)
+        try:
+            super().on_exception(trainer, pl_module, exception)
+        except UserError as error:
+            raise UserError(f"{error}{_go_on_with(self._newest(trainer))}") from None
+        if self._last_checkpoint_saved:
+            rank_zero_info(f"stopped after step {trainer.global_step}{_go_on_with(self._last_checkpoint_saved)}")
+
+    def _newest(self, trainer: Trainer) -> Any:
+        """Returns the run's latest checkpoint, or the one that it went on from; None where there is neither."""
+        places = [Path(self.dirpath or ".") / f"{name}.ckpt" for name in ("last", "recent")]
+        found = sorted((path for path in places if path.is_file()), key=lambda path: path.stat().st_mtime)
+        return found[-1] if found else trainer.ckpt_path
 
 
-def _validate_anew(trainer: Trainer) -> None:
-    """Has a resumed run validate from the first batch: what the metrics have gathered so far is in no checkpoint."""
-    progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
-    progress.reset()
-    # A batch that was begun and not ended is how the trainer knows that there is a validation to go on with.
-    progress.increment_ready()
-    progress.increment_started()
+def _go_on_with(path: Any) -> str:
+    return f"; go on with --ckpt_path {path}" if path else ""

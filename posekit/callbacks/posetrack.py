@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 
+from posekit.callbacks.gather import from_all
 from posekit.data.posetrack_results import write_posetrack_results
 from posekit.errors import UserError, counted
 
@@ -67,10 +67,7 @@ class PoseTrackWriter(Callback):
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the files and says where they are."""
-        parts: list[Any] = [self._people]
-        if trainer.world_size > 1:
-            parts = [None] * trainer.world_size
-            torch.distributed.all_gather_object(parts, self._people)
+        parts = from_all(trainer, self._people)
         if trainer.is_global_zero:
             files = trainer.datamodule.posetrack_annotations("predict")  # type: ignore[attr-defined]
             people = [batch for part in parts for batch in part]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
+from posekit.callbacks.gather import from_all
 from posekit.errors import UserError, counted
 from posekit.files import atomic_write_bytes, atomic_write_text
 from posekit.visualization import TrackPainter, draw_people, interim_figure
@@ -52,7 +53,8 @@ class PredictionWriter(Callback):
     People with a ``track_id`` have their track's colour, number and path. Interim poses (``interim`` and ``ends`` of a
     method that synthesizes poses between frames) are drawn in pictures, or a video, of their own. A method with
     ``draw_overlay(image, rows, threshold)`` draws its pictures itself.
-    All files appear whole or not at all. In a run of several processes each writes its own share.
+    All files appear whole or not at all. In a run of several processes each draws its own share; process 0 writes the
+    results of all, as one process would.
 
     Args:
         output: Folder; made if it is not there.
@@ -114,13 +116,14 @@ class PredictionWriter(Callback):
     def on_predict_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Writes the files and says where they are."""
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
-        rows = self._merged()
-        rank = f"_{trainer.global_rank}" if trainer.world_size > 1 else ""
-        results = self.output / f"results{rank}.json"
-        atomic_write_text(results, json.dumps(coco_results(rows)) + "\n")
-        console = Console()
-        shown = self._people(rows, pl_module, console, results)
-        self._write_names(datamodule, rank)
+        rows = self._merged(self._rows)
+        everyone = self._merged(from_all(trainer, rows))
+        console = Console(quiet=not trainer.is_global_zero)
+        if trainer.is_global_zero:
+            atomic_write_text(self._results, json.dumps(coco_results(everyone)) + "\n")
+            self._write_names(datamodule)
+        shown = self._sure(rows, pl_module)
+        self._count(everyone, pl_module, console)
         one_file = getattr(datamodule, "is_video", False) and trainer.world_size > 1
         if self.overlays and hasattr(datamodule, "read_frame") and not one_file:
             painter = TrackPainter(shown, list(datamodule.frames)) if "track_id" in rows else None
@@ -132,31 +135,42 @@ class PredictionWriter(Callback):
                 written = self._draw(datamodule, "interim", rows, lambda i: self._interim(datamodule, i, shown))
                 console.print(f"interim poses: {written}", soft_wrap=True)
 
-    def _write_names(self, datamodule: Any, rank: str) -> None:
+    @property
+    def _results(self) -> Path:
+        return self.output / "results.json"
+
+    def _write_names(self, datamodule: Any) -> None:
         """Writes which file each image id is, and who each track is, where the data module knows."""
         frames = getattr(datamodule, "frames", None)
         if isinstance(frames, dict):
             names = {str(image_id): str(name) for image_id, name in frames.items()}
-            atomic_write_text(self.output / f"images{rank}.json", json.dumps(names, indent=1) + "\n")
+            atomic_write_text(self.output / "images.json", json.dumps(names, indent=1) + "\n")
         if people := getattr(datamodule, "track_names", None):
-            atomic_write_text(self.output / f"tracks{rank}.json", json.dumps(people, indent=1) + "\n")
+            atomic_write_text(self.output / "tracks.json", json.dumps(people, indent=1) + "\n")
 
-    def _people(
-        self, rows: dict[str, NDArray[np.floating]], method: Any, console: Console, results: Path
-    ) -> dict[str, NDArray[np.floating]]:
-        """Counts the people and returns their rows: those of a sufficient score."""
+    def _least(self, method: Any) -> float:
         given = self.score_threshold
-        least = float(getattr(method, "least_score", 0.0)) if given is None else given
-        sure = rows["scores"] >= least
-        weak = int((~sure).sum())
-        more = f"; further {counted(weak, 'candidate')} of a score below {least:g} in the file" if weak else ""
-        console.print(f"{counted(int(sure.sum()), 'person', 'people')}: {results}{more}", soft_wrap=True)
+        return float(getattr(method, "least_score", 0.0)) if given is None else given
+
+    def _sure(self, rows: dict[str, NDArray[np.floating]], method: Any) -> dict[str, NDArray[np.floating]]:
+        """Returns the rows of people of a sufficient score."""
+        sure = rows["scores"] >= self._least(method)
         return {name: value[sure] for name, value in rows.items()}
 
-    def _merged(self) -> dict[str, NDArray[np.floating]]:
-        if not self._rows:
+    def _count(self, rows: dict[str, NDArray[np.floating]], method: Any, console: Console) -> None:
+        """Says how many people there are, and how many candidates of a lower score."""
+        least = self._least(method)
+        sure = int((rows["scores"] >= least).sum())
+        weak = len(rows["scores"]) - sure
+        more = f"; further {counted(weak, 'candidate')} of a score below {least:g} in the file" if weak else ""
+        console.print(f"{counted(sure, 'person', 'people')}: {self._results}{more}", soft_wrap=True)
+
+    def _merged(self, parts: list[dict[str, NDArray[np.floating]]]) -> dict[str, NDArray[np.floating]]:
+        """Joins batches' (or processes') rows in the order of the samples, each once."""
+        parts = [part for part in parts if len(part["scores"])]
+        if not parts:
             return _no_rows()
-        merged = {name: np.concatenate([row[name] for row in self._rows]) for name in self._rows[0]}
+        merged = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         _, first = np.unique(merged["sample_id"], return_index=True)  # a distributed sampler may have repeated some
         return {name: value[first] for name, value in merged.items()}
 

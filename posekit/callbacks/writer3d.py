@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from posekit.body import write_glb, write_obj
+from posekit.callbacks.gather import from_all
 from posekit.callbacks.writer import PredictionWriter, to_numpy
 from posekit.errors import UserError, counted, unknown_name
 from posekit.files import atomic_write_bytes, atomic_write_text
@@ -34,7 +35,8 @@ class PredictionWriter3D(PredictionWriter):
     Overlays show the mesh where the method predicts one and has ``mesh_faces``, else the joints where it predicts those
     in the picture. Meshes are in metres, y up: with ``obj`` a file per person and frame, with ``glb`` an animation per
     person, in the frames' own time from the earliest frame of all people. All files appear whole or not at all. In a
-    run of several processes each writes its own share.
+    run of several processes each draws its own share, as it does ``obj``; process 0 writes the results of all and
+    ``glb``.
 
     Args:
         output: Folder; made if it is not there.
@@ -84,45 +86,49 @@ class PredictionWriter3D(PredictionWriter):
     def on_predict_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Writes the files and says where they are."""
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
-        rows = self._merged()
+        rows = self._merged(self._rows)
         self._rows = []
-        rank = f"_{trainer.global_rank}" if trainer.world_size > 1 else ""
-        console = Console()
-        self._write_rows(rows | who_is_who(rows["sample_id"], getattr(datamodule, "track_names", {})), rank)
-        count = counted(len(rows["scores"]), "pose")
-        console.print(f"{count}: {self.output / f'results{rank}.json'} and .npz", soft_wrap=True)
-        self._write_names(datamodule, rank)
-        if self.meshes != "none" and len(rows["scores"]):
-            written = self._write_meshes(rows, pl_module.mesh_faces, getattr(datamodule, "fps", None) or 30.0)
+        apart = () if self.meshes == "glb" else _KEPT_APART  # an animation needs all frames of a person
+        everyone = self._merged(from_all(trainer, {n: v for n, v in rows.items() if n not in apart}))
+        console = Console(quiet=not trainer.is_global_zero)
+        if trainer.is_global_zero:
+            self._write_rows(everyone | who_is_who(everyone["sample_id"], getattr(datamodule, "track_names", {})))
+            self._write_names(datamodule)
+        console.print(f"{counted(len(everyone['scores']), 'pose')}: {self._results} and .npz", soft_wrap=True)
+        bodies = rows if self.meshes == "obj" else everyone
+        writes = self.meshes == "obj" or (self.meshes == "glb" and trainer.is_global_zero)
+        if writes and len(bodies["scores"]):
+            written = self._write_meshes(bodies, pl_module.mesh_faces, getattr(datamodule, "fps", None) or 30.0)
             console.print(f"meshes: {written}", soft_wrap=True)
         one_file = getattr(datamodule, "is_video", False) and trainer.world_size > 1
         if self.overlays and hasattr(datamodule, "read_frame") and not one_file and len(rows["scores"]):
             written = self._draw(datamodule, "overlay", rows, lambda i: self._paint(datamodule, i, rows, pl_module))
             console.print(f"overlays: {written}", soft_wrap=True)
 
-    def _merged(self) -> Rows:
-        """Joins the batches' rows, in the order of person and frame; windows that overlap give a frame once."""
-        if not self._rows:
+    def _merged(self, parts: list[Rows]) -> Rows:
+        """Joins batches' (or processes') rows by person and frame; windows that overlap give a frame once."""
+        parts = [part for part in parts if len(part["scores"])]
+        if not parts:
             return {name: np.zeros(0) for name in ("scores", "frame", "image_id", "sample_id")}
-        merged = {name: np.concatenate([row[name] for row in self._rows]) for name in self._rows[0]}
+        merged = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         keys = np.stack([merged["sample_id"], merged["frame"], merged["image_id"]], 1)
         _, first = np.unique(keys, axis=0, return_index=True)
         return {name: value[first] for name, value in merged.items()}
 
     # -- files --------------------------------------------------------------------------------------------------------
 
-    def _write_rows(self, rows: Rows, rank: str) -> None:
+    def _write_rows(self, rows: Rows) -> None:
         kept = {name: value for name, value in rows.items() if name not in _KEPT_APART}
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **kept)  # type: ignore[arg-type]
-        atomic_write_bytes(self.output / f"results{rank}.npz", buffer.getvalue())
+        atomic_write_bytes(self.output / "results.npz", buffer.getvalue())
         rounded = {
             name: np.round(value.astype(np.float64), _DIGITS.get(name, 5)) if value.dtype.kind == "f" else value
             for name, value in kept.items()
         }
         lists = {name: value.tolist() for name, value in rounded.items()}
         entries = [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
-        atomic_write_text(self.output / f"results{rank}.json", json.dumps(entries) + "\n")
+        atomic_write_text(self._results, json.dumps(entries) + "\n")
 
     def _write_meshes(self, rows: Rows, faces: NDArray[Any], fps: float) -> Path:
         folder = self.output / "meshes"

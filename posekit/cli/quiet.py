@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import threading
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -42,7 +43,8 @@ _CHATTER = (
     " was raised with message:",
 )
 
-_FULL = "the disk is full: free some space; a run that was under way goes on with --ckpt_path and its last checkpoint"
+_FULL = "the disk is full: free some space"
+_RESUME = ", then go on with --ckpt_path and the run's last checkpoint, if it has left one"
 
 
 def quieten() -> None:
@@ -58,15 +60,39 @@ def quieten() -> None:
         logging.getLogger(name).addFilter(is_news)
 
 
+def _is_full_disk(error: BaseException | None) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 @contextmanager
-def one_line_errors() -> Iterator[None]:
+def _threads_quiet_on_full_disk() -> Iterator[None]:
+    """Hides the stack of a thread that a full disk ends (TensorBoard's writer): the run itself says so in one line."""
+    earlier = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        if not _is_full_disk(args.exc_value):
+            earlier(args)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = earlier
+
+
+@contextmanager
+def one_line_errors(*, resumes: bool = False) -> Iterator[None]:
     """Turns what parser, framework and files say of a user's mistake into one line.
+
+    Args:
+        resumes: Whether the work keeps checkpoints to go on with.
 
     Raises:
         UserError: In their place.
     """
     try:
-        yield
+        with _threads_quiet_on_full_disk():
+            yield
     except ValueError as error:
         own = _users_own(error)
         if own is error and _is_of_the_framework(error):
@@ -82,8 +108,9 @@ def one_line_errors() -> Iterator[None]:
     except MisconfigurationException as error:
         raise UserError(one_line(error, 300)) from None
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(_FULL + (f" ({error.filename})" if error.filename else "")) from None
+        if _is_full_disk(error):
+            where = f" ({error.filename})" if error.filename else ""
+            raise UserError(_FULL + where + (_RESUME if resumes else "")) from None
         if error.filename is None:
             raise
         raise UserError(f"{error.filename}: {error.strerror}") from None

@@ -244,7 +244,7 @@ def run_trainer(command: str, argv: Sequence[str]) -> None:
     }
     cli = type("PoseCLI", (PoseCLI,), attributes)
     try:
-        with one_line_errors():
+        with one_line_errors(resumes=command == "fit"):
             cli(
                 PoseModule,
                 PoseDataModule,

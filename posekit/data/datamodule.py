@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from posekit.data.batch import ImageTarget
-from posekit.data.loader import EpochSampler, ResumableLoader, shuffle_seed, single_threaded
+from posekit.data.loader import EpochSampler, ResumableLoader, evaluation_loader, shuffle_seed, single_threaded
 from posekit.errors import UserError
 from posekit.skeletons import get_skeleton
 
@@ -144,9 +144,18 @@ class PoseDataModule(LightningDataModule):
 
     def loader(self, split: Split) -> DataLoader[Any]:
         """Makes a split's loader."""
-        train = split == "train"
         dataset = self.dataset(split)
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        options: dict[str, Any] = {
+            "num_workers": self.num_workers,
+            "collate_fn": self.collate(),
+            "pin_memory": self.pins,
+            "worker_init_fn": single_threaded,
+            "persistent_workers": self.num_workers > 0,
+        }
+        if split in ("val", "test"):
+            return evaluation_loader(dataset, self.val_batch_size, world, rank, **options)
+        train = split == "train"
         sampler = EpochSampler(dataset, world, rank, shuffle=train, seed=shuffle_seed(self.seed), drop_last=False)
         if split == "predict":
             sampler.share_once()
@@ -156,13 +165,9 @@ class PoseDataModule(LightningDataModule):
             dataset,
             batch_size=batch_size,
             sampler=sampler,
-            num_workers=self.num_workers,
-            collate_fn=self.collate(),
-            pin_memory=self.pins,
             # A last batch of one sample breaks batch normalisation; a data set smaller than a batch still trains.
             drop_last=train and len(sampler) >= batch_size,
-            worker_init_fn=single_threaded,
-            persistent_workers=self.num_workers > 0,
+            **options,
         )
         if isinstance(loader, ResumableLoader):
             self.resume(loader)

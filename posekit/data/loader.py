@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import cv2
-from torch.utils.data import DataLoader, DistributedSampler
+import numpy as np
+from torch.utils.data import BatchSampler, DataLoader, Dataset, DistributedSampler
 
 # Seeds of runs lie so far apart that no epoch of one is shuffled as an epoch of another.
 _RUN_STRIDE = 1_000_003
@@ -42,7 +43,7 @@ class EpochSampler(DistributedSampler[Any]):
     repeats: bool = True
 
     def share_once(self) -> None:
-        """Repeats no sample, so that processes may differ by one: for predictions, in whose steps no one waits."""
+        """Repeats no sample, so that processes may differ by one: for predictions, and see :class:`EvenBatches`."""
         if self._share(self.num_replicas - 1):  # a process without any would stay out
             self.repeats = False
             self.num_samples = len(self._share(self.rank))
@@ -65,6 +66,56 @@ class EpochSampler(DistributedSampler[Any]):
         skip, self.skip = self.skip, 0
         indices = super().__iter__() if self.repeats else self._share(self.rank)
         return iter([(epoch, index) for index in indices][skip:])
+
+
+class EvenBatches(BatchSampler):
+    """Cuts a process's share of an evaluation into as many batches as each other process has, none of them empty.
+
+    All processes take part in each step, but a padded share would weigh the samples that it repeats twice in averages
+    over batches. Shares differ by one sample at most. Only a share smaller than the number of batches (of a batch size
+    of 1, or of fewer samples than processes) repeats one; metrics drop it by its id.
+
+    Args:
+        sampler: The process's share.
+        batch_size: Most samples of a batch.
+        drop_last: Unused, as nothing is left over.
+    """
+
+    def __init__(self, sampler: EpochSampler, batch_size: int, drop_last: bool = False) -> None:
+        super().__init__(sampler, batch_size, drop_last)
+        sampler.share_once()
+        largest = -(-len(sampler.dataset) // sampler.num_replicas)  # type: ignore[arg-type]
+        self._count = -(-largest // batch_size)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        keys = list(self.sampler)
+        keys += keys[: max(0, self._count - len(keys))]
+        for places in np.array_split(np.arange(len(keys)), self._count):
+            yield [keys[place] for place in places]
+
+
+def evaluation_loader(
+    dataset: Dataset[Any], batch_size: int, world: int = 1, rank: int = 0, **options: Any
+) -> DataLoader[Any]:
+    """Makes a loader that gives each sample to one process, and all processes the same number of batches.
+
+    Args:
+        dataset: Indexed with ``(epoch, index)``.
+        batch_size: Most samples of a batch.
+        world: Number of processes.
+        rank: Number of this one.
+        options: Further arguments of ``DataLoader``.
+    """
+    sampler = EpochSampler(dataset, world, rank, shuffle=False)
+    if world == 1 or len(dataset) == 0:  # type: ignore[arg-type]
+        return DataLoader(dataset, batch_size=batch_size, sampler=sampler, **options)
+    loader = DataLoader(dataset, batch_sampler=EvenBatches(sampler, batch_size), **options)
+    # What Lightning looks at before it puts a sampler of its own in the place of one that does not share.
+    object.__setattr__(loader, "sampler", sampler)
+    return loader
 
 
 class ResumableLoader(DataLoader[Any]):

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -17,6 +18,7 @@ from posekit.callbacks import AtomicCheckpointIO, CleanInterrupt, LastCheckpoint
 from posekit.cli import main
 from posekit.cli.quiet import one_line_errors
 from posekit.errors import UserError
+from posekit.files import atomic_write_text
 from posekit.module import read_checkpoint
 
 from . import toys
@@ -231,6 +233,42 @@ def test_predictions_on_a_full_disk(config, capsys, monkeypatch):
     monkeypatch.setattr(toys.Toy, "predict_step", full, raising=False)
     line = refused(capsys, "predict", "--config", str(config), "--ckpt_path", str(checkpoint), "--output", "out")
     assert "the disk is full" in line
+    assert "--ckpt_path" not in line  # nothing can be gone on with
+
+
+def test_a_file_on_a_full_disk_is_named(tmp_path, monkeypatch):
+    class Full:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            os.close(self.handle)
+
+        def __init__(self, handle, _):
+            self.handle = handle
+
+        def write(self, _):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("posekit.files.os.fdopen", Full)
+    with pytest.raises(UserError, match=r"^the disk is full: free some space \(.*results\.json\)$"), one_line_errors():
+        atomic_write_text(tmp_path / "results.json", "[]")
+
+
+@pytest.mark.parametrize(("error", "shown"), [(OSError(28, "No space left"), False), (OSError(5, "broken"), True)])
+def test_a_thread_that_a_full_disk_ends_is_quiet(monkeypatch, error, shown):
+    def write():
+        raise error
+
+    seen = []
+    hook = seen.append
+    monkeypatch.setattr(threading, "excepthook", hook)
+    with one_line_errors():
+        thread = threading.Thread(target=write)
+        thread.start()
+        thread.join()
+    assert bool(seen) == shown
+    assert threading.excepthook == hook
 
 
 def test_out_of_memory_outside_the_command_line_says_it_too(config):

@@ -144,5 +144,7 @@ def test_a_truncated_checkpoint_names_the_others(tmp_path, capsys):
     (tmp_path / "zeros.ckpt").write_bytes(bytes(1000))  # as after a power cut
     with pytest.raises(UserError, match=r"recent\.ckpt .*; in the same folder: last\.ckpt$"):
         read_checkpoint(broken)
+    with pytest.raises(UserError, match=r"nope\.ckpt does not exist; give a file; in the same folder: last\.ckpt$"):
+        read_checkpoint(tmp_path / "nope.ckpt")
     with pytest.raises(UserError, match=r"zeros\.ckpt cannot be read: truncated, or not a checkpoint; in the same"):
         read_checkpoint(tmp_path / "zeros.ckpt")

@@ -197,7 +197,7 @@ def test_mistakes_in_a_config_get_one_line(config, capsys, content, texts):
 def test_the_size_of_pictures_is_two_numbers(size):
     assert picture_size([64, 48], (1, 2)) == (64, 48)
     assert picture_size(None, (1, 2)) == (1, 2)
-    with pytest.raises(UserError, match=r"image_size must be \[W, H\] in px, not \["):
+    with pytest.raises(UserError, match=r"image_size must be \[W, H\], two whole numbers of px, not \["):
         picture_size(size, (1, 2))
 
 

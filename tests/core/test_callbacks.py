@@ -43,12 +43,12 @@ def test_coco_results_keep_large_ids_exactly(tmp_path):
     }
     writer.on_predict_batch_end(None, None, outputs, None, 0)
     writer.on_predict_batch_end(None, None, outputs, None, 1)  # repeated by a distributed sampler
-    rows = json.loads(json.dumps(coco_results(writer._merged())))
+    rows = json.loads(json.dumps(coco_results(writer._merged(writer._rows))))
     assert [r["image_id"] for r in rows] == [2**40 + 1, 3]
     assert len(rows[0]["keypoints"]) == 51
     assert rows[1]["score"] == 0.5
     assert "track_id" not in rows[0]
-    rows = coco_results({**writer._merged(), "track_id": np.array([4, -1])})
+    rows = coco_results({**writer._merged(writer._rows), "track_id": np.array([4, -1])})
     assert [row.get("track_id") for row in rows] == [4, None]
 
 
@@ -77,7 +77,7 @@ class Pictures:
 @pytest.mark.parametrize(("option", "least"), [(None, 0.05), (0.5, 0.5), (0.0, 0.0)])
 def test_weak_candidates_are_in_the_file_but_neither_counted_nor_drawn(tmp_path, capsys, option, least):
     method = SimpleNamespace(skeleton=get_skeleton("COCO17"), least_score=0.05)
-    trainer = SimpleNamespace(datamodule=Pictures(), world_size=1)
+    trainer = SimpleNamespace(datamodule=Pictures(), world_size=1, is_global_zero=True)
     writer = PredictionWriter(str(tmp_path), score_threshold=option)
     writer.on_predict_start(trainer, method)
     joints = torch.cat([10 + 40 * torch.rand(3, 17, 2), torch.ones(3, 17, 1)], -1)
@@ -101,7 +101,7 @@ def test_weak_candidates_are_in_the_file_but_neither_counted_nor_drawn(tmp_path,
 @pytest.mark.parametrize("writer", [PredictionWriter, PredictionWriter3D])
 def test_a_data_module_without_files_has_no_list_of_them(tmp_path, writer):
     datamodule = SimpleNamespace(frames=16)  # frames of a window, as the synthetic data has them
-    trainer = SimpleNamespace(datamodule=datamodule, world_size=1)
+    trainer = SimpleNamespace(datamodule=datamodule, world_size=1, is_global_zero=True)
     writer = writer(str(tmp_path))
     writer.on_predict_start(trainer, None)
     writer.on_predict_end(trainer, SimpleNamespace())

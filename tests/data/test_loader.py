@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, DistributedSampler
 
 from posekit.data.datamodule import PoseDataModule
 
@@ -75,5 +75,27 @@ def test_processes_share_predictions_and_repeat_none(monkeypatch):
     assert sorted(number for share in shares for number in share) == list(range(64))
     data.trainer = SimpleNamespace(world_size=100, global_rank=99)  # nobody stays without a batch
     assert len(data.loader("predict")) == 1
-    data.trainer = SimpleNamespace(world_size=3, global_rank=2)
-    assert len(data.loader("val").sampler) == 22
+
+
+@pytest.mark.parametrize(("world", "batch_size"), [(2, 3), (3, 7), (3, 21), (3, 22), (5, 64), (7, 2), (60, 8)])
+def test_processes_share_evaluations_in_as_many_batches_and_repeat_none(world, batch_size):
+    data, shares = NumberData(batch_size=batch_size), []
+    for rank in range(world):
+        data.trainer = SimpleNamespace(world_size=world, global_rank=rank)
+        loader = data.loader("val")
+        assert isinstance(loader.sampler, DistributedSampler)  # else Lightning would share its batches once more
+        shares.append([batch.tolist() for batch in loader])
+        assert len(loader) == len(shares[0]) == len(shares[-1])
+        assert all(0 < len(batch) <= batch_size for batch in shares[-1])
+    assert sorted(number for share in shares for batch in share for number in batch) == list(range(64))
+
+
+@pytest.mark.parametrize(("world", "batch_size", "batches"), [(3, 1, 22), (100, 4, 1)])
+def test_a_share_too_small_for_the_batches_repeats_a_sample(world, batch_size, batches):
+    data, given = NumberData(batch_size=batch_size), []
+    for rank in range(world):
+        data.trainer = SimpleNamespace(world_size=world, global_rank=rank)
+        own = [batch.tolist() for batch in data.loader("test")]
+        assert len(own) == batches
+        given += own
+    assert {number for batch in given for number in batch} == set(range(64))

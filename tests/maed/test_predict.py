@@ -57,7 +57,7 @@ def rows(count, mesh):
 def write(tmp_path):
     def run(batches, **options):
         writer = PredictionWriter3D(str(tmp_path / "out"), **options)
-        trainer = types.SimpleNamespace(datamodule=Source(), global_rank=0, world_size=1)
+        trainer = types.SimpleNamespace(datamodule=Source(), global_rank=0, world_size=1, is_global_zero=True)
         module = types.SimpleNamespace(mesh_faces=np.array([[0, 2, 1]]), skeleton=None)
         writer.on_predict_start(trainer, module)
         for batch in batches:

@@ -1,0 +1,43 @@
+"""Where a run stands in the trainer's loops: a checkpoint between a step and its validation tells of the latter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.pytorch import Trainer
+
+
+def validation_is_due(trainer: Trainer) -> bool:
+    """Tells whether the trainer validates after the training batch that is ending."""
+    loop = trainer.fit_loop
+    return loop._data_fetcher is not None and bool(loop.epoch_loop._should_check_val_fx(loop._data_fetcher))
+
+
+def keep_validation_due(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
+    """Changes a checkpoint written at the end of a batch after which a validation follows: resumed, it begins with it.
+
+    Lightning would take the epoch, or the interval, as done.
+
+    Args:
+        trainer: Whose checkpoint it is.
+        checkpoint: Its content, changed in place where it has the loops' state.
+    """
+    state = checkpoint.get("loops", {}).get("fit_loop")
+    batches: Any = trainer.fit_loop.epoch_loop.batch_progress.current
+    # At a batch's end it is processed and not completed.
+    if state is None or batches.completed != batches.processed - 1 or not validation_is_due(trainer):
+        return
+    ended, judged = state["epoch_loop.batch_progress"], state["epoch_loop.val_loop.batch_progress"]
+    for kind in ("total", "current"):
+        ended[kind]["completed"] = ended[kind]["processed"]
+        # A batch that was begun and not ended is how the trainer knows that there is a validation to go on with.
+        judged[kind].update(ready=1, started=1, processed=0, completed=0)
+    judged["is_last_batch"] = False
+
+
+def validate_anew(trainer: Trainer) -> None:
+    """Has a resumed run validate from the first batch: what the metrics have gathered so far is in no checkpoint."""
+    progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
+    progress.reset()
+    progress.increment_ready()
+    progress.increment_started()

@@ -1,0 +1,109 @@
+"""Stopped runs: the file that they name is the one to go on with, and no validation is left out by the next."""
+
+import csv
+import signal
+
+import pytest
+import torch
+
+from posekit.cli import main
+from posekit.module import read_checkpoint
+
+STOP = "--trainer.callbacks+=tests.cli.toys.InterruptAt"
+EACH_STEP = [
+    "--trainer.callbacks+=lightning.pytorch.callbacks.ModelCheckpoint", "--trainer.callbacks.filename={step}",
+    "--trainer.callbacks.every_n_train_steps=1", "--trainer.callbacks.save_top_k=-1",
+]  # fmt: skip
+
+
+@pytest.fixture
+def fit(config, caplog, capsys):
+    """Returns a function that fits the toy (two steps an epoch) and returns the run's folder and what it said."""
+    before = signal.getsignal(signal.SIGINT)  # ignored after a stop
+    runs = config.parent / "runs" / "toy"
+
+    def run(*words, stop=None, number=signal.SIGINT):
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            if stop is None:
+                main(["fit", "--config", str(config), *words])
+            else:
+                at = [STOP, f"--trainer.callbacks.step={stop}", f"--trainer.callbacks.number={int(number)}"]
+                with pytest.raises(SystemExit) as end:
+                    main(["fit", "--config", str(config), *words, *at])
+                assert end.value.code == 128 + number
+        signal.signal(signal.SIGINT, before)
+        return max(runs.iterdir(), key=lambda p: int(p.name.split("_")[1])), caplog.text + capsys.readouterr().err
+
+    yield run
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_names_the_file_that_it_has_written(fit, number):
+    folder, said = fit(stop=1, number=number)  # before the first epoch's end
+    assert "stopped after step 1; go on with --ckpt_path runs/toy/version_0/checkpoints/last.ckpt" in said
+    assert read_checkpoint(folder / "checkpoints/last.ckpt")["global_step"] == 1
+    earlier, _ = fit()
+    resume = f"--ckpt_path={earlier / 'checkpoints' / 'last.ckpt'}"
+    folder, said = fit(resume, "--trainer.max_epochs=4", stop=5, number=number)
+    assert "stopped after step 5; go on with --ckpt_path runs/toy/version_2/checkpoints/last.ckpt" in said
+    assert read_checkpoint(folder / "checkpoints/last.ckpt")["global_step"] == 5
+
+
+def test_a_stop_before_the_first_step_names_what_the_run_began_with(fit, monkeypatch):
+    from . import toys
+
+    earlier, _ = fit("--trainer.max_epochs=1")
+    monkeypatch.setattr(
+        toys.InterruptAt, "on_train_start", lambda *_: signal.raise_signal(signal.SIGINT), raising=False
+    )
+    given = earlier / "checkpoints" / "last.ckpt"
+    folder, said = fit(f"--ckpt_path={given}", stop=99)
+    assert f"stopped before the first step; go on with --ckpt_path {given}" in said
+    assert not (folder / "checkpoints" / "last.ckpt").exists()
+    assert "--ckpt_path" not in fit(stop=99)[1]
+
+
+def validations(*folders):
+    """Returns epoch, step and loss of each validation."""
+    files = [path for folder in folders for path in folder.glob("metrics.csv")]
+    rows = [row for path in files for row in csv.DictReader(path.open())]
+    return [(row["epoch"], row["step"], row["val/loss"]) for row in rows if row.get("val/loss")]
+
+
+def best_score(folder):
+    content = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    return [state["best_model_score"] for name, state in content["callbacks"].items() if "val/loss" in name]
+
+
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        (2, []),
+        (1, ["--trainer.val_check_interval=1"]),
+        (3, ["--trainer.val_check_interval=3", "--trainer.check_val_every_n_epoch=null"]),
+        (4, ["--trainer.check_val_every_n_epoch=2"]),
+    ],
+)
+def test_a_validation_that_was_due_is_made_by_the_resumed_run(fit, step, words):
+    words = ["--trainer.max_epochs=4", "--trainer.num_sanity_val_steps=0", *words]
+    whole, _ = fit(*words, *EACH_STEP)
+    stopped, _ = fit(*words, stop=step)
+    resumed, _ = fit(*words, f"--ckpt_path={stopped / 'checkpoints' / 'last.ckpt'}")
+    assert validations(stopped, resumed) == validations(whole)
+    assert best_score(resumed) == best_score(whole)
+    # A run that was killed before or in the validation goes on from what was written at the step's end.
+    killed = whole / "checkpoints" / f"step={step}.ckpt"
+    again, _ = fit(*words, f"--ckpt_path={killed}")
+    assert validations(again) == [row for row in validations(whole) if int(row[1]) >= step - 1]
+    assert torch.equal(
+        *(read_checkpoint(f / "checkpoints/last.ckpt")["state_dict"]["net.weight"] for f in (again, whole))
+    )
+
+
+def test_a_termination_does_not_wait_for_the_validation(fit):
+    words = ["--trainer.max_epochs=2", "--trainer.num_sanity_val_steps=0"]
+    stopped, said = fit(*words, stop=2, number=signal.SIGTERM)
+    assert "stopped after step 2" in said
+    assert validations(stopped) == []
