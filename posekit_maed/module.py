@@ -16,6 +16,7 @@ from typing_extensions import TypedDict
 from posekit.body import BodyOutput, load_body
 from posekit.data.batch import Pose3DPrediction
 from posekit.data.datamodule import PoseDataModule
+from posekit.data.one_person import person_windows, predict_windows
 from posekit.errors import UserError, unknown_name
 from posekit.geometry import matrix_to_axis_angle, project_weak_perspective, rot6d_to_matrix
 from posekit.module import PoseModule, StepOutput, picture_size
@@ -28,7 +29,7 @@ from posekit_maed.interpolation import KeptFrames, interpolate
 from posekit_maed.labels import has_joints3d, strange_bodies
 from posekit_maed.losses import BodyLoss, Predicted
 from posekit_maed.network import BodyParameters, MAEDNetwork
-from posekit_maed.prediction import joined, key_points, prediction_rows, windows_of
+from posekit_maed.prediction import key_points, prediction_rows
 from posekit_maed.weights import fit_to_network, require_encoder
 
 HYBRID_WEIGHTS = ("frames", "equal")
@@ -385,7 +386,6 @@ class MAED(PoseModule):
         parameters, output = self.estimate(part["image"], self._mask(part))
         return prediction_rows(part, parameters, output, self._joints(output))
 
-    @torch.no_grad()
     def predict(
         self, frames: Sequence[NDArray[np.uint8]], boxes: ArrayLike | None = None, box_scale: float = 1.25
     ) -> Pose3DPrediction:
@@ -403,16 +403,9 @@ class MAED(PoseModule):
         Raises:
             UserError: The frames or the boxes are of another type or shape.
         """
-        windows = windows_of(frames, boxes, self.image_size, self.clip_frames, box_scale)
-        was_training = self.training
-        self.eval()
-        try:
-            return joined([self.predict_step(self._moved(batch), k) for k, batch in enumerate(windows)])
-        finally:
-            self.train(was_training)
-
-    def _moved(self, batch: dict[str, Any]) -> dict[str, Any]:
-        return {name: value.to(self.device) if isinstance(value, Tensor) else value for name, value in batch.items()}
+        size, length = self.image_size, self.clip_frames
+        windows = person_windows(frames, boxes, self.skeleton, size, length, box_scale=box_scale)
+        return cast(Pose3DPrediction, predict_windows(self, windows))
 
     @property
     def mesh_faces(self) -> NDArray[np.int64]:

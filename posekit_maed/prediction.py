@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from posekit.body import BodyOutput
 from posekit.data.batch import Pose3DPrediction
-from posekit.data.clip_windows import Window
-from posekit.data.clips import ClipDataset, Track
-from posekit.data.images import require_picture
-from posekit.data.video_boxes import smooth_boxes
-from posekit.errors import UserError
 from posekit.geometry import (
     matrix_to_axis_angle,
     project_weak_perspective,
@@ -30,51 +21,6 @@ from posekit_maed.clips import half_crops_to_pixels, half_side
 from posekit_maed.network import BodyParameters
 
 ROOT = SPIN49.index("op_mid_hip")
-SMOOTH = 15  # frames over which boxes are averaged, as VideoClips does
-
-
-def windows_of(
-    frames: Sequence[NDArray[np.uint8]], boxes: ArrayLike | None, size: tuple[int, int], length: int, box_scale: float
-) -> DataLoader[dict[str, Any]]:
-    """Cuts one person out of consecutive frames, in windows as ``posekit predict`` makes them.
-
-    Args:
-        frames: Of one size, each (H, W, 3) uint8 RGB.
-        boxes: (T, 4) xywh px; None takes whole frames, not enlarged.
-        size: (W, H) of the crops, px.
-        length: Frames of a window at most.
-        box_scale: Enlargement of boxes.
-
-    Raises:
-        UserError: There are no frames, or they or the boxes are of another kind.
-    """
-    count = len(frames)
-    if not count:
-        raise UserError("frames must be pictures (H, W, 3), and there is none")
-    for frame in frames:
-        require_picture(frame)
-    if len({frame.shape for frame in frames}) > 1:
-        sizes = ", ".join(sorted({f"{frame.shape[1]}x{frame.shape[0]}" for frame in frames}))
-        raise UserError(f"frames must be of one size, as those of a video are, not {sizes}")
-    rows = np.full((count, 4), np.nan) if boxes is None else np.asarray(boxes, dtype=np.float64)
-    if rows.shape != (count, 4):
-        raise UserError(f"boxes must be ({count}, 4), one xywh for each frame, not of shape {rows.shape}")
-    if boxes is not None and not (np.isfinite(rows).all() and (rows[:, 2:] > 0).all()):
-        raise UserError("boxes must be finite, with a width and a height above 0")
-    place = np.arange(count)
-    track = Track(
-        name="frames", read=lambda row: frames[row], image_rows=place, frames=place, image_ids=place, sample_ids=place,
-        boxes=smooth_boxes(place, rows, SMOOTH), box_scores=np.ones(count), joints=np.zeros((count, len(SPIN49), 3)),
-        keys=np.ones(count, dtype=bool),
-    )  # fmt: skip
-    window = Window.chunk(min(length, count))
-    return DataLoader(ClipDataset([track], SPIN49, size, window, box_scale, clip_box="window"))
-
-
-def joined(rows: Sequence[Pose3DPrediction]) -> Pose3DPrediction:
-    """Joins windows' rows, on the CPU."""
-    found = {name: torch.cat([cast(dict[str, Tensor], part)[name].cpu() for part in rows]) for name in rows[0]}
-    return cast(Pose3DPrediction, found)
 
 
 def prediction_rows(

@@ -6,11 +6,14 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
+import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from posekit.data.batch import ClipBatch, CropBatch, KeypointPrediction
+from posekit.data.one_person import person_windows, predict_windows
 from posekit.errors import UserError, in_range, unknown_name
 from posekit.heatmaps import DECODERS, MAPPINGS, GaussianCodec
 from posekit.module import StepOutput
@@ -228,6 +231,33 @@ class TIP(PoseTrackScoring, TopDownModule):
         """Returns the people of the key frames, or of every frame but the halo of clips longer than a window."""
         self.check_size(batch["image"])
         return predict_clips(self, as_clips(batch))
+
+    def predict(
+        self,
+        image: NDArray[np.uint8] | Sequence[NDArray[np.uint8]],
+        boxes: ArrayLike | None = None,
+        box_scale: float = 1.25,
+    ) -> KeypointPrediction:
+        """Finds one person's joints in consecutive frames, as ``posekit predict`` does; for notebooks.
+
+        Args:
+            image: (T, H, W, 3) uint8 RGB, or a list of such frames. One picture (H, W, 3) may show several people, and
+                each is found without neighbours.
+            boxes: (T, 4) the person's box in each frame (of one picture (N, 4), of each person), xywh in px; None takes
+                whole frames, not enlarged.
+            box_scale: How much boxes are enlarged before cropping.
+
+        Returns:
+            A row per frame (of one picture per box), in the frames' pixels, on the CPU; ``image_id`` counts the frames.
+
+        Raises:
+            UserError: The frames or the boxes are of another type or shape.
+        """
+        if isinstance(image, np.ndarray) and image.ndim == 3:
+            return super().predict(image, boxes, box_scale)
+        size, length = self.image_size, self.clip_frames
+        windows = person_windows(image, boxes, self.skeleton, size, length, self.clip_halo, box_scale)
+        return cast(KeypointPrediction, predict_windows(self, windows))
 
     # -- training -----------------------------------------------------------------------------------------------------
 

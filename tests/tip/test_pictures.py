@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from posekit.cli import main
+from posekit.errors import UserError
 from posekit.module import CHECKPOINT_KEY
 from posekit.visualization import TrackPainter, draw_interim, interim_figure
 from posekit.visualization.tracks import LINE, MARK, NEXT, PREVIOUS, track_color
@@ -67,6 +68,31 @@ def test_predict_on_a_video_draws_tracks_and_interim_poses(checkpoint, video, tm
         assert sum(capture.read()[0] for _ in range(12)) == 11
     main([*words, "--output", "plain", "--trainer.enable_progress_bar=false"])
     assert not (tmp_path / "plain/interim.mp4").exists()
+
+
+def test_predict_in_python_answers_as_the_command_does(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    frames = [cv2.resize(rng.integers(0, 255, (6, 8, 3), dtype=np.uint8), SIZE) for _ in range(5)]
+    (tmp_path / "video").mkdir()
+    for number, frame in enumerate(frames):
+        cv2.imwrite(f"video/{number:03d}.png", frame[..., ::-1])
+    boxes = [[5.0 + 3 * k, 4, 30, 50] for k in range(5)]
+    entries = [{"frame": k, "bbox": box, "track": 1} for k, box in enumerate(boxes)]
+    (tmp_path / "boxes.json").write_text(json.dumps(entries))
+    words = ["--input", "video", "--boxes", "boxes.json", "--output", "out", "--trainer.callbacks.overlays=false"]
+    main(["predict", "--ckpt_path", str(checkpoint), *words, "--trainer.enable_progress_bar=false"])
+    model = TIP.load_from_checkpoint(checkpoint).train()
+    found = model.predict(np.stack(frames), boxes)
+    assert model.training
+    assert found["image_id"].tolist() == found["sample_id"].tolist() == [0, 1, 2, 3, 4]
+    rows = sorted(json.loads((tmp_path / "out/results.json").read_text()), key=lambda row: row["image_id"])
+    written = np.array([row["keypoints"] for row in rows]).reshape(5, -1, 3)
+    np.testing.assert_allclose(found["keypoints"][..., :2].numpy(), written[..., :2], atol=0.02)
+    alone = model.predict(frames[2:3], boxes[2:3])["keypoints"]
+    assert not torch.allclose(alone[0], found["keypoints"][2], atol=1e-3)  # neighbours count
+    with pytest.raises(UserError, match=r"boxes must be \(5, 4\)"):
+        model.predict(frames, boxes[:2])
 
 
 def test_tracks_keep_their_colours_and_paths():

@@ -1,0 +1,95 @@
+"""One person in consecutive frames that are at hand: windows as ``posekit predict`` makes them of a video."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from posekit.data.clip_windows import Window
+from posekit.data.clips import ClipDataset, Track
+from posekit.data.images import require_picture
+from posekit.data.video_boxes import smooth_boxes
+from posekit.errors import UserError
+from posekit.skeletons import Skeleton
+
+SMOOTH = 15
+"""Frames over which boxes are averaged, as VideoClips does."""
+
+
+def person_windows(
+    frames: NDArray[np.uint8] | Sequence[NDArray[np.uint8]],
+    boxes: ArrayLike | None,
+    skeleton: Skeleton,
+    size: tuple[int, int],
+    length: int,
+    halo: int = 0,
+    box_scale: float = 1.25,
+) -> DataLoader[dict[str, Any]]:
+    """Cuts one person out of consecutive frames.
+
+    Args:
+        frames: Of one size, each (H, W, 3) uint8 RGB.
+        boxes: (T, 4) xywh px; None takes whole frames, not enlarged.
+        skeleton: Joint set of the (empty) labels.
+        size: (W, H) of the crops, px.
+        length: Frames of a window at most.
+        halo: Frames at either end of a window that it does not answer for.
+        box_scale: Enlargement of boxes.
+
+    Raises:
+        UserError: There are no frames, or they or the boxes are of another kind.
+    """
+    count = len(frames)
+    if not count:
+        raise UserError("frames must be pictures (H, W, 3), and there is none")
+    for frame in frames:
+        require_picture(frame)
+    if len({frame.shape for frame in frames}) > 1:
+        sizes = ", ".join(sorted({f"{frame.shape[1]}x{frame.shape[0]}" for frame in frames}))
+        raise UserError(f"frames must be of one size, as those of a video are, not {sizes}")
+    place = np.arange(count)
+    track = Track(
+        name="frames", read=lambda row: frames[row], image_rows=place, frames=place, image_ids=place, sample_ids=place,
+        boxes=smooth_boxes(place, _checked(boxes, count), SMOOTH), box_scores=np.ones(count),
+        joints=np.zeros((count, len(skeleton), 3)), keys=np.ones(count, dtype=bool),
+    )  # fmt: skip
+    window = Window.chunk(max(min(length, count + 2 * halo), 2 * halo + 1), halo=halo)
+    return DataLoader(ClipDataset([track], skeleton, size, window, box_scale, clip_box="window"))
+
+
+def _checked(boxes: ArrayLike | None, count: int) -> NDArray[np.float64]:
+    if boxes is None:
+        return np.full((count, 4), np.nan)
+    rows = np.asarray(boxes, dtype=np.float64)
+    if rows.shape != (count, 4):
+        raise UserError(f"boxes must be ({count}, 4), one xywh for each frame, not of shape {rows.shape}")
+    if not (np.isfinite(rows).all() and (rows[:, 2:] > 0).all()):
+        raise UserError("boxes must be finite, with a width and a height above 0")
+    return rows
+
+
+@torch.no_grad()
+def predict_windows(module: Any, windows: DataLoader[dict[str, Any]]) -> dict[str, Tensor]:
+    """Runs a method's ``predict_step`` on windows, in evaluation mode, and joins their rows on the CPU.
+
+    Args:
+        module: The method; its mode is put back afterwards.
+        windows: Batches of :func:`person_windows`.
+    """
+    was_training = module.training
+    module.eval()
+    try:
+        found = [module.predict_step(_moved(batch, module.device), number) for number, batch in enumerate(windows)]
+    finally:
+        module.train(was_training)
+    return {name: torch.cat([rows[name].cpu() for rows in found]) for name in found[0]}
+
+
+def _moved(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
