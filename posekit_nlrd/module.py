@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, cast
 
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.optim import Optimizer
@@ -297,16 +298,36 @@ class NLRD(JudgedModule):
         """Records the place in the schedule, and what stages remember."""
         super().on_save_checkpoint(checkpoint)
         states = {part.name: part.state() for part in self.stages}
-        checkpoint[STATE_KEY] = {"iteration": self.iteration, "judged": self.judged, "stages": states}
+        place = {"iteration": self.iteration, "judged": self.judged, "steps": list(self.plan.steps)}
+        checkpoint[STATE_KEY] = {**place, "stages": states}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes the place in the schedule back."""
+        """Takes the place in the schedule back.
+
+        Raises:
+            UserError: A fit goes on from a run of another schedule.
+        """
         state = checkpoint.get(STATE_KEY, {})
+        if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
+            self._compare_schedules(state)
         self.iteration = int(state.get("iteration", 0))
         self.judged = int(state.get("judged", self.iteration))
         for part in self.stages:
             if remembered := state.get("stages", {}).get(part.name):
                 part.load_state(remembered)
+
+    def _compare_schedules(self, state: Mapping[str, Any]) -> None:
+        """Refuses a checkpoint whose stages are not the first ones of this run: its place would be another here."""
+        theirs, ours = list(state.get("stages", {})), [part.name for part in self.stages]
+        way = "--ckpt_path continues a run: for another schedule give --model.init_from"
+        if ours[: len(theirs)] != theirs:
+            stages = f"{', '.join(theirs)}, this run has {', '.join(ours)}"
+            raise UserError(f"the checkpoint is of the stages {stages}; {way}")
+        steps = list(state.get("steps", []))
+        reached = Schedule(steps).place(int(state["iteration"])).stage if steps else 0
+        for name, before, now in zip(ours[:reached], steps, self.plan.steps, strict=False):
+            if before != now:
+                raise UserError(f"the checkpoint's stage {name} took {before} steps, this run's takes {now}; {way}")
 
     # -- prediction ---------------------------------------------------------------------------------------------------
 

@@ -213,7 +213,7 @@ def _check(planner: Planner) -> None:
     """Refuses what would cost time and give nothing, before any run.
 
     Raises:
-        UserError: Options that do not fit, or a run that never validates.
+        UserError: Options that do not fit, or a run that does not validate at its end.
     """
     check_options(planner)
     check_validation(planner)

@@ -17,8 +17,8 @@ from posekit.data.detections import Boxes, box_entries, entry_fault, make_boxes,
 from posekit.data.images import report_broken
 from posekit.data.picture_ids import picture_ids
 from posekit.data.pictures import PictureDataset, PictureInput, collate_pictures
-from posekit.data.video import VideoReader
-from posekit.errors import UserError, named, unknown_name
+from posekit.data.video import VIDEO_SUFFIXES, VideoReader
+from posekit.errors import UserError, counted, named, unknown_name
 from posekit.json_file import read_json
 from posekit.skeletons import get_skeleton
 
@@ -188,6 +188,9 @@ class ImageSource(PoseDataModule):
             if not files:
                 deeper = min((p.parent for p in source.glob("*/*") if p.suffix.lower() in IMAGE_SUFFIXES), default=None)
                 hint = f"; only its top level is read: give one of its sub-folders, e.g. {deeper}" if deeper else ""
+                films = sum(path.suffix.lower() in VIDEO_SUFFIXES for path in source.iterdir())
+                if films:
+                    hint = f", but {counted(films, 'video')}: give one of them (methods for clips take the folder)"
                 raise UserError(f"folder {source} holds no image (of {', '.join(IMAGE_SUFFIXES)}){hint}")
             return FileReader(files, apply_exif=self.apply_exif), [path.name for path in files]
         if not source.exists():

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from posekit.data.recent import Recent
 from posekit.errors import UserError
 
+VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
+
 log = logging.getLogger(__name__)
 
 # FFmpeg's own remarks stay off; what is wrong is said below. OpenCV looks at this once, when it first needs FFmpeg.

@@ -15,12 +15,10 @@ from posekit.data.coco_file import OnFault
 from posekit.data.crops import FileReader
 from posekit.data.images import check_image_files, report_broken
 from posekit.data.source import IMAGE_SUFFIXES
-from posekit.data.video import VideoReader
+from posekit.data.video import VIDEO_SUFFIXES, VideoReader
 from posekit.errors import UserError, listed
 
 log = logging.getLogger(__name__)
-
-VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
 
 
 @dataclass(frozen=True)

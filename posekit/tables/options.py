@@ -31,31 +31,35 @@ def check_options(planner: Planner) -> None:
 
 
 def check_validation(planner: Planner) -> None:
-    """Refuses training runs that would end before they validate: they would take their time and have no numbers.
+    """Refuses training runs that would not validate at their end: their numbers would be none, or of an earlier state.
 
     Raises:
         UserError: There is one.
     """
     plan = planner.plan()
     for run in (*plan.runs, *plan.later):
-        reason = _never_validates(run) if run.job.command == "fit" else None
+        reason = _unvalidated_end(run) if run.job.command == "fit" else None
         if reason is not None:
-            raise UserError(f"{planner.spec.name}: {run.used_by} would never validate and so have no number: {reason}")
+            raise UserError(f"{planner.spec.name}: {run.used_by} {reason}")
 
 
-def _never_validates(run: Run) -> str | None:
-    """Says why a run does not validate, as far as its options tell."""
+def _unvalidated_end(run: Run) -> str | None:
+    """Says why a run does not validate at its end, as far as its options tell."""
+    never = "would never validate and so have no number: "
     if _number(value_of(run, "trainer.limit_val_batches")) == 0:
-        return "trainer.limit_val_batches is 0"
+        return never + "trainer.limit_val_batches is 0"
     epochs = _number(value_of(run, "trainer.max_epochs"))
     every = _number(value_of(run, "trainer.check_val_every_n_epoch", 1))  # none where it counts steps instead
-    if epochs is None or every is None or not 0 <= epochs < every:
+    if epochs is None or not every or epochs < 0:
         return None
+    if epochs == 0:
+        return never + "trainer.max_epochs is 0"
+    if epochs % every == 0:
+        return None
+    what = never if epochs < every else f"would have the numbers of epoch {epochs - epochs % every:g}, not of its end: "
     return (
-        f"trainer.max_epochs is {epochs:g} and trainer.check_val_every_n_epoch {every:g}; "
+        f"{what}trainer.max_epochs is {epochs:g} and trainer.check_val_every_n_epoch {every:g}; "
         "give --trainer.check_val_every_n_epoch 1"
-        if epochs >= 1
-        else "trainer.max_epochs is 0"
     )
 
 

@@ -196,6 +196,12 @@ def test_pictures_in_sub_folders_alone(folder):
         predictions_of(folder.parent)
 
 
+def test_a_folder_of_videos_is_no_source_of_pictures(write_video, tmp_path):
+    film = write_video()
+    with pytest.raises(UserError, match=r"holds no image .*, but 1 video: give one of them \(methods for clips take"):
+        predictions_of(film.parent)
+
+
 def test_sources_that_are_none(folder, tmp_path, capfd):
     (tmp_path / "nothing").mkdir()
     (tmp_path / "fake.mp4").write_text("not a video\n" * 100)

@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins import MixedPrecision
 
 from posekit.bench import BenchOptions, bench_config
+from posekit.errors import UserError
 from posekit_nlrd import NLRD
 from tests.nlrd.conftest import CHAIN, make_data, make_model, make_trainer
 
@@ -92,6 +93,19 @@ def test_resuming_in_the_middle_of_an_epoch_is_exact(whole, iteration, tmp_path)
     assert resumed.iteration == model.iteration
     state, wanted = resumed.state_dict(), model.state_dict()
     assert all(torch.equal(state[name], wanted[name]) for name in wanted)
+
+
+@pytest.mark.parametrize(
+    ("stages", "text"),
+    [
+        (CHAIN[3:], "checkpoint is of the stages pose, .*, this run has .*; --ckpt_path continues a run"),
+        ([{**CHAIN[0], "steps": 1}, *CHAIN[1:]], r"stage pose took \d+ steps, this run's takes 1; --ckpt_path"),
+    ],
+)
+def test_a_run_goes_on_with_its_own_schedule_alone(whole, tmp_path, stages, text):
+    model, path = make_model([dict(stage) for stage in stages]), whole[2].folder / "13.ckpt"
+    with pytest.raises(UserError, match=text):
+        make_trainer(tmp_path).fit(model, datamodule=make_data(), ckpt_path=path, weights_only=True)
 
 
 def test_stages_run_alone_from_an_earlier_runs_weights(whole, tmp_path):

@@ -8,6 +8,7 @@ import yaml
 
 from posekit.cli import main
 from posekit.tables import load_table, shipped_tables
+from posekit.tables.options import check_validation
 from posekit.tables.plan import Planner
 from posekit.tables.plot import can_plot, plot
 from posekit.tables.reader import tables_folder
@@ -194,6 +195,20 @@ def test_a_run_that_never_validates_is_refused_before_any(tmp_path, broken, caps
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert f"t: a / AP would never validate and so have no number: {said}" in line
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_that_validates_before_its_end_alone_is_refused(tmp_path, broken, capsys):
+    with pytest.raises(SystemExit):
+        main(["table", table(tmp_path), "--trainer.max_epochs", "5"])
+    said = "t: a / AP would have the numbers of epoch 4, not of its end: trainer.max_epochs is 5 and trainer.check_val"
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", shipped_tables())
+def test_all_shipped_tables_validate_at_the_end(name):
+    for real in (False, True):
+        spec = load_table(name, real=real)
+        check_validation(Planner(spec, spec.seeds, {}))
 
 
 def test_a_run_that_validates_at_its_end_goes(tmp_path, broken):
