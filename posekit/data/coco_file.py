@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Literal, TypeGuard
@@ -78,7 +79,8 @@ def read_coco(path: str | Path, skeleton: Skeleton, on_bad_annotation: OnFault =
     images, annotations, categories = _sections(path, content, ("images", "annotations", "categories"))
     category = _person_category(path, categories, skeleton)
     table = _read_images(path, images)
-    reader = _AnnotationReader({int(i): row for row, i in enumerate(table["image_ids"])}, len(skeleton), category)
+    image_rows = {int(i): row for row, i in enumerate(table["image_ids"])}
+    reader = _AnnotationReader(image_rows, table["image_sizes"].tolist(), len(skeleton), category)
     others = [c["id"] for c in categories if isinstance(c, dict) and "id" in c and c["id"] != category]
     for number, annotation in enumerate(annotations):
         if not isinstance(annotation, dict) or annotation.get("category_id", category) not in others:
@@ -211,11 +213,20 @@ def box_fault(box: Any) -> str | None:
     return f"has a box of zero size: {values}" if values[2] <= 0 or values[3] <= 0 else None
 
 
+def outside_fault(box: Sequence[float], size: Sequence[int]) -> str | None:
+    """Returns that an xywh box has no pixel of an image of size W, H, or None; a size of 0 is not known."""
+    (x, y, w, h), (width, height) = box, size
+    if not width or (x < width and y < height and x + w > 0 and y + h > 0):
+        return None
+    return f"has a box wholly outside its image of {width} x {height} px: {list(box)}"
+
+
 class _AnnotationReader:
     """Collects rows and faults."""
 
-    def __init__(self, image_rows: dict[int, int], joints: int, category: Any) -> None:
+    def __init__(self, image_rows: dict[int, int], sizes: list[list[int]], joints: int, category: Any) -> None:
         self.image_rows = image_rows
+        self.sizes = sizes
         self.joints = joints
         self.category = category
         self.rows: list[tuple[int, int, list[float], list[float], float, bool, int]] = []
@@ -293,6 +304,8 @@ class _AnnotationReader:
             # Official files hold a few. Nobody crops these people: worth a remark, no reason to refuse the file.
             self.flat.append(annotation["id"])
             reason = None
+        elif reason is None and self._labelled(annotation):
+            reason = outside_fault(annotation["bbox"], self.sizes[self.image_rows[annotation["image_id"]]])
         area = annotation.get("area", 0.0)
         if reason is None and area is not None and numbers([area], 1) is None:
             reason = f"has an area that is no finite number: {excerpt(area)}"

@@ -11,12 +11,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from posekit.data.opencv_log import silence_opencv
 from posekit.errors import UserError, listed
 
 log = logging.getLogger(__name__)
 
 # What OpenCV prints of a broken file is said by the errors below.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+silence_opencv()
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _OTHERS = (b"BM", b"II*\0", b"MM\0*", b"GIF8", b"RIFF")

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from posekit.data.opencv_log import set_opencv_log, silence_opencv
 from posekit.data.recent import Recent
 from posekit.errors import UserError
 
@@ -38,10 +39,10 @@ if hasattr(os, "register_at_fork"):
 
 def open_capture(path: Path) -> cv2.VideoCapture:
     """Opens a video without remarks of OpenCV; whether that worked, ``isOpened`` tells."""
-    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    level = silence_opencv()
     # Of OpenCV's readers FFmpeg's alone: another one takes "img_01.jpg" for a numbered sequence.
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-    cv2.utils.logging.setLogLevel(level)
+    set_opencv_log(level)
     return capture
 
 

@@ -26,6 +26,7 @@ FAULTS = {
     "null": (lambda c: first(c)["keypoints"].__setitem__(4, None), "annotation 1 .*not finite"),
     "visibility": (lambda c: first(c)["keypoints"].__setitem__(2, 7), "annotation 1 .*visibility other than"),
     "flat box": (setter("bbox", [10, 10, 0, 40]), "annotation 1 has a box of zero size"),
+    "box elsewhere": (setter("bbox", [900, 10, 20, 40]), "annotation 1 has a box wholly outside its image of"),
     "negative box": (setter("bbox", [10, 10, 20, -4]), "annotation 1 has a box of zero size"),
     "nan box": (setter("bbox", [10, 10, float("nan"), 40]), "annotation 1 has a bbox that is not four finite numbers"),
     "no box": (lambda c: first(c).pop("bbox"), "annotation 1 has no bbox"),
