@@ -4,6 +4,7 @@ from posekit.callbacks.best import BestCheckpoint
 from posekit.callbacks.checkpoint_io import AtomicCheckpointIO
 from posekit.callbacks.interrupt import CleanInterrupt, LastCheckpoint, RecentCheckpoint
 from posekit.callbacks.memory import OutOfMemoryAdvice
+from posekit.callbacks.model_table import ModelTable
 from posekit.callbacks.posetrack import PoseTrackWriter
 from posekit.callbacks.preview import PredictionPreview
 from posekit.callbacks.result_table import ResultTable
@@ -16,6 +17,7 @@ __all__ = [
     "BestCheckpoint",
     "CleanInterrupt",
     "LastCheckpoint",
+    "ModelTable",
     "OutOfMemoryAdvice",
     "PoseTrackWriter",
     "PredictionPreview",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, ModelSummary
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.plugins.io import CheckpointIO
@@ -22,6 +22,7 @@ from posekit.callbacks import (
     BestCheckpoint,
     CleanInterrupt,
     LastCheckpoint,
+    ModelTable,
     OutOfMemoryAdvice,
     PredictionPreview,
     PredictionWriter,
@@ -117,6 +118,7 @@ class PoseCLI(LightningCLI):
         missing = [c for c in default if not any(_takes_the_place(g, c) for g in given)]
         # A step begins with the first callback's hook and is whole to the end of it.
         kwargs["callbacks"] = sorted([*given, *missing], key=lambda c: not isinstance(c, CleanInterrupt))
+        kwargs["enable_model_summary"] = False  # Lightning's own, which has given way
         kwargs["plugins"] = _with_atomic_writer(config.get("plugins"))
         if not self._keeps_log():
             self.save_config_callback = None
@@ -143,6 +145,8 @@ class PoseCLI(LightningCLI):
         callbacks: list[Callback] = [
             ThroughputMonitor(), PredictionPreview(), ResultTable(*reference), OutOfMemoryAdvice()
         ]  # fmt: skip
+        if config.get("enable_model_summary") is not False:
+            callbacks.append(ModelTable())
         keeps_state = self.command == "fit" and self._keeps_log() and config.get("enable_checkpointing") is not False
         return callbacks + (self._checkpoints() if keeps_state else [])
 
@@ -174,7 +178,7 @@ def _takes_the_place(given: Callback, default: Callback) -> bool:
     if isinstance(given, ModelCheckpoint) and isinstance(default, ModelCheckpoint):
         # A keeper of one's own replaces that of the best state; what a killed run resumes from stays.
         return given.state_key == default.state_key or bool(given.monitor and default.monitor)
-    return isinstance(given, type(default))
+    return isinstance(given, ModelSummary if isinstance(default, ModelTable) else type(default))
 
 
 RECENT_EVERY = timedelta(minutes=10)

@@ -2,10 +2,12 @@ import json
 from types import SimpleNamespace
 
 import cv2
+import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
 
+from posekit.callbacks.model_table import ModelTable
 from posekit.callbacks.result_table import ResultTable
 from posekit.callbacks.throughput import process_memory
 from posekit.callbacks.writer import PredictionWriter, coco_results, overlay_names
@@ -168,3 +170,21 @@ def test_an_animation_keeps_the_time_in_which_a_person_is_missing(tmp_path):
         times, on = read(sampler["input"]), read(sampler["output"])[::3]
         shown.append(dict(zip((times * 25).round(3).tolist(), on.tolist(), strict=True)))
     assert shown == [{0: 1, 5: 1, 6: 0}, {0: 0, 6: 1, 100: 0}, {0: 0, 100: 1, 101: 1}]
+
+
+class Part(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.network = torch.nn.Linear(30, 40)
+        self.frozen = torch.nn.Linear(1, 1).requires_grad_(False)
+        self.loss = torch.nn.MSELoss()
+
+
+def test_the_model_table_shows_what_has_parameters_and_no_operations_that_nobody_counted(capsys):
+    trainer = SimpleNamespace(is_global_zero=True, strategy=None)
+    ModelTable().on_fit_start(trainer, Part())
+    shown = capsys.readouterr().out
+    assert "network" in shown
+    assert "loss" not in shown
+    assert "1,242 parameters, 1,240 of them trained" in shown
+    assert "FLOP" not in shown
