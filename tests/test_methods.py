@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from posekit.cli.configs import shipped_configs
@@ -36,6 +37,21 @@ def test_a_killed_run_goes_on_exactly(config, tmp_path, batch):
     whole = fit(tmp_path / "whole", config=config, flags=())
     broken = fit(tmp_path / "killed", config=config, flags=(), kill_at=batch)
     same(fit(tmp_path / "resumed", f"--ckpt_path={broken}", config=config, flags=()), whole)
+
+
+def test_a_compiled_run_learns_what_an_eager_one_does(config, tmp_path):
+    flags = ["--trainer.callbacks+=CompileNetworks", "--trainer.callbacks.backend=aot_eager"]
+    done = {}
+    for name, words in (("eager", []), ("compiled", flags)):
+        (tmp_path / name).mkdir()
+        done[name] = posekit(tmp_path / name, "fit", "--config", config, *words)
+        assert done[name].returncode == 0, done[name].stderr[-2000:]
+    assert "from the next step on: " in done["compiled"].stdout + done["compiled"].stderr
+    weights = [torch.load(next((tmp_path / name).rglob("last.ckpt")), weights_only=True)["state_dict"] for name in done]
+    assert list(weights[0]) == list(weights[1])
+    for name, tensor in weights[0].items():
+        if tensor.is_floating_point():
+            assert torch.allclose(tensor, weights[1][name], atol=1e-3), name
 
 
 def test_two_processes_give_the_numbers_of_one(config, tmp_path):

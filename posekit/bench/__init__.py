@@ -1,7 +1,6 @@
 """Speed and memory of any config: its loader, its network, its prediction and its training step."""
 
-from posekit.bench.compiling import compile_called, compiled
 from posekit.bench.config import BenchOptions, Row, bench_config
 from posekit.bench.timing import Clock, Timing, measure
 
-__all__ = ["BenchOptions", "Clock", "Row", "Timing", "bench_config", "compile_called", "compiled", "measure"]
+__all__ = ["BenchOptions", "Clock", "Row", "Timing", "bench_config", "measure"]

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer, seed_everything
 
-from posekit.bench.compiling import compiled
 from posekit.bench.feeding import BeforeSteps, RepeatedData
 from posekit.bench.timing import Clock, Timing, measure
+from posekit.compiling import check_backend, compiled
 from posekit.data.batch_parts import batch_parts, count_samples, part_size, picture_batch, resized
 from posekit.data.datamodule import PoseDataModule
 from posekit.errors import UserError, unknown_name
@@ -58,9 +58,7 @@ class BenchOptions:
             if mode not in MODES:
                 raise unknown_name("mode of posekit bench", mode, MODES)
         if "compiled" in self.modes:
-            known = torch.compiler.list_backends(exclude_tags=())
-            if self.backend not in known:
-                raise unknown_name("backend of torch.compile", self.backend, known)
+            check_backend(self.backend)
 
     @property
     def torch_device(self) -> torch.device:

@@ -2,6 +2,7 @@
 
 from posekit.callbacks.best import BestCheckpoint
 from posekit.callbacks.checkpoint_io import AtomicCheckpointIO
+from posekit.callbacks.compile_networks import CompileNetworks
 from posekit.callbacks.interrupt import CleanInterrupt, LastCheckpoint, RecentCheckpoint
 from posekit.callbacks.memory import OutOfMemoryAdvice
 from posekit.callbacks.model_table import ModelTable
@@ -16,6 +17,7 @@ __all__ = [
     "AtomicCheckpointIO",
     "BestCheckpoint",
     "CleanInterrupt",
+    "CompileNetworks",
     "LastCheckpoint",
     "ModelTable",
     "OutOfMemoryAdvice",

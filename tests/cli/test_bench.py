@@ -7,13 +7,13 @@ import pytest
 import torch
 import yaml
 
-from posekit.bench import BenchOptions, bench_config, compile_called, compiled, measure
-from posekit.bench.compiling import outermost_called
+from posekit.bench import BenchOptions, bench_config, measure
 from posekit.bench.drawn import drawn_config
 from posekit.bench.timing import Timing
 from posekit.cli import main
 from posekit.cli.build import build_from_config
 from posekit.cli.configs import shipped_configs
+from posekit.compiling import compile_called, compiled, outermost_called
 from posekit.data.batch_parts import batch_parts, count_samples, part_size, picture_batch, resized
 from posekit.yaml_file import read_yaml
 from tests.small_configs import Roots, shrink

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from posekit.callbacks.compile_networks import CompileNetworks
 from posekit.callbacks.model_table import ModelTable
 from posekit.callbacks.result_table import ResultTable
 from posekit.callbacks.throughput import process_memory
 from posekit.callbacks.writer import PredictionWriter, coco_results, overlay_names
 from posekit.callbacks.writer3d import PredictionWriter3D
+from posekit.errors import UserError
 from posekit.files import atomic_write_text
 from posekit.metrics.keypoint_error import KeypointError
 from posekit.skeletons import get_skeleton
@@ -188,3 +190,42 @@ def test_the_model_table_shows_what_has_parameters_and_no_operations_that_nobody
     assert "loss" not in shown
     assert "1,242 parameters, 1,240 of them trained" in shown
     assert "FLOP" not in shown
+
+
+class Half(torch.nn.Linear):
+    """A class of one's own: torch's are not compiled by themselves."""
+
+
+class InTurn(pl.LightningModule):
+    """Learns with another part in each epoch."""
+
+    def __init__(self):
+        super().__init__()
+        self.parts = torch.nn.ModuleList([Half(2, 1), Half(2, 1)])
+        self.seen = []
+
+    def training_step(self, batch, batch_idx):
+        part = self.parts[self.current_epoch]
+        self.seen.append([part._compiled_call_impl is not None for part in self.parts])
+        return part(batch).mean()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def test_networks_are_compiled_from_their_second_step_on_and_given_back_at_the_end(tmp_path):
+    model, names = InTurn(), list(InTurn().state_dict())
+    trainer = pl.Trainer(
+        max_epochs=2, callbacks=[CompileNetworks(backend="eager")], logger=False, accelerator="cpu",
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
+    )  # fmt: skip
+    trainer.fit(model, torch.utils.data.DataLoader(torch.rand(6, 2), batch_size=2))
+    assert model.seen == [[False, False], [True, False], [True, False], [True, False], [True, True], [True, True]]
+    assert [part._compiled_call_impl for part in model.parts] == [None, None]
+    assert list(model.state_dict()) == names
+    assert not any(part._forward_hooks for part in model.parts)
+
+
+def test_an_unknown_back_end_is_refused_with_the_known_ones():
+    with pytest.raises(UserError, match=r"unknown backend of torch.compile 'inducter'; known: .*Did you mean inductor"):
+        CompileNetworks(backend="inducter")

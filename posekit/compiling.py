@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import nn
 from torchmetrics import Metric
+
+from posekit.errors import unknown_name
 
 
 def compile_called(module: nn.Module, run: Callable[[], Any], **options: Any) -> list[str]:
@@ -43,9 +46,21 @@ def compiled(module: nn.Module, run: Callable[[], Any], **options: Any) -> Itera
 
 
 def outermost_called(module: nn.Module, run: Callable[[], Any]) -> dict[str, nn.Module]:
-    """Returns the submodules that ``run`` calls from outside any other submodule, by name.
+    """Returns the submodules that ``run`` calls from outside any other submodule, by name."""
+    with watching(module) as found:
+        run()
+    return found
+
+
+@contextmanager
+def watching(module: nn.Module, besides: Collection[str] = ()) -> Iterator[dict[str, nn.Module]]:
+    """Collects, while it is open, the submodules that are called from outside any other submodule, by name.
 
     Those of torch's own classes are looked through: the compiler leaves their code alone where it begins with it.
+
+    Args:
+        module: A method.
+        besides: Names of submodules that are left alone, with all that is in them.
     """
     found: dict[str, nn.Module] = {}
     inside: list[str] = []
@@ -66,13 +81,26 @@ def outermost_called(module: nn.Module, run: Callable[[], Any]) -> dict[str, nn.
         ]
 
     parts = {name: part for name, part in module.named_modules() if name and _is_own(part)}
-    handles = [handle for name, part in parts.items() for handle in watch(name, part)]
+    left_alone = tuple(f"{name}." for name in besides)
+    handles = [
+        handle for name, part in parts.items() if not f"{name}.".startswith(left_alone) for handle in watch(name, part)
+    ]
     try:
-        run()
+        yield found
     finally:
         for handle in handles:
             handle.remove()
-    return found
+
+
+def check_backend(name: str) -> None:
+    """Refuses a back end that torch.compile does not have.
+
+    Raises:
+        UserError: It is so.
+    """
+    known = torch.compiler.list_backends(exclude_tags=())
+    if name not in known:
+        raise unknown_name("backend of torch.compile", name, known)
 
 
 def _is_own(part: nn.Module) -> bool:

@@ -1,0 +1,72 @@
+"""CompileNetworks: torch.compile for the training of any method."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
+from torch import nn
+
+from posekit.compiling import check_backend, watching
+from posekit.errors import counted
+
+
+class CompileNetworks(Callback):
+    """Compiles the networks that training steps call; they are found by watching the first step of each epoch.
+
+    Networks, and losses that are modules; targets, metrics and decoding stay eager. Names in checkpoints stay as they
+    are, so a run may be resumed without it, and other runs with it; compiled arithmetic differs in the last bits.
+
+    Args:
+        backend: Of ``torch.compile``.
+        mode: Of ``torch.compile``: ``default``, ``reduce-overhead``, ``max-autotune`` …
+        dynamic: Whether one program serves all sizes; None lets the compiler find out.
+
+    Raises:
+        UserError: An unknown back end.
+    """
+
+    def __init__(self, backend: str = "inductor", mode: str | None = None, dynamic: bool | None = None) -> None:
+        check_backend(backend)
+        self.options: dict[str, Any] = {"backend": backend, "mode": mode, "dynamic": dynamic}
+        self.compiled: list[str] = []
+        self._watch = ExitStack()
+        self._called: dict[str, nn.Module] = {}
+        self._due = False
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Lets the next step be watched: methods may call other networks in another epoch."""
+        self._due = True
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Begins to watch."""
+        if self._due:
+            self._called = self._watch.enter_context(watching(pl_module, self.compiled))
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Compiles what was called, from the next step on."""
+        if not self._due:
+            return
+        self._due = False
+        self._watch.close()
+        for part in self._called.values():
+            part.compile(**self.options)
+        if self._called:
+            names = ", ".join(self._called)
+            rank_zero_info(f"torch.compile: {counted(len(self._called), 'module')} from the next step on: {names}")
+        self.compiled += self._called
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Stops watching."""
+        self._watch.close()
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Gives the networks back as they were, e.g. for export."""
+        parts = dict(pl_module.named_modules())
+        for name in self.compiled:
+            parts[name]._compiled_call_impl = None
+        self.compiled = []
