@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any, TypeVar
@@ -63,14 +63,61 @@ def in_range(owner: str, name: str, value: Option, interval: str, *, whole: bool
     raise UserError(f"{owner}: {name} must be {kind}, not {excerpt(value)}")
 
 
+def each_in_range(owner: str, name: str, values: Any, interval: str, *, whole: bool = False) -> list[Any]:
+    """Returns an option's values as a list, which must be numbers of a range; see :func:`in_range`.
+
+    Raises:
+        UserError: They are no list, an empty one, or one of them is no such number.
+    """
+    if not isinstance(values, Iterable) or isinstance(values, str | bytes | Mapping):
+        raise UserError(f"{owner}: {name} must be a list of numbers, not {excerpt(values)}")
+    numbers = [in_range(owner, name, value, interval, whole=whole) for value in values]
+    if not numbers:
+        raise UserError(f"{owner}: {name} must list at least one number")
+    return numbers
+
+
+def as_names(owner: str, name: str, value: object) -> list[str]:
+    """Returns an option's names as a list; a name alone is a list of one.
+
+    Raises:
+        UserError: They are no strings.
+    """
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, Sequence) or not all(isinstance(part, str) for part in names):
+        raise UserError(f"{owner}: {name} must be a list of names, not {excerpt(value)}")
+    return list(names)
+
+
+def yes_or_no(owner: str, name: str, value: Option, *, none: bool = False) -> Option:
+    """Returns an option's value, which must be true or false.
+
+    Args:
+        owner: Whose option it is, e.g. the method's class.
+        name: The option.
+        value: Its value.
+        none: Whether None will do, too.
+
+    Raises:
+        UserError: It is neither: a string such as "no" would count as true.
+    """
+    if isinstance(value, bool) or (none and value is None):
+        return value
+    raise UserError(f"{owner}: {name} must be true or false{' (or null)' * none}, not {excerpt(value)}")
+
+
 def listed(items: Sequence[str], shown: int = 3) -> str:
     """Returns the first items in one line, and how many more there are."""
     return "; ".join(items[:shown]) + (f"; and {len(items) - shown} more" if len(items) > shown else "")
 
 
 def one_line(error: BaseException, length: int = 100) -> str:
-    """Returns an exception's message in one line of at most this length; its type's name where it says nothing."""
-    return " ".join(str(error).split())[:length] or type(error).__name__
+    """Returns an exception's message in one line of at most this length; its type's name where it says nothing.
+
+    What cannot be printed, as of a damaged file's names, is a space.
+    """
+    text = "".join(c if c.isprintable() else " " for c in str(error))
+    return " ".join(text.split())[:length] or type(error).__name__
 
 
 def excerpt(value: object, length: int = 40) -> str:

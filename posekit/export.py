@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -20,10 +19,13 @@ from torch import Tensor, nn
 from posekit._version import __version__
 from posekit.errors import UserError, one_line, unknown_name
 from posekit.files import atomic_write_bytes
+from posekit.loggers import errors_only
 from posekit.module import PoseModule
+from posekit.nn.modes import evaluating
 
 INPUT = "images"
 METADATA = "posekit.json"
+_MOST = 2**31 - 1  # pictures of a batch; exporters of older torch refuse networks without a limit
 _ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 _TRACED_BATCH = 2  # a batch of one would be taken for a constant
 
@@ -82,18 +84,13 @@ def export_model(
     check_exportable(model)
     check_output(path)
     network = _ExportForm(model)
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad(), _quiet():
-            shape = tuple(model.input_shape())
-            expected = {size: network.named(_pictures(size, shape)) for size in batch_sizes}
-            shapes = {name: tuple(value.shape[1:]) for name, value in next(iter(expected.values())).items()}
-            content = WRITERS[format](network, _pictures(_TRACED_BATCH, shape), _metadata(model, shape, shapes))
-            run = READERS[format](content, network.names)
-            differences = {n: _difference(run(_pictures(n, shape)), values) for n, values in expected.items()}
-    finally:
-        model.train(training)
+    with evaluating(model), torch.no_grad(), _quiet():
+        shape = tuple(model.input_shape())
+        expected = {size: network.named(_pictures(size, shape)) for size in batch_sizes}
+        shapes = {name: tuple(value.shape[1:]) for name, value in next(iter(expected.values())).items()}
+        content = WRITERS[format](network, _pictures(_TRACED_BATCH, shape), _metadata(model, shape, shapes))
+        run = READERS[format](content, network.names)
+        differences = {n: _difference(run(_pictures(n, shape)), values) for n, values in expected.items()}
     for size, difference in differences.items():
         if not difference <= tolerance:
             raise UserError(
@@ -182,12 +179,17 @@ def _difference(found: Outputs, expected: Outputs) -> float:
 
 
 def _trace_error(format: str, model: nn.Module, error: Exception) -> UserError:
-    return UserError(f"{type(model).__name__} cannot be exported as {format}: {one_line(error, 300)}")
+    return UserError(
+        f"{type(model).__name__} cannot be exported as {format} by torch {torch.__version__}: {one_line(error, 300)}"
+    )
 
 
 def _write_pt2(network: _ExportForm, sample: Tensor, metadata: str) -> bytes:
     try:
-        program = torch.export.export(network, (sample,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+        program = torch.export.export(
+            # Not strict, as newer torch has it by default: the strict form of older ones refuses plain Python.
+            network, (sample,), dynamic_shapes=({0: torch.export.Dim("batch", max=_MOST)},), strict=False,
+        )  # fmt: skip
     except Exception as error:
         raise _trace_error("pt2", network.model, error) from None
     buffer = io.BytesIO()
@@ -211,7 +213,7 @@ def _write_onnx(network: _ExportForm, sample: Tensor, metadata: str) -> bytes:
             dynamo=True,
             input_names=[INPUT],
             output_names=list(network.names),
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamic_shapes=({0: torch.export.Dim("batch", max=_MOST)},),
             verbose=False,
         )
     except Exception as error:
@@ -239,17 +241,9 @@ def _read_onnx(content: bytes, names: Sequence[str]) -> Runner:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keeps the exporters' own chatter away."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+    with errors_only("torch.onnx", "onnxscript", "onnx_ir", "torch.export"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 WRITERS: dict[str, Callable[[_ExportForm, Tensor, str], bytes]] = {"onnx": _write_onnx, "pt2": _write_pt2}

@@ -6,7 +6,7 @@ import inspect
 import math
 import os
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Any, ClassVar, Generic, TypeVar, cast
@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from posekit.checkpoints import CHECKPOINT_KEY, read_checkpoint
-from posekit.errors import UserError, one_line, unknown_name
+from posekit.errors import UserError, as_names, each_in_range, in_range, one_line, unknown_name
 from posekit.loop_progress import keep_validation_due
 from posekit.nn.shipped import weight_path
 from posekit.nn.weights import LoadReport, load_weights
@@ -68,7 +68,7 @@ def picture_size(size: Sequence[int] | None, otherwise: tuple[int, int]) -> tupl
     """
     if size is None:
         return otherwise
-    sides: list[Any] = list(size)
+    sides: list[Any] = list(size) if isinstance(size, Iterable) else [size]
     if len(sides) != 2 or not all(isinstance(side, Integral) and int(side) > 0 for side in sides):
         raise UserError(f"image_size must be [W, H], two whole numbers of px, not {sides}")
     return int(sides[0]), int(sides[1])
@@ -115,20 +115,14 @@ class PoseModule(LightningModule):
         init_skip: list[str] | None = None,
     ) -> None:
         super().__init__()
-        for option, value, fits, range_ in (
-            ("lr", lr, 0 < lr < math.inf, "positive"),
-            ("weight_decay", weight_decay, 0 <= weight_decay < math.inf, "at least 0"),
-            ("lr_warmup_steps", lr_warmup_steps, lr_warmup_steps >= 0, "at least 0"),
-            ("lr_peak", lr_peak, 0 <= lr_peak <= 1, "from 0 to 1"),
-        ):
-            if not fits:
-                raise UserError(f"{type(self).__name__}: {option} must be {range_}, not {value}")
-        epochs: list[Any] = list(milestones or [])
-        whole = all(isinstance(epoch, Integral) and int(epoch) >= 0 for epoch in epochs)
-        if not whole or epochs != sorted(set(epochs)):
-            raise UserError(
-                f"{type(self).__name__}: milestones must be rising whole numbers of at least 0, not {epochs}"
-            )
+        owner = type(self).__name__
+        in_range(owner, "lr", lr, "(0, inf)")
+        in_range(owner, "weight_decay", weight_decay, "[0, inf)")
+        in_range(owner, "lr_warmup_steps", lr_warmup_steps, "[0, inf)", whole=True)
+        in_range(owner, "lr_peak", lr_peak, "[0, 1]")
+        epochs = each_in_range(owner, "milestones", milestones, "[0, inf)", whole=True) if milestones else []
+        if epochs != sorted(set(epochs)):
+            raise UserError(f"{owner}: milestones must be rising whole numbers of at least 0, not {epochs}")
         for kind, name, known in (("optimizer", optimizer, OPTIMIZERS), ("schedule", schedule, SCHEDULES)):
             if name not in known:
                 raise unknown_name(kind, name, known)
@@ -140,7 +134,7 @@ class PoseModule(LightningModule):
         self.lr_warmup_steps = lr_warmup_steps
         self.lr_peak = lr_peak
         self.init_from = init_from
-        self.init_skip = init_skip or []
+        self.init_skip = as_names(owner, "init_skip", init_skip or [])
 
     # -- what a method implements -------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from posekit.heatmaps import flip_heatmaps, flip_offset, shift_heatmaps
 from posekit.metrics import KeypointAP, KeypointError, PCKh
 from posekit.metrics.rows import updated_anywhere
 from posekit.module import PoseModule, StepOutput, best_mode, picture_size
+from posekit.nn.modes import evaluating
 from posekit.skeletons import get_skeleton
 
 
@@ -233,12 +234,8 @@ class TopDownModule(PoseModule):
             "sample_id": torch.arange(len(rows)),
         }
         batch = {name: value.to(self.device) for name, value in batch.items()}
-        was_training = self.training
-        self.eval()
-        try:
+        with evaluating(self):
             result = self.predict_step(cast(CropBatch, batch), 0)
-        finally:
-            self.train(was_training)
         return cast(KeypointPrediction, {name: value.cpu() for name, value in result.items()})  # type: ignore[attr-defined]
 
     # -- metrics ------------------------------------------------------------------------------------------------------

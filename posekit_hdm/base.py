@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from posekit.errors import UserError, in_range, unknown_name
+from posekit.errors import UserError, in_range, unknown_name, yes_or_no
 from posekit.nn.precision import full_precision
 
 SUPPLIERS = ("softmax", "softplus", "relu")
@@ -117,7 +117,7 @@ class HeatmapLoss(nn.Module):
             NaN loss. True also refuses non-finite dots where weight is above 0, which otherwise do not count.
 
     Raises:
-        UserError: An unknown reduction.
+        UserError: An unknown reduction, or ``check_finite`` is neither true, false nor None.
     """
 
     name: ClassVar[str] = ""
@@ -126,7 +126,7 @@ class HeatmapLoss(nn.Module):
     def __init__(self, reduction: str = "sum_joints_mean_batch", check_finite: bool | None = None) -> None:
         super().__init__()
         self.reduction = choice("reduction", reduction, REDUCTIONS)
-        self.check_finite = check_finite
+        self.check_finite = yes_or_no(f"loss {self.name!r}", "check_finite", check_finite, none=True)
 
     def positive(self, name: str, value: float) -> float:
         """Returns an option's value as a float; raises UserError unless it is a finite number above 0."""

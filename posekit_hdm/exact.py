@@ -1,4 +1,4 @@
-"""Exact Earth Mover's Distance by POT's network simplex, for tests and validation. Serial, on the CPU, float64."""
+"""Exact Earth Mover's Distance by POT's network simplex, for checks. Serial, on the CPU, float64."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from torch import Tensor
 
 from posekit.errors import UserError
 from posekit_hdm import transport
-from posekit_hdm.base import HeatmapLoss, check_shapes
 
 
 def solve_exact(
@@ -38,32 +37,3 @@ def solve_exact(
     if not values:
         return transport.Plan(supply.new_zeros(0), supply.new_zeros(supply.shape))
     return transport.Plan(torch.tensor(values, dtype=torch.float64).to(supply), torch.stack(potentials).to(supply))
-
-
-@torch.no_grad()
-def exact_emd(heatmaps: Tensor, points: Tensor, weight: Tensor, loss: HeatmapLoss) -> Tensor:
-    """Returns the exact EMD (B, K) in heatmap px between maps and dots; 0 where a joint does not count.
-
-    Args:
-        heatmaps: (B, K, H, W) raw maps.
-        points: (B, K, 2) dots (x, y), heatmap px.
-        weight: (B, K).
-        loss: Says how maps become distributions; of a pixel-wise loss the positive part of the map is one.
-    """
-    return _exact(heatmaps, points, weight, loss, "none")
-
-
-def _exact(heatmaps: Tensor, points: Tensor, weight: Tensor, loss: HeatmapLoss, reduction: str) -> Tensor:
-    from posekit_hdm.losses import HeatmapMatchingLoss
-
-    check_shapes(heatmaps, points, weight)
-    metric = HeatmapMatchingLoss(
-        suppliers="relu", solver="pot", reduction=reduction, truncate=getattr(loss, "truncate", None)
-    )
-    return metric(loss.normalize(heatmaps.double()), points, weight > 0)
-
-
-@torch.no_grad()
-def mean_emd_px(heatmaps: Tensor, points: Tensor, weight: Tensor, loss: HeatmapLoss) -> Tensor:
-    """Returns the mean exact EMD of the joints that count, heatmap px: a readable form of the loss; 0 without any."""
-    return _exact(heatmaps, points, weight, loss, "mean_valid")

@@ -14,6 +14,7 @@ from posekit.heatmaps import DECODERS, MAPPINGS, decode_heatmaps, from_heatmap, 
 from posekit.module import StepOutput
 from posekit.nn import build_backbone
 from posekit.topdown import TopDownModule
+from posekit_hdm.base import REDUCTIONS, HeatmapLoss
 from posekit_hdm.losses import HeatmapMatchingLoss, build_loss, normalize_maps
 
 # How each loss's maps are read unless ``decoder`` says otherwise.
@@ -48,7 +49,8 @@ class HDM(TopDownModule):
         kwargs: Arguments of :class:`~posekit.topdown.TopDownModule` and :class:`~posekit.module.PoseModule`.
 
     Raises:
-        UserError: An unknown name or option, a value out of range, or options of a loss that is not there.
+        UserError: An unknown name or option, a value out of range, a loss that is no single number, or options of a
+            loss that is not there.
     """
 
     def __init__(
@@ -75,8 +77,8 @@ class HDM(TopDownModule):
         network = build_backbone(backbone, num_joints=len(self.skeleton), **(backbone_options or {}))
         # Convolutions run a quarter to a half faster with channels last, on CPUs and on tensor cores.
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.loss = build_loss(loss, **(loss_options or {}))
-        self.warmup_loss = build_loss(warmup, **(warmup_options or {})) if warmup else None
+        self.loss = _build_scalar_loss("loss_options", loss, loss_options)
+        self.warmup_loss = _build_scalar_loss("warmup_options", warmup, warmup_options) if warmup else None
         self.warmup_share = warmup_share
         self._warmup_end: float | None = None
         self.decoder = decoder or DEFAULT_DECODERS.get(loss, "window")
@@ -134,3 +136,12 @@ class HDM(TopDownModule):
         points, scores = decode_heatmaps(heatmaps, self.decoder)
         width, height = self.image_size
         return from_heatmap(points, (height, width), heatmaps.shape[-2:], self.mapping), scores
+
+
+def _build_scalar_loss(option: str, name: str, values: dict[str, Any] | None) -> HeatmapLoss:
+    """Builds a loss that a step can descend."""
+    loss = build_loss(name, **(values or {}))
+    if loss.reduction == "none":
+        known = ", ".join(reduction for reduction in REDUCTIONS if reduction != "none")
+        raise UserError(f"HDM: {option}.reduction 'none' gives a number per joint, a step needs one: {known}")
+    return loss

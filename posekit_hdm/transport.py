@@ -112,14 +112,13 @@ def solve(
         supply: (M, N) masses of the pixels, row by row, each sum 1.
         demand: The dots' corners.
         size: (H, W) with H * W = N.
-        epsilon: Entropic weight, heatmap px.
-        schedule: Falling epsilons, px, of the steps on the summary of the map, see :func:`anneal_schedule`; the last is
-            the problem's own.
+        schedule: Falling epsilons (entropic weights), heatmap px, of the steps on the summary of the map, see
+            :func:`anneal_schedule`; the last is the problem's own.
         refine: Steps at the last epsilon with every pixel.
         truncate: Largest cost, px; None for the plain distance.
 
     Returns:
-        Value within epsilon * log 4 above the exact EMD, and the exact gradient of that value.
+        Value within log 4 times the last epsilon above the exact EMD, and the exact gradient of that value.
     """
     mass, relative = summarise(supply.unflatten(1, size), demand, truncate)
     start = newton(torch.zeros_like(demand.weight), mass, relative, demand.weight, schedule)

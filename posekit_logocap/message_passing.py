@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from posekit.errors import UserError, in_range
+from posekit.errors import UserError, each_in_range, in_range
 from posekit_logocap.sampling import precise
 
 
@@ -99,10 +99,9 @@ class MessagePassing(nn.Sequential):
     def __init__(
         self, num_joints: int, embedding: int = 64, channels: Sequence[int] = (512, 256, 128), kernels: int = 20
     ) -> None:
+        channels = each_in_range("LogoCap", "message_channels", channels, "[1, inf)", whole=True)
         if len(channels) != 3:
-            raise UserError(f"LogoCap: message_channels must be three numbers, not {list(channels)}")
-        for width in channels:
-            in_range("LogoCap", "message_channels", width, "[1, inf)", whole=True)
+            raise UserError(f"LogoCap: message_channels must be three numbers, not {channels}")
         in_range("LogoCap", "attention_kernels", kernels, "[1, inf)", whole=True)
         first, second, third = channels
         super().__init__(

@@ -14,9 +14,10 @@ from typing_extensions import NotRequired
 
 from posekit.data.batch import CropBatch, SceneBatch
 from posekit.data.pictures import PictureInput
-from posekit.errors import UserError, in_range
+from posekit.errors import UserError, each_in_range
 from posekit.geometry import uncrop_points
 from posekit.module import StepOutput, picture_size
+from posekit.nn.modes import evaluating
 from posekit.nn.precision import full_precision
 from posekit.skeletons import get_skeleton
 from posekit_logocap.drawing import overlay, with_attraction
@@ -145,9 +146,8 @@ class LogoCap(SceneModule):
             top_k, oks_threshold, offset_factor, attraction_factor, refined_factor, least_area, overlap
         )
         self.flip_test = flip_test
-        for scale in test_scales or ():
-            in_range("LogoCap", "test_scales", scale, "(0, inf)")
-        scales = sorted((float(scale) for scale in test_scales or (1.0,)), key=lambda scale: scale != 1)
+        given = each_in_range("LogoCap", "test_scales", test_scales or (1.0,), "(0, inf)")
+        scales = sorted((float(scale) for scale in given), key=lambda scale: scale != 1)
         if scales[0] != 1:
             raise UserError(f"LogoCap: test_scales must contain 1, not {scales}")
         self.test_scales = tuple(scales)
@@ -289,12 +289,8 @@ class LogoCap(SceneModule):
         numbers = torch.arange(len(inputs), device=self.device)
         affine = torch.tensor(np.array([a for _, a in inputs]).reshape(-1, 2, 3), dtype=torch.float32)
         batch = {"affine": affine.to(self.device), "image_id": numbers, "sample_id": numbers}
-        was_training = self.training
-        self.eval()
-        try:
+        with evaluating(self):
             people = self.infer([image.to(self.device) for image, _ in inputs])
-        finally:
-            self.train(was_training)
         result = self.predictions(people, cast(SceneBatch, batch))
         return cast(LogoCapPrediction, {name: value.cpu() for name, value in result.items()})  # type: ignore[attr-defined]
 

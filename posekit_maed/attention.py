@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, in_range, unknown_name
 from posekit.nn.recompute import recompute
 
 MODES = ("parallel", "series", "coupling", "vanilla", "temporal")
@@ -47,7 +47,7 @@ class SpaceTimeAttention(nn.Module):
         super().__init__()
         if mode not in MODES:
             raise unknown_name("st_mode", mode, MODES)
-        if heads < 1 or width % heads:
+        if width % in_range("MAED", "num_heads", heads, "[1, inf)", whole=True):
             raise UserError(f"num_heads must divide the embedding width {width}, not be {heads}")
         self.heads = heads
         self.mode = mode

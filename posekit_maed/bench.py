@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from posekit.nn import count_parameters
+from posekit.nn.modes import evaluating
 from posekit_maed.network import MAEDNetwork
 from posekit_maed.reference import plain_forward
 
@@ -62,13 +63,10 @@ def multiply_adds(network: MAEDNetwork, frames: int, size: tuple[int, int] = (22
         frames: Frames of the clip.
         size: (W, H) of a frame.
     """
-    training = network.training
-    network.eval()
     device = next(network.parameters()).device
     counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
+    with evaluating(network), counter, torch.no_grad():
         network(torch.empty(1, frames, 3, size[1], size[0], device=device))
-    network.train(training)
     return counter.get_total_flops() // 2
 
 

@@ -7,16 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from posekit.data.batch import CROP_FIELDS
 from posekit.data.datamodule import PoseDataModule
 from posekit.data.mixture import Mixture
 from posekit.errors import UserError
 from posekit.skeletons import SPIN49
 from posekit_maed.losses import Targets
 
-_PER_FRAME = (
-    "image", "keypoints", "visible", "affine", "box", "image_id", "joints3d", "joints3d_weight", "body_pose",
-    "body_shape", "body_weight", "body_translation", "camera",
-)  # fmt: skip
 PARTS = ("clips", "images")
 """Parts of a hybrid batch."""
 
@@ -50,7 +47,7 @@ def _clip_batch(batch: Any) -> dict[str, Any]:
 
 def _one_frame(batch: dict[str, Any]) -> dict[str, Any]:
     count, device = len(batch["image"]), batch["image"].device
-    framed = {name: value[:, None] if name in _PER_FRAME else value for name, value in batch.items()}
+    framed = {name: value[:, None] if name in CROP_FIELDS else value for name, value in batch.items()}
     framed["valid"] = torch.ones(count, 1, dtype=torch.bool, device=device)
     framed["key"] = torch.zeros(count, dtype=torch.int64, device=device)
     framed.setdefault("frame", framed["image_id"])

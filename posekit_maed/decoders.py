@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from posekit.body import MeanParameters
-from posekit.errors import UserError
+from posekit.errors import UserError, in_range
 from posekit.nn.precision import full_precision
 from posekit.skeletons import SMPL24
 
@@ -54,7 +54,7 @@ class KinematicDecoder(nn.Module):
             camera of scale 0, which puts the body infinitely far away.)
 
     Raises:
-        UserError: ``start`` has other sizes.
+        UserError: A number out of its range, or ``start`` has other sizes.
     """
 
     scatter: Tensor
@@ -63,6 +63,7 @@ class KinematicDecoder(nn.Module):
         self, feature_width: int, hidden: int = 1024, dropout: float = 0.5, start: MeanParameters | None = None
     ) -> None:
         super().__init__()
+        _check_layers(hidden, dropout)
         self.hidden = hidden
         self.fc1 = nn.Linear(feature_width, hidden)
         self.drop1 = nn.Dropout(dropout)
@@ -128,7 +129,7 @@ class IterativeDecoder(nn.Module):
             camera of scale 0.9.
 
     Raises:
-        UserError: There is no pass, or ``start`` has other sizes.
+        UserError: A number out of its range, or ``start`` has other sizes.
     """
 
     init_pose: Tensor
@@ -144,8 +145,8 @@ class IterativeDecoder(nn.Module):
         start: MeanParameters | None = None,
     ) -> None:
         super().__init__()
-        if iterations < 1:
-            raise UserError(f"iterations must be at least 1, not {iterations}")
+        _check_layers(hidden, dropout)
+        in_range("MAED", "iterations", iterations, "[1, inf)", whole=True)
         self.iterations = iterations
         self.fc1 = nn.Linear(feature_width + JOINTS * SIX + SHAPES + CAMERA, hidden)
         self.drop1 = nn.Dropout(dropout)
@@ -168,6 +169,11 @@ class IterativeDecoder(nn.Module):
             h = self.drop2(self.fc2(h))
             pose, shape, camera = pose + self.decpose(h), shape + self.decshape(h), camera + self.deccam(h)
         return Regression(pose.reshape(-1, JOINTS, SIX), shape, camera)
+
+
+def _check_layers(hidden: int, dropout: float) -> None:
+    in_range("MAED", "hidden_dim", hidden, "[1, inf)", whole=True)
+    in_range("MAED", "dropout", dropout, "[0, 1)")  # at 1 nothing would reach the output
 
 
 def _start(start: MeanParameters | None) -> MeanParameters:

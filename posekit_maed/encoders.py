@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, in_range, unknown_name
 from posekit.nn import ResNet
 from posekit.nn.hybrid import HybridResNet
 from posekit_maed.attention import NORM_EPS, TIMED_MODES, Block
@@ -78,7 +78,7 @@ class SpatialTemporalEncoder(nn.Module):
         out_width: Channels of the feature.
 
     Raises:
-        UserError: An unknown name, or a size that is not positive.
+        UserError: An unknown name, or a size that is no positive whole number.
     """
 
     def __init__(
@@ -96,8 +96,7 @@ class SpatialTemporalEncoder(nn.Module):
         if backbone not in BACKBONES:
             raise unknown_name("backbone of MAED", backbone, BACKBONES)
         for name, value in {"num_blocks": num_blocks, "embed_dim": width, "max_frames": max_frames}.items():
-            if value < 1:
-                raise UserError(f"{name} must be at least 1, not {value}")
+            in_range("MAED", name, value, "[1, inf)", whole=True)
         self.image_size = image_size
         self.max_frames = max_frames
         self.out_width = width

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from posekit.errors import UserError, unknown_name
+from posekit.errors import in_range, unknown_name
 from posekit.geometry import axis_angle_to_matrix, matrix_to_axis_angle
 from posekit.nn.precision import full_precision
 from posekit.skeletons import get_skeleton
@@ -79,8 +79,7 @@ class BodyLoss(nn.Module):
         for name, value in (weights or {}).items():
             if name not in WEIGHTS:
                 raise unknown_name("term of the loss", name, WEIGHTS)
-            if not 0 <= value < float("inf"):
-                raise UserError(f"loss_weights.{name} must be a number of at least 0, not {value}")
+            in_range("MAED", f"loss_weights.{name}", value, "[0, inf)")
         self.weights = {**WEIGHTS, **(weights or {})}
         self.left_out: frozenset[str] = frozenset()  # terms that the run's labels cannot feed
         self.form = form

@@ -17,7 +17,7 @@ from posekit.body import BodyOutput, load_body
 from posekit.data.batch import Pose3DPrediction
 from posekit.data.datamodule import PoseDataModule
 from posekit.data.one_person import person_windows, predict_windows
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, in_range, unknown_name
 from posekit.geometry import matrix_to_axis_angle, project_weak_perspective, rot6d_to_matrix
 from posekit.module import PoseModule, StepOutput, picture_size
 from posekit.nn import LoadReport
@@ -84,8 +84,10 @@ class MAED(PoseModule):
         official_interpolation: The published code's time axis of that interpolation.
         eval_joints: Joints that are compared: ``h36m14``, ``h36m17``, ``mpii3d17`` or ``spin14``.
         across_clips: Accelerations across the borders of videos count, as in the published evaluation.
-        milestones: Epochs at which the ``step`` schedule decays; None takes 60 and 90 (of 100).
         init_decoder: Whether ``init_from`` fills the decoder too. The published second stage takes the encoder alone.
+        lr: See :class:`~posekit.module.PoseModule`, also for the next one.
+        weight_decay: Of the optimiser.
+        milestones: Epochs at which the ``step`` schedule decays; None takes 60 and 90 (of 100).
         kwargs: Arguments of :class:`~posekit.module.PoseModule`.
 
     Raises:
@@ -144,8 +146,10 @@ class MAED(PoseModule):
             raise UserError(f"MAED's joint set is SPIN49: set data.skeleton to SPIN49, not {self.skeleton.name}")
         if hybrid_weights not in HYBRID_WEIGHTS:
             raise unknown_name("hybrid_weights", hybrid_weights, HYBRID_WEIGHTS)
-        if keep_every < 1:
-            raise UserError(f"keep_every must be at least 1, not {keep_every}")
+        for name, count in {"keep_every": keep_every, "max_frames": max_frames}.items():
+            in_range("MAED", name, count, "[1, inf)", whole=True)
+        if num_betas != 10:
+            raise UserError(f"MAED's decoders give 10 shape coefficients, so num_betas cannot be {num_betas}")
         self.image_size = picture_size(image_size, (224, 224))
         # Resolved, so that a checkpoint tells a source of pictures what to make of them.
         self.hparams.update(skeleton=self.skeleton.name, image_size=list(self.image_size))
@@ -161,8 +165,6 @@ class MAED(PoseModule):
             mean_params=mean_params,
             num_betas=num_betas,
         )
-        if num_betas != 10:
-            raise UserError(f"MAED's decoders give 10 shape coefficients, so num_betas cannot be {num_betas}")
         self.compared = EvaluatedJoints(self.body, eval_joints)
         network = MAEDNetwork(
             encoder, decoder, self.image_size, st_mode, num_blocks, num_heads, embed_dim, max_frames, backbone,

@@ -7,6 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from posekit.errors import in_range
 from posekit.nn import SmallNet
 from posekit.skeletons import COCO17
 
@@ -25,10 +26,14 @@ class SmallTokens(nn.Module):
         image_size: (W, H) of the crops, px.
         width: Channels C of a token.
         joints: Heatmaps; the shipped weights ``starter`` have COCO's 17.
+
+    Raises:
+        UserError: ``joints`` is no positive whole number.
     """
 
     def __init__(self, image_size: tuple[int, int], width: int, joints: int = len(COCO17)) -> None:
         super().__init__()
+        in_range("backbone 'small'", "joints", joints, "[1, inf)", whole=True)
         self.backbone = SmallNet(num_joints=joints)
         cells = [-(-side // 32) for side in image_size]
         self.count = cells[0] * cells[1] + joints

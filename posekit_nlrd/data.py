@@ -177,6 +177,11 @@ class NLRDData(PoseDataModule):
         """Returns the pictures of part ``test``."""
         return self.part("test").loader("predict")
 
+    @property
+    def videos_of(self) -> Any:
+        """Names the videos of pictures of part ``test``, as its data module does; None where that does not."""
+        return getattr(self.parts.get("test"), "videos_of", None)
+
     def _method(self) -> Any:
         method = getattr(self.trainer, "lightning_module", None)
         if not hasattr(method, "plan"):

@@ -199,26 +199,6 @@ def rotate(pose: Tensor, matrix: Tensor) -> Tensor:
     return (matrix[..., None, :, :] * pose[..., None, :]).sum(-1)
 
 
-def view_normalized(pose: Tensor, azimuth_only: bool = False) -> Tensor:
-    """Turns poses into the frame of their own trunk (Pose2vec's; NLRD keeps the view, so nothing here calls it).
-
-    Args:
-        pose: (..., 17, 3), the root at 0.
-        azimuth_only: Keep the vertical, take the heading out alone.
-    """
-    pose = _precise(pose)
-    neck, right, left = pose[..., 1, :], pose[..., 9, :], pose[..., 13, :]
-    if azimuth_only:
-        z = _constant((0.0, 0.0, 1.0), pose).expand_as(neck)
-        x = unit((right - left) * _constant((1.0, 1.0, 0.0), pose))
-        y = torch.linalg.cross(z, x)
-    else:
-        z = unit(neck - (right + left) / 2)
-        y = unit(torch.linalg.cross(left - right, neck - right))
-        x = torch.linalg.cross(y, z)
-    return rotate(pose, torch.stack([x, y, z], dim=-2))
-
-
 def _plane_rotation(angle: Tensor, i: int, j: int) -> Tensor:
     cos, sin, zero, one = torch.cos(angle), torch.sin(angle), torch.zeros_like(angle), torch.ones_like(angle)
     rows = [[one if a == b else zero for b in range(3)] for a in range(3)]

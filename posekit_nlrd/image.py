@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from posekit.data.transforms import IMAGENET_MEAN, IMAGENET_STD
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, each_in_range, unknown_name
 from posekit.nn import BACKBONES, ResNet, SmallNet, build_backbone
 from posekit_nlrd.joint_head import HeatmapTrunk, JointHead
 from posekit_nlrd.layers import Bounded, linear
@@ -18,6 +18,7 @@ from posekit_nlrd.pose import LATENT
 
 LAYERS = ("layer1", "layer2", "layer3")
 TRUNKS = ("tiny", *(name for name in BACKBONES if name == "small" or name.startswith("resnet")))
+WIDTHS = (16, 24, 32, 48)
 HEAD_CONVS = (512, 256, 128)
 HEAD_WIDTHS = (1024, 1024, 512, 512, 256, 256, 128, 128)
 NORMALIZATIONS = ("imagenet", "release")
@@ -35,7 +36,7 @@ class Trunk(nn.Module):
         channels: Channels of the result.
 
     Raises:
-        UserError: There is no such backbone.
+        UserError: There is no such backbone, or an option is not one of its.
     """
 
     def __init__(self, name: str = "resnet50", **options: Any) -> None:
@@ -46,7 +47,9 @@ class Trunk(nn.Module):
         if name == "tiny":
             if unknown := set(options) - {"widths"}:
                 raise UserError(f"backbone 'tiny' has no option {min(unknown)!r}; its options: widths")
-            widths = options.get("widths", (16, 24, 32, 48))
+            widths = each_in_range("backbone 'tiny'", "widths", options.get("widths", WIDTHS), "[1, inf)", whole=True)
+            if len(widths) != len(WIDTHS):
+                raise UserError(f"backbone 'tiny': widths must be four numbers, not {widths}")
             self.stem: nn.Module = _tiny_stage(3, widths[0])
             stages = [_tiny_stage(a, b) for a, b in pairwise(widths)]
             self.channels = int(widths[-1])
@@ -81,6 +84,13 @@ class Trunk(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Maps images (B, 3, H, W) to features (B, channels, H/16, W/16)."""
         return self.after(self.before(images, LAYERS[0]), LAYERS[0])
+
+
+def _heatmap_trunk(options: dict[str, Any]) -> HeatmapTrunk:
+    try:
+        return HeatmapTrunk(**options)
+    except TypeError as error:
+        raise UserError(f"backbone 'small': {error}") from None
 
 
 def trunk_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -159,7 +169,7 @@ class ImageEncoder(nn.Module):
         normalization: ``imagenet`` takes pictures as posekit gives them, ``release`` turns them to RGB / 255 - 0.4.
 
     Raises:
-        UserError: An unknown name, or pictures smaller than 32 px.
+        UserError: An unknown name, channels that are no positive whole numbers, or pictures smaller than 32 px.
     """
 
     mean: Tensor
@@ -181,8 +191,8 @@ class ImageEncoder(nn.Module):
             raise UserError(f"NLRD needs pictures of at least 32 x 32 px, not {list(image_size)}")
         if normalization not in NORMALIZATIONS:
             raise unknown_name("normalization", normalization, NORMALIZATIONS)
-        if not head_convs or not head_widths or min(*head_convs, *head_widths) < 1:
-            raise UserError("head_convs and head_widths must each list at least one positive number")
+        head_convs = each_in_range("NLRD", "head_convs", head_convs, "[1, inf)", whole=True)
+        head_widths = each_in_range("NLRD", "head_widths", head_widths, "[1, inf)", whole=True)
         if head not in HEADS:
             raise unknown_name("head of NLRD", head, HEADS)
         if head == "joints" and backbone != "small":
@@ -191,7 +201,7 @@ class ImageEncoder(nn.Module):
         self.trunk: Trunk | HeatmapTrunk
         self.head: LatentHead | JointHead
         if head == "joints":
-            self.trunk = HeatmapTrunk(**(backbone_options or {}))
+            self.trunk = _heatmap_trunk(backbone_options or {})
             self.head = JointHead(self.trunk, image_size, head_widths, latent_range)
         else:
             self.trunk = Trunk(backbone, **(backbone_options or {}))

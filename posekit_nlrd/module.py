@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from posekit.data.batch import Pose3DPrediction
-from posekit.errors import UserError
+from posekit.errors import UserError, as_names, in_range
 from posekit.module import picture_size
 from posekit.nn import load_weights
 from posekit.nn.shipped import weight_path
@@ -72,7 +72,7 @@ class NLRD(JudgedModule):
         init_from: See :class:`~posekit.module.PoseModule`.
 
     Raises:
-        UserError: An unknown name or option, or stages in the wrong order.
+        UserError: An unknown name or option, a value out of its range, or stages in the wrong order.
     """
 
     prediction_writer: ClassVar[str] = "PosePanelWriter"
@@ -101,13 +101,14 @@ class NLRD(JudgedModule):
         init_from: str | None = None,
         head: str = "convs",
     ) -> None:
-        super().__init__(protocols or ["gt17", "predicted17"], init_from)
+        super().__init__(as_names("NLRD", "protocols", protocols or ["gt17", "predicted17"]), init_from)
         self.save_hyperparameters()
         self.automatic_optimization = False
         self.skeleton = LIMB17
         self.image_size = picture_size(image_size, (224, 224))
+        in_range("NLRD", "seed", seed, "[0, inf)", whole=True, none=True)
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
-        names = PAPER_RELATIONS if relations is None else relations
+        names = PAPER_RELATIONS if relations is None else as_names("NLRD", "relations", relations)
         self.networks = Networks(
             {name: make_relation(name, theta, border) for name in names},
             latent_range=latent_range,
@@ -184,7 +185,8 @@ class NLRD(JudgedModule):
         """Works out how long the stages are, where they count passes over their data.
 
         Raises:
-            UserError: The data module is none of NLRD's, a part is missing, or its windows are too short for a stage.
+            UserError: The data module is none of NLRD's, a part is missing, its windows are too short for a stage, or a
+                stage is too short for its options.
         """
         if stage != "fit":
             return
@@ -201,6 +203,7 @@ class NLRD(JudgedModule):
             epochs = part.options.epochs
             steps = part.options.steps
             lengths.append(steps if steps is not None else data.passes_to_steps(part.stream, epochs))
+            part.check_length(lengths[-1])
         self.plan = Schedule(lengths)
         # Whoever wraps the module (DDP) has to see every parameter that a stage will train.
         self.networks.requires_grad_(False)

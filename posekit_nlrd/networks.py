@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from posekit.errors import UserError, unknown_name
+from posekit.errors import each_in_range, in_range, unknown_name
 from posekit_nlrd.geometry import to_local
 from posekit_nlrd.image import ImageEncoder
 from posekit_nlrd.layers import mlp
@@ -62,8 +62,8 @@ class Networks(nn.Module):
         **image_options: Any,
     ) -> None:
         super().__init__()
-        if latent_range <= 0:
-            raise UserError(f"latent_range must be positive, not {latent_range}")
+        in_range("NLRD", "latent_range", latent_range, "(0, inf)")
+        widths = each_in_range("NLRD", "relation_widths", relation_widths, "[1, inf)", whole=True)
         if adversary not in ADVERSARIES:
             raise unknown_name("adversary", adversary, ADVERSARIES)
         self.latent_range = float(latent_range)
@@ -77,7 +77,7 @@ class Networks(nn.Module):
         self.image = ImageEncoder(image_size=image_size, latent_range=latent_range, **image_options)
         self.relations = nn.ModuleDict(
             {
-                name: RelationNetwork(MOTION_LATENT if kind.is_motion else LATENT, latent_range, relation_widths)
+                name: RelationNetwork(MOTION_LATENT if kind.is_motion else LATENT, latent_range, widths)
                 for name, kind in relations.items()
             }
         )

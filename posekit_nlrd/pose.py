@@ -16,7 +16,6 @@ LATENT = 32
 LIMBS = ((1, 2, 3, 4), (1, 5, 6, 7), (9, 10, 11, 12), (13, 14, 15, 16))  # right and left arm, right and left leg
 TRUNK = (0, 1, 8)
 GROUPS = (*LIMBS, TRUNK)
-NUM_LOGITS = NUM_JOINTS + len(GROUPS) + 1
 
 
 class PoseEncoder(nn.Module):

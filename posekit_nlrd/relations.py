@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from posekit.data.transforms import IMAGENET_MEAN, IMAGENET_STD
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, in_range, unknown_name
 from posekit_nlrd.geometry import FLIP, pick, rotate, tilt_matrix
 from posekit_nlrd.motion import LENGTH
 
@@ -55,7 +55,7 @@ class Relation:
 
     @property
     def frames(self) -> int:
-        """Frames of the window that a pair is cut from (without :func:`slow_down`)."""
+        """Frames of the window that a pair is cut from."""
         return {"forward": 1, "backward": LENGTH, "slow_backward": WINDOW}[self.playback]
 
     def pose(self, pose: Tensor) -> Tensor:
@@ -123,12 +123,13 @@ def make_relation(name: str, theta: float = 50.0, border: str = "constant") -> R
     """Builds a relation by name.
 
     Raises:
-        UserError: Unknown name or border.
+        UserError: Unknown name or border, or an angle beyond a full turn.
     """
     if name not in _KINDS:
         raise unknown_name("relation", name, _KINDS)
     if border not in BORDERS:
         raise unknown_name("border", border, BORDERS)
+    in_range("NLRD", "theta", theta, "[-360, 360]")
     flips, turns, playback = _KINDS[name]
     return Relation(name, flips, turns, playback, float(theta), border)
 
@@ -182,23 +183,6 @@ def _black(device: torch.device) -> Tensor:
     with torch.inference_mode(False):
         values = [-mean / deviation for mean, deviation in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)]
         return torch.tensor(values, device=device)[:, None, None]
-
-
-def slow_down(motion: Tensor) -> Tensor:
-    """Plays the middle half of motions (..., 30, 17, 3) backwards at half speed, where no 60 frames are at hand.
-
-    Frame j is the motion at time (44 - j) / 2, halfway frames linearly interpolated. Not for pictures.
-
-    Raises:
-        UserError: The motion has another length.
-    """
-    if motion.shape[-3] != LENGTH:
-        raise UserError(f"slow_down takes motions of {LENGTH} frames, not {motion.shape[-3]}")
-    half = LENGTH // 2
-    before = motion[..., half // 2 : half // 2 + half + 1, :, :]  # frames 7 .. 22
-    middle = (before[..., :-1, :, :] + before[..., 1:, :, :]) / 2
-    steps = torch.stack([middle, before[..., 1:, :, :]], dim=-3).flatten(-4, -3)  # 7.5, 8, 8.5, ... 22
-    return steps.flip(-3)
 
 
 def latent_distance(anchor: Tensor, transformed: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Sequence
 from typing import Any, ClassVar, cast
@@ -13,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from posekit.data.batch import ClipBatch, CropBatch, KeypointPrediction
+from posekit.data.clip_windows import Window
 from posekit.data.one_person import person_windows, predict_windows
 from posekit.errors import UserError, in_range, unknown_name
 from posekit.heatmaps import DECODERS, MAPPINGS, GaussianCodec
@@ -270,12 +272,16 @@ class TIP(PoseTrackScoring, TopDownModule):
         super().check_data(datamodule)
         if self.temporal == "single" or getattr(datamodule, "view", None) != "clips":
             return
-        holder = datamodule if getattr(datamodule, "window", None) is None else datamodule.window
-        frames, wanted = getattr(holder, "frames", None), 2 * self.num_support + 1
-        if frames is not None and frames < wanted:
+        window = getattr(datamodule, "window", None)
+        ruled = isinstance(window, Window)  # elsewhere the option names a kind of window, and frames its length
+        frames, wanted = getattr(window if ruled else datamodule, "frames", None), 2 * self.num_support + 1
+        if isinstance(frames, int) and frames < wanted:
+            known = inspect.signature(type(datamodule)).parameters
+            options = ["num_support", "window"] if ruled else ["frames"]
+            ways = [*(f"data.{option}" for option in options if option in known), "model.num_support"]
             raise UserError(
                 f"the clips of {type(datamodule).__name__} have {frames} frames, but windows of num_support "
-                f"{self.num_support} have {wanted}: set data.num_support, data.window or data.frames to match"
+                f"{self.num_support} have {wanted}: set {' or '.join(ways)} to match"
             )
 
     def check_crops(self, batch: Any) -> None:

@@ -7,10 +7,9 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor
 
-from posekit.data.batch import ClipBatch, CropBatch
+from posekit.data.batch import PICTURE_FIELDS, ClipBatch, CropBatch
 
-CROP_FIELDS = ("image", "keypoints", "visible", "affine", "box", "image_id")
-FRAME_FIELDS = (*CROP_FIELDS, "frame", "valid")
+FRAME_FIELDS = (*PICTURE_FIELDS, "frame", "valid")
 CLIP_FIELDS = ("box_score", "sample_id")
 
 
@@ -112,7 +111,7 @@ def trim(batch: ClipBatch, num_support: int) -> ClipBatch:
 def key_crops(batch: ClipBatch) -> CropBatch:
     """Returns the key frames of clips as crops."""
     row = torch.arange(len(batch["key"]), device=batch["key"].device)
-    crops = {name: batch[name][row, batch["key"]] for name in CROP_FIELDS}  # type: ignore[literal-required]
+    crops = {name: batch[name][row, batch["key"]] for name in PICTURE_FIELDS}  # type: ignore[literal-required]
     crops |= {"box_score": batch["box_score"], "sample_id": batch["sample_id"]}
     return cast(CropBatch, crops)
 
@@ -121,7 +120,7 @@ def as_clips(batch: CropBatch | ClipBatch) -> ClipBatch:
     """Returns crops as clips of one frame; clips as they are."""
     if batch["image"].ndim == 5:
         return cast(ClipBatch, batch)
-    fields = {name: batch[name][:, None] for name in CROP_FIELDS if name in batch}  # type: ignore[literal-required]
+    fields = {name: batch[name][:, None] for name in PICTURE_FIELDS if name in batch}  # type: ignore[literal-required]
     ids = batch["image_id"]
     return cast(
         ClipBatch,

@@ -90,9 +90,9 @@ def coco_like(module, joints):
             assert log.refused() == people.skipped
             assert len(people.image_ids) == len(entries(path, "images"))
             found = [a for a in entries(path, "annotations") if isinstance(a, dict)]
-            own = {a["id"]: a for a in reversed(found) if type(a.get("id")) is int}  # the first of an id counts
+            own = {a["id"]: a for a in reversed(found) if type(a.get("id")) in (int, float)}  # the first counts
             kept = [own[number] for number in people.ids.tolist()]
-            labelled = [not a.get("iscrowd") and any(v > 0 for v in a["keypoints"][2::3]) for a in kept]
+            labelled = [not a.get("iscrowd") and any(v > 0 for v in (a.get("keypoints") or [])[2::3]) for a in kept]
             assert people.labelled.tolist() == labelled
             there = [name in {f"{k:012d}.jpg" for k in range(3)} for name in people.file_names]
             expected = sum(there[row] for row in people.image_rows[people.labelled].tolist())

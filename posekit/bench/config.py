@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -19,8 +18,10 @@ from posekit.compiling import check_backend, compiled
 from posekit.data.batch_parts import batch_parts, count_samples, part_size, picture_batch, resized
 from posekit.data.datamodule import PoseDataModule
 from posekit.errors import UserError, unknown_name
+from posekit.loggers import errors_only
 from posekit.module import PoseModule
 from posekit.nn.counting import count_operations, count_parameters
+from posekit.nn.modes import evaluating
 
 Row = dict[str, Any]
 
@@ -91,22 +92,11 @@ def bench_config(module: PoseModule, datamodule: PoseDataModule, options: BenchO
         options: See there.
     """
     seed_everything(0, verbose=False)
-    with _quiet_trainers():
+    if not module.training:
+        module.train()  # a fit does not; of a module that trains, parts may be frozen in evaluation mode
+    # The trainers, of which there are many, would all introduce themselves.
+    with errors_only("lightning.pytorch", "lightning.fabric"):
         yield from _rows(module, datamodule, options)
-
-
-@contextmanager
-def _quiet_trainers() -> Iterator[None]:
-    """Keeps trainers, of which there are many, from introducing themselves."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def _rows(module: PoseModule, datamodule: PoseDataModule, options: BenchOptions) -> Iterator[Row]:
@@ -236,16 +226,18 @@ class _Bench:
             return None
 
     def _forward(self, shape: tuple[int, ...], repeats: int) -> Timing:
-        self.module.to(self.device).eval()
+        self.module.to(self.device)
         images = torch.randn(shape, device=self.device)
         half = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(self.options.precision)
-        with torch.inference_mode(), torch.autocast(self.device.type, half, enabled=half is not None):
+        autocast = torch.autocast(self.device.type, half, enabled=half is not None)
+        with evaluating(self.module), torch.inference_mode(), autocast:
             return measure(lambda: self.module(images), self.device, repeats)
 
     def _predict(self, batch: Any, repeats: int) -> Timing:
         clock = Clock(self.device)
         data = RepeatedData(batch, repeats + clock.watch.warmup, self.datamodule)
-        self._trainer(clock, 1).predict(self.module, datamodule=data, return_predictions=False)
+        with evaluating(self.module):  # the trainer puts modes back only where nothing fails
+            self._trainer(clock, 1).predict(self.module, datamodule=data, return_predictions=False)
         return clock.watch.timing
 
     def _fit(self, batch: Any, repeats: int) -> Timing:

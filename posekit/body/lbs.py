@@ -1,4 +1,4 @@
-"""Linear blend skinning in numpy: the fast path of the renderer (training code skins with ``smplx``)."""
+"""Linear blend skinning in numpy: the fast path of the renderer (training skins with :mod:`posekit.body.model`)."""
 
 from __future__ import annotations
 

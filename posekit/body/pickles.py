@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from posekit.errors import UserError
+from posekit.errors import UserError, one_line
 from posekit.safe_pickle import ARRAY_NAMES, CONTAINER_NAMES, Named, PlainType, RefusedPickleError, SafeUnpickler
 
 Array = NDArray[Any]
@@ -125,7 +125,7 @@ def read_pickled_arrays(path: str | Path) -> dict[str, Any]:
         return {str(key): _resolve(value) for key, value in content.items()}
     except RefusedPickleError as error:
         raise UserError(
-            f"{path} is refused: its pickle asks for {_one_line(error)}, and only numpy arrays, "
+            f"{path} is refused: its pickle asks for {one_line(error, 200)}, and only numpy arrays, "
             "scipy.sparse.csc_matrix and chumpy arrays are read; nothing of it was run"
         ) from None
     except OSError as error:
@@ -133,8 +133,4 @@ def read_pickled_arrays(path: str | Path) -> dict[str, Any]:
     except UserError:
         raise
     except Exception as error:  # broken pickles raise whatever their bytes happen to mean
-        raise UserError(f"{path} is not a readable pickle: {type(error).__name__}: {_one_line(error)}") from None
-
-
-def _one_line(error: Exception) -> str:
-    return "".join(c if c.isprintable() else " " for c in str(error))[:200]
+        raise UserError(f"{path} is not a readable pickle: {type(error).__name__}: {one_line(error, 200)}") from None

@@ -9,6 +9,7 @@ from posekit.callbacks.model_table import ModelTable
 from posekit.callbacks.posetrack import PoseTrackWriter
 from posekit.callbacks.preview import PredictionPreview
 from posekit.callbacks.result_table import ResultTable
+from posekit.callbacks.termination import Termination
 from posekit.callbacks.throughput import ThroughputMonitor
 from posekit.callbacks.writer import PredictionWriter
 from posekit.callbacks.writer3d import PredictionWriter3D
@@ -27,5 +28,6 @@ __all__ = [
     "PredictionWriter3D",
     "RecentCheckpoint",
     "ResultTable",
+    "Termination",
     "ThroughputMonitor",
 ]

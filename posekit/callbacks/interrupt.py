@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from posekit.callbacks.termination import end_at_once, stopped_together
 from posekit.errors import UserError
 from posekit.loop_progress import validate_anew, validation_is_due
 
@@ -30,22 +31,30 @@ class CleanInterrupt(Callback):
     """Lets the running step end before Ctrl-C or SIGTERM stops training, so that no half-updated weights are kept.
 
     A step ends with the optimiser's: with ``accumulate_grad_batches`` it takes several batches, whose gradients a
-    checkpoint does not hold. A second Ctrl-C stops at once. Between steps, in validations, and in runs of several
-    processes, which would wait for each other, the first one does.
+    checkpoint does not hold. A second Ctrl-C stops at once. Between steps and in validations the first one does.
+
+    Several processes agree at the end of each step whether one of them was asked to stop, and then all do, so that they
+    can still write a checkpoint together; a validation is ended first.
     """
 
     def __init__(self) -> None:
+        self.agreed = False
         self._in_step = False
         self._asked: Callable[[], None] | None = None
         self._earlier: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes the signal over: here, for what came earlier the trainer would put back at its end."""
-        self._in_step, self._asked = False, None
-        if trainer.world_size == 1 and threading.current_thread() is threading.main_thread():
-            self._earlier[signal.SIGINT] = signal.signal(signal.SIGINT, self._on_interrupt)
-            if callable(signal.getsignal(signal.SIGTERM)):  # the trainer's own
-                self._earlier[signal.SIGTERM] = signal.signal(signal.SIGTERM, self._on_termination)
+        self.agreed, self._in_step, self._asked = False, False, None
+        if threading.current_thread() is not threading.main_thread():
+            return
+        if trainer.world_size > 1:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._earlier[number] = signal.signal(number, partial(self._ask_all, trainer))
+            return
+        self._earlier[signal.SIGINT] = signal.signal(signal.SIGINT, self._on_interrupt)
+        if callable(signal.getsignal(signal.SIGTERM)):  # the trainer's own
+            self._earlier[signal.SIGTERM] = signal.signal(signal.SIGTERM, self._on_termination)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Notes that a step is under way."""
@@ -62,22 +71,27 @@ class CleanInterrupt(Callback):
         """
         if not ends_step(trainer, batch_idx):
             return
-        self._end_step()
+        self._end_step(trainer)
         # From here to its start nothing would tell a checkpoint that a validation is due.
         self._in_step = validation_is_due(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stops a run that was asked to after the step before."""
-        self._end_step()
+        if not trainer.sanity_checking:
+            self._end_step(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stops a run that was asked to, where a validation was due and had no batches."""
-        self._end_step()
+        self._end_step(trainer)
 
-    def _end_step(self) -> None:
+    def _end_step(self, trainer: Trainer) -> None:
         self._in_step = False
-        if self._asked is not None:
-            self._asked()
+        asked = self._asked is not None
+        # In a group the trainer itself asks the others before each batch: one question more costs little.
+        if not (trainer.strategy.reduce_boolean_decision(asked, all=False) if trainer.world_size > 1 else asked):
+            return
+        self.agreed = True
+        (self._asked or _terminate)()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Gives the signal back."""
@@ -99,18 +113,28 @@ class CleanInterrupt(Callback):
         self._asked = _interrupt
         rank_zero_info("stopping after this step; Ctrl-C again stops at once")
 
+    def _ask_all(self, trainer: Trainer, number: int, _: FrameType | None) -> None:
+        if number == signal.SIGTERM:
+            self._asked = self._asked or _terminate
+            return
+        if self._asked is not None:
+            end_at_once(trainer, 128 + number)
+        self._asked = _interrupt
+        rank_zero_info("stopping all processes after this step, or validation; Ctrl-C again stops at once")
+
     def _on_termination(self, number: int, frame: FrameType | None) -> None:
-        stop = partial(self._terminate, partial(self._earlier[number], number, frame))
+        stop = partial(_terminate, partial(self._earlier[number], number, frame))
         if self._in_step:
             self._asked = stop
         else:
             stop()
 
-    @staticmethod
-    def _terminate(notify: Callable[[], None]) -> None:
-        """Does what the trainer's handler does, and ends the run here: the trainer would make its validation first."""
+
+def _terminate(notify: Callable[[], None] | None = None) -> None:
+    """Does what the trainer's handler does, and ends the run here: the trainer would make its validation first."""
+    if notify is not None:
         notify()
-        raise SIGTERMException
+    raise SIGTERMException
 
 
 def _interrupt() -> None:
@@ -186,6 +210,11 @@ class LastCheckpoint(ModelCheckpoint):
         if self._begun is None or trainer.global_step == self._begun:
             if isinstance(exception, KeyboardInterrupt | SIGTERMException):
                 rank_zero_info("stopped before the first step" + _go_on_with(trainer.ckpt_path))
+            return
+        if not stopped_together(trainer):  # in the middle of a step, perhaps, and the others would be waited for
+            newest = self._newest(trainer)
+            if newest:
+                rank_zero_info(f"stopped{_go_on_with(newest)}")
             return
         if trainer.validating:
             validate_anew(trainer)

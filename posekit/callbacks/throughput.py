@@ -120,5 +120,10 @@ def process_memory() -> int:
     statm = Path("/proc/self/statm")
     if statm.is_file():
         return int(statm.read_text().split()[1]) * resource.getpagesize()
+    return process_peak()
+
+
+def process_peak() -> int:
+    """Returns the most resident memory that this process ever had, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -198,20 +198,12 @@ class PredictionWriter(Callback):
 
     def _draw_video(self, datamodule: Any, name: str, paint: Callable[[int], NDArray[np.uint8]]) -> Path:
         path, part = self.output / f"{name}.mp4", self.output / f"{name}.part.mp4"
-        writer = None
-        for image_id in datamodule.frames:
-            picture = paint(image_id)
-            if writer is None:
-                size = (picture.shape[1], picture.shape[0])
-                writer = cv2.VideoWriter(str(part), cv2.VideoWriter.fourcc(*"mp4v"), datamodule.fps or 25.0, size)
-            writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-        if writer is not None:
-            if not writer.isOpened():
-                raise UserError(
-                    f"OpenCV cannot write {part}: no codec for mp4 video; --trainer.callbacks.overlays false"
-                )
-            writer.release()
-            part.replace(path)
+        try:
+            if _write_video(part, (paint(image_id) for image_id in datamodule.frames), datamodule.fps or 25.0):
+                part.replace(path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
         return path
 
     def _overlay(
@@ -236,6 +228,29 @@ class PredictionWriter(Callback):
     def _interim(self, datamodule: Any, image_id: int, rows: dict[str, NDArray[np.floating]]) -> NDArray[np.uint8]:
         shown = (rows["image_id"].astype(np.int64) == image_id)[:, None] & (rows["keypoints"][..., 2] > self.threshold)
         return interim_figure(datamodule.read_frame(image_id), rows["ends"][shown], rows["interim"][shown])
+
+
+def _write_video(path: Path, pictures: Iterable[NDArray[np.uint8]], fps: float) -> bool:
+    """Writes pictures to a video, and tells whether there were any.
+
+    Raises:
+        UserError: OpenCV cannot write it.
+    """
+    writer = None
+    try:
+        for picture in pictures:
+            if writer is None:
+                size = (picture.shape[1], picture.shape[0])
+                writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, size)
+                if not writer.isOpened():
+                    raise UserError(
+                        f"OpenCV cannot write {path}: no codec for mp4 video; --trainer.callbacks.overlays false"
+                    )
+            writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    finally:
+        if writer is not None:
+            writer.release()
+    return writer is not None
 
 
 def overlay_names(files: Mapping[int, object]) -> dict[int, str]:

@@ -18,6 +18,7 @@ from posekit.callbacks.gather import from_all
 from posekit.callbacks.writer import PredictionWriter, to_numpy
 from posekit.errors import UserError, counted, unknown_name
 from posekit.files import atomic_write_bytes, atomic_write_text
+from posekit.skeletons import Skeleton
 from posekit.visualization import draw_mesh, draw_people
 
 Rows = dict[str, NDArray[Any]]
@@ -31,7 +32,9 @@ class PredictionWriter3D(PredictionWriter):
     """Writes ``results.npz``, ``results.json`` (a row per person and frame), ``images.json``, overlays and meshes.
 
     Of people who are followed through videos, rows also have the ``video`` and the ``person``, as the boxes name them;
-    ``tracks.json`` says which ``sample_id`` (and number of a mesh file) each is.
+    ``tracks.json`` says which ``sample_id`` (and number of a mesh file) each is. Of data sets of videos they have the
+    ``video``. The joint set of ``joints3d`` is named as ``skeleton``, in JSON in each row; ``joints`` of the npz has
+    the joints' names in order.
     Overlays show the mesh where the method predicts one and has ``mesh_faces``, else the joints where it predicts those
     in the picture. Meshes are in metres, y up: with ``obj`` a file per person and frame, with ``glb`` an animation per
     person, in the frames' own time from the earliest frame of all people. All files appear whole or not at all. In a
@@ -92,7 +95,8 @@ class PredictionWriter3D(PredictionWriter):
         everyone = self._merged(from_all(trainer, {n: v for n, v in rows.items() if n not in apart}))
         console = Console(quiet=not trainer.is_global_zero)
         if trainer.is_global_zero:
-            self._write_rows(everyone | who_is_who(everyone["sample_id"], getattr(datamodule, "track_names", {})))
+            who = who_is_who(everyone["sample_id"], getattr(datamodule, "track_names", {}))
+            self._write_rows(_with_videos(everyone, datamodule) | who, _joint_set(everyone, pl_module))
             self._write_names(datamodule)
         console.print(f"{counted(len(everyone['scores']), 'pose')}: {self._results} and .npz", soft_wrap=True)
         bodies = rows if self.meshes == "obj" else everyone
@@ -117,17 +121,19 @@ class PredictionWriter3D(PredictionWriter):
 
     # -- files --------------------------------------------------------------------------------------------------------
 
-    def _write_rows(self, rows: Rows) -> None:
+    def _write_rows(self, rows: Rows, joint_set: Skeleton | None) -> None:
         kept = {name: value for name, value in rows.items() if name not in _KEPT_APART}
+        names = {} if joint_set is None else {"skeleton": joint_set.name, "joints": joint_set.joints}
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **kept)  # type: ignore[arg-type]
+        np.savez_compressed(buffer, **kept, **{name: np.array(text) for name, text in names.items()})  # type: ignore[arg-type]
         atomic_write_bytes(self.output / "results.npz", buffer.getvalue())
         rounded = {
             name: np.round(value.astype(np.float64), _DIGITS.get(name, 5)) if value.dtype.kind == "f" else value
             for name, value in kept.items()
         }
         lists = {name: value.tolist() for name, value in rounded.items()}
-        entries = [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
+        same = {} if joint_set is None else {"skeleton": joint_set.name}
+        entries = [dict(zip(lists, values, strict=True)) | same for values in zip(*lists.values(), strict=True)]
         atomic_write_text(self._results, json.dumps(entries) + "\n")
 
     def _write_meshes(self, rows: Rows, faces: NDArray[Any], fps: float) -> Path:
@@ -160,6 +166,20 @@ class PredictionWriter3D(PredictionWriter):
         if "keypoints" in rows:
             return draw_people(image, rows["keypoints"][mine], pl_module.skeleton, threshold=self.threshold)
         return image
+
+
+def _joint_set(rows: Rows, method: Any) -> Skeleton | None:
+    """Returns the joint set of the rows' ``joints3d``: the method's, where it has as many joints."""
+    joint_set = getattr(method, "skeleton", None)
+    if not isinstance(joint_set, Skeleton) or "joints3d" not in rows or rows["joints3d"].shape[1] != len(joint_set):
+        return None
+    return joint_set
+
+
+def _with_videos(rows: Rows, datamodule: Any) -> Rows:
+    """Adds the column ``video`` (N,) where the data module names its videos."""
+    videos_of = getattr(datamodule, "videos_of", None)
+    return rows if videos_of is None else rows | {"video": np.array(videos_of(rows["image_id"]), dtype=str)}
 
 
 def who_is_who(ids: NDArray[Any], names: Mapping[int, Mapping[str, str]]) -> Rows:

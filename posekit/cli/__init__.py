@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from posekit._version import __version__
+from posekit.cli.several import let_the_first_speak, local_rank, no_waiting_for_others
 from posekit.errors import UserError, unknown_name
 
 RUN_COMMANDS = ("fit", "validate", "test", "predict")
@@ -110,7 +111,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     try:
         try:
-            _main(list(sys.argv[1:] if argv is None else argv))
+            with no_waiting_for_others():
+                _main(list(sys.argv[1:] if argv is None else argv))
         finally:
             sys.stdout.flush()  # here rather than at the interpreter's end, which could only complain
     except BrokenPipeError as error:
@@ -174,12 +176,14 @@ def _is_cut_off(stream: IO[str]) -> bool:
 
 
 def _stopped() -> int:
-    print("posekit: stopped", file=sys.stderr)
+    if local_rank() == 0:
+        print("posekit: stopped", file=sys.stderr)
     return 130
 
 
 def _refuse(message: str) -> int:
     if "Original Traceback" in message:  # raised in a loader's worker, which quotes its stack
         message = message.rstrip().splitlines()[-1].partition("UserError: ")[2]
+    let_the_first_speak()
     print("posekit: error: " + message, file=sys.stderr)
     return 2

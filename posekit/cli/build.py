@@ -10,7 +10,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from posekit.cli.messages import explain
 from posekit.cli.quiet import one_line_errors
-from posekit.cli.words import checkpoint_words, resolve_configs, say_untrained
+from posekit.cli.words import check_classes_named, checkpoint_words, resolve_configs, say_untrained
 from posekit.data.datamodule import LINKED, PoseDataModule
 from posekit.errors import UserError
 from posekit.module import PoseModule
@@ -134,6 +134,7 @@ def _parse_objects(words: Sequence[str]) -> tuple[PoseParser, Any]:
     """Parses a config's model and data."""
     load_plugins()
     resolved, _ = resolve_configs(words)
+    check_classes_named(resolved)
     parser = PoseParser(prog="posekit")
     parser.add_argument("-c", "--config", action="config")
     parser.add_argument("--seed_everything", type=int | bool, default=0)

@@ -162,35 +162,36 @@ def _mpii(arguments: argparse.Namespace) -> Report:
 
 
 def _h36m_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--unit", choices=("m", "mm"), default="m", help="unit of both files (m)")
-    parser.add_argument("--root", type=int, default=0, help="joint on which poses are centred (0)")
+    what = "unit of both files, but for a prediction's results.npz (m)"
+    parser.add_argument("--unit", choices=("m", "mm"), default="m", help=what)
+    parser.add_argument("--root", type=int, default=0, help="joint of the ground truth on which poses are centred (0)")
     parser.set_defaults(evaluate=_h36m)
 
 
 def _h36m(arguments: argparse.Namespace) -> Report:
     from posekit.metrics.h36m_files import evaluate_h36m
-    from posekit.skeletons import H36M17
 
     table = evaluate_h36m(arguments.gt, arguments.results, arguments.unit, arguments.root)
-    report = Report("3D errors", table.values, table.rows, table.columns)
+    report = Report("3D errors", table.values, table.rows, table.columns, notes=table.notes)
     labels = [column.removesuffix(" mm") for column in table.columns]
-    if f"MPJPE/{H36M17.joints[0]}" in table.values:
-        joints = [(j, [table.values[f"{label}/{j}"] for label in labels]) for j in H36M17.joints]
+    if table.joints:
+        joints = [(j, [table.values[f"{label}/{j}"] for label in labels]) for j in table.joints]
         report.more.append(Report("by joint", {}, joints, table.columns))
     return report
 
 
 def _3dhp_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--unit", choices=("m", "mm"), default="mm", help="unit of .npz and JSON files (mm)")
+    what = "unit of .npz and JSON files, but for a prediction's results.npz (mm)"
+    parser.add_argument("--unit", choices=("m", "mm"), default="mm", help=what)
     parser.set_defaults(evaluate=_3dhp)
 
 
 def _3dhp(arguments: argparse.Namespace) -> Report:
-    from posekit.metrics.mpi_inf_3dhp_files import TEST_JOINTS_3DHP, evaluate_3dhp
+    from posekit.metrics.mpi_inf_3dhp_files import evaluate_3dhp
 
     table = evaluate_3dhp(arguments.gt, arguments.results, arguments.unit)
-    report = Report("MPI-INF-3DHP", table.values, table.rows, table.columns)
-    joints = [(j, [table.values[f"PCK/{j}"]]) for j in TEST_JOINTS_3DHP if f"PCK/{j}" in table.values]
+    report = Report("MPI-INF-3DHP", table.values, table.rows, table.columns, notes=table.notes)
+    joints = [(j, [table.values[f"PCK/{j}"]]) for j in table.joints]
     report.more.append(Report("by joint", {}, joints, ["PCK@150mm"]))
     return report
 

@@ -114,11 +114,18 @@ def _quoted(match: re.Match[str], options: Sequence[str]) -> str:
     return (f"{key.group(1)}: " if key else "") + what[:400]
 
 
+def nothing_names(keys: Sequence[str]) -> str:
+    """Returns the line of a command that does not say which data module or method it is for.
+
+    Args:
+        keys: ``data``, ``model`` or both.
+    """
+    choices = " and ".join(f"--{key} NAME" for key in keys)
+    return f"nothing says which {' and '.join(keys)} to use: give --config FILE, or {choices} (see posekit list)"
+
+
 def _missing(match: re.Match[str], options: Sequence[str]) -> str:
-    names = [name.strip().split(".")[-1] for name in match.group(1).split(",")]
-    return (
-        f"nothing says which {' and '.join(names)} to use: give --config FILE, or --{names[0]} NAME (see posekit list)"
-    )
+    return nothing_names([name.strip().split(".")[-1] for name in match.group(1).split(",")])
 
 
 def _wrong_type(match: re.Match[str], options: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import re
 import threading
 import traceback
 import warnings
@@ -42,6 +43,8 @@ _CHATTER = (
     "Detected KeyboardInterrupt",
     " was raised with message:",
 )
+
+_OTHER_GONE = re.compile(r"[Cc]onnection (closed|reset) by peer|remote process exited|communicator was aborted")
 
 _FULL = "the disk is full: free some space"
 _RESUME = ", then go on with --ckpt_path and the run's last checkpoint, if it has left one"
@@ -91,16 +94,17 @@ def one_line_errors(*, resumes: bool = False) -> Iterator[None]:
         UserError: In their place.
     """
     try:
-        with _threads_quiet_on_full_disk():
+        with _threads_quiet_on_full_disk(), _without_the_parser():
             yield
     except ValueError as error:
-        own = _users_own(error)
-        if own is error and _is_of_the_framework(error):
+        if not isinstance(error, UserError) and _raiser(error) == "lightning":  # of a value that it was given
             raise UserError(one_line(error, 300)) from None
-        raise own from None
+        raise
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
             raise UserError(one_line(error, 1000)) from None
+        if _OTHER_GONE.search(str(error)):
+            raise UserError("another process of this run has ended; it said why, or was killed") from None
         if "loading state_dict" in str(error):
             lines = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
             raise UserError(f"the checkpoint does not fit the config's network: {lines[0][:200]}") from None
@@ -116,17 +120,40 @@ def one_line_errors(*, resumes: bool = False) -> Iterator[None]:
         raise UserError(f"{error.filename}: {error.strerror}") from None
 
 
-def _is_of_the_framework(error: BaseException) -> bool:
-    """Tells whether Lightning itself raised an error: of a value, then, that it was given."""
+@contextmanager
+def _without_the_parser() -> Iterator[None]:
+    """Takes off what the parser wraps around the error that building a class of the config ends with.
+
+    A ValueError there is of a value that was given. Any other kind of error may be a fault: it keeps its own stack.
+
+    Raises:
+        UserError: In place of a ValueError.
+    """
+    try:
+        yield
+    except ValueError as error:
+        links = list(_chain(error))
+        own = next((link for link in links if isinstance(link, UserError)), None)
+        if own is not None:
+            raise own from None
+        if _raiser(error) != "jsonargparse":
+            raise
+        fault = next((link for link in links if _raiser(link) != "jsonargparse"), links[-1])
+        if not isinstance(fault, ValueError):
+            raise fault from None
+        built = re.search(r"class_path='(?:[\w.]*\.)?(\w+)'", str(error))
+        raise UserError((f"{built[1]}: " if built else "") + one_line(fault, 300)) from None
+
+
+def _raiser(error: BaseException) -> str:
+    """Returns the package whose code raised an error."""
     frames = list(traceback.walk_tb(error.__traceback__))
-    return bool(frames) and str(frames[-1][0].f_globals.get("__name__", "")).partition(".")[0] == "lightning"
+    return str(frames[-1][0].f_globals.get("__name__", "")).partition(".")[0] if frames else ""
 
 
-def _users_own(error: BaseException) -> BaseException:
-    """Returns the UserError behind an error of the parser, which wraps what a constructor raises; else the error."""
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yields an error and those that it came from; the parser wraps what a constructor raises."""
     link: BaseException | None = error
     while link is not None:
-        if isinstance(link, UserError):
-            return link
+        yield link
         link = link.__cause__ or link.__context__
-    return error

@@ -28,14 +28,17 @@ from posekit.callbacks import (
     PredictionWriter,
     RecentCheckpoint,
     ResultTable,
+    Termination,
     ThroughputMonitor,
 )
 from posekit.checkpoints import read_checkpoint
 from posekit.cli.build import PoseParser, build_from_config, build_model, link_values
+from posekit.cli.drawn_once import DrawnOnce, starts_others
 from posekit.cli.quiet import one_line_errors, quieten
 from posekit.cli.words import (
     asks_for_help,
     check_class,
+    check_classes_named,
     checkpoint_words,
     model_name,
     names_a_model,
@@ -101,9 +104,12 @@ class PoseCLI(LightningCLI):
             self.model.check_data(self.datamodule)
         if hasattr(self.datamodule, "adapt_to"):
             self.datamodule.adapt_to(self.model)
-        if self.trainer.world_size == 1:  # with several processes each does so at its own start
-            self.datamodule.prepare_data()
-            self.datamodule.setup(self.command)
+        if starts_others(self.trainer):
+            self.trainer.callbacks.insert(0, DrawnOnce())  # type: ignore[attr-defined]
+        elif self.trainer.world_size > 1:
+            return  # each process does so at its own start
+        self.datamodule.prepare_data()
+        self.datamodule.setup(self.command)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Adds posekit's loggers and callbacks where the config has none of their kind."""
@@ -138,12 +144,12 @@ class PoseCLI(LightningCLI):
         writer = self.datamodule.RESULT_WRITER if keypoints else None
         folder = next((g.output for g in given if isinstance(g, PredictionWriter)), Path("predictions"))
         own = [import_class(writer)(str(folder / type(self.datamodule).__name__.lower()))] if writer else []
-        return [PredictionWriter(str(folder)), OutOfMemoryAdvice(), *own]
+        return [PredictionWriter(str(folder)), OutOfMemoryAdvice(), Termination(), *own]
 
     def _default_callbacks(self, config: dict[str, Any]) -> list[Callback]:
         reference = paper_numbers(self.run_name, self.config[self.command].as_dict()) or ("", {})
         callbacks: list[Callback] = [
-            ThroughputMonitor(), PredictionPreview(), ResultTable(*reference), OutOfMemoryAdvice()
+            ThroughputMonitor(), PredictionPreview(), ResultTable(*reference), OutOfMemoryAdvice(), Termination()
         ]  # fmt: skip
         if config.get("enable_model_summary") is not False:
             callbacks.append(ModelTable())
@@ -236,6 +242,8 @@ def run_trainer(command: str, argv: Sequence[str]) -> None:
             words = predict_words(words, _source_for(method), writer)
             if checkpoint is None and not names_a_model(words):
                 front = starter_words(words)
+    if not asks_for_help(words):
+        check_classes_named([*front, *words])
     skipped = {"model", "datamodule"} | (
         {"train_dataloaders", "val_dataloaders"} if command == "fit" else {"dataloaders"}
     )

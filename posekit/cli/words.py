@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from posekit.checkpoints import CHECKPOINT_KEY, read_checkpoint
 from posekit.cli.arguments import ArgumentParser
 from posekit.cli.configs import find_config, is_text, read_config
+from posekit.cli.messages import nothing_names
 from posekit.errors import UserError, excerpt
 from posekit.nn.shipped import shipped_weights
 
@@ -74,6 +75,31 @@ def _check_keys_of_class(where: str, key: str, entry: Any) -> None:
         raise UserError(
             f"{where}: {key}.{stray[0]} stands beside class_path; options of a class go under {key}.init_args"
         )
+
+
+def check_classes_named(words: Sequence[str]) -> None:
+    """Refuses options of a data module or a method that nothing names: they would be looked for in the base class.
+
+    Args:
+        words: All that the parser is to read.
+
+    Raises:
+        UserError: There are such options.
+    """
+    options = [word.partition("=")[0] for word in words]
+    configs = [read_config(name) for name in _values(words, "--config")]
+    unnamed = [key for key in ("data", "model") if not _is_named(key, options, configs)]
+    prefixes = tuple(f"--{key}." for key in unnamed)
+    if any(option.startswith(prefixes) for option in options) or any(c.get(key) for c in configs for key in unnamed):
+        raise UserError(nothing_names(unnamed))
+
+
+def _is_named(key: str, options: Sequence[str], configs: Sequence[Mapping[str, Any]]) -> bool:
+    """Tells whether an option or a config says which class of a kind is meant, or asks for a class's help."""
+    if any(option in (f"--{key}", f"--{key}.class_path", f"--{key}.help") for option in options):
+        return True
+    entries = [config.get(key) for config in configs]
+    return any("class_path" in entry if isinstance(entry, dict) else entry is not None for entry in entries)
 
 
 def predict_words(words: list[str], source_class: str = "ImageSource", writer: str = "PredictionWriter") -> list[str]:
@@ -179,6 +205,15 @@ def say_untrained(what: str) -> None:
     )
 
 
+def _values(words: Sequence[str], option: str) -> Iterator[str]:
+    """Yields what an option is given, as the next word or behind an equals sign."""
+    for word, following in zip(words, [*words[1:], None], strict=False):
+        if word == option and following is not None:
+            yield following
+        elif word.startswith(f"{option}="):
+            yield word.partition("=")[2]
+
+
 def _model_of_config(path: str) -> str | None:
     if is_text(path) or not Path(path).is_file():
         return None
@@ -216,15 +251,10 @@ def checkpoint_words(words: Sequence[str]) -> tuple[list[str], dict[str, Any] | 
 
     So a command with ``--ckpt_path`` needs no config for the model, and a config given as well has the last word.
     """
-    path = None
-    for word, following in zip(words, [*words[1:], None], strict=False):
-        if word == "--ckpt_path":
-            path = following
-        elif word.startswith("--ckpt_path="):
-            path = word.partition("=")[2]
-    if path is None:
+    paths = list(_values(words, "--ckpt_path"))
+    if not paths:
         return [], None
-    checkpoint = read_checkpoint(path)
+    checkpoint = read_checkpoint(paths[-1])
     wanted = model_name(words, None)
     if wanted is not None and wanted.replace(".", "").isidentifier() and not Path(wanted).is_file():
         check_class(checkpoint, wanted)  # of another class its arguments would not fit the config's either

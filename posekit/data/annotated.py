@@ -15,7 +15,7 @@ from posekit.data.coco_file import CocoPeople, OnFault
 from posekit.data.crops import CropDataset, CropTable, FileReader
 from posekit.data.datamodule import PoseDataModule, Split, checked_size
 from posekit.data.detections import read_detections
-from posekit.data.images import check_image_files, read_image, report_broken
+from posekit.data.images import read_image, report_broken
 from posekit.data.joint_maps import map_people
 from posekit.data.transforms import PersonAugmentation
 from posekit.errors import UserError, unknown_name
@@ -61,7 +61,8 @@ class AnnotatedPeople(PoseDataModule):
         limit: Use only the first so many people of each split; the ground truth is cut to the same people.
         on_broken_image: ``"error"`` or ``"skip"``: images that are absent or broken are left out, counted and named.
         on_bad_annotation: ``"error"`` or ``"skip"``: faulty annotations are left out, counted and named.
-        verify_images: Look at the beginning and end of every image file at the start.
+        verify_images: Look at the beginning and end of every image file at the start, and at the size it says.
+        apply_exif: Turn images as their EXIF orientation says, for annotations that were made on turned images.
         skeleton: Joint set of the samples.
         annotated_skeleton: Joint set of the annotations.
         batch_size: Samples per process and step.
@@ -97,6 +98,7 @@ class AnnotatedPeople(PoseDataModule):
         on_broken_image: OnFault = "error",
         on_bad_annotation: OnFault = "error",
         verify_images: bool = True,
+        apply_exif: bool = False,
         skeleton: str = "COCO17",
         annotated_skeleton: str = "COCO17",
         batch_size: int = 32,
@@ -116,6 +118,7 @@ class AnnotatedPeople(PoseDataModule):
         self.on_broken_image: OnFault = on_broken_image
         self.on_bad_annotation: OnFault = on_bad_annotation
         self.verify_images = verify_images
+        self.apply_exif = apply_exif
         val = self._files_of("val", val_annotations, val_images, detections)
         own_test = bool(test_annotations or test_images)
         test = SplitFiles(
@@ -231,7 +234,7 @@ class AnnotatedPeople(PoseDataModule):
         self._check_places(split)
         people = self.labels(split)
         files = [self.files[split].images / name for name in people.file_names]
-        return people, FileReader(files, people.image_sizes)
+        return people, FileReader(files, people.image_sizes, self.apply_exif)
 
     def _crop_table(self, split: Split, people: CocoPeople) -> tuple[CropTable, NDArray[np.int64], NDArray[np.bool_]]:
         """Returns the people to crop, the rows of the images to evaluate, and which annotations are their targets."""
@@ -271,7 +274,7 @@ class AnnotatedPeople(PoseDataModule):
             # They must be known before evaluation, so that their people do not count as missed.
             reasons = {files[row]: reason for row, reason in read.broken(rows.tolist()).items()}
         elif self.verify_images:
-            reasons = check_image_files(files[row] for row in rows)
+            reasons = read.suspect(rows.tolist())
         else:
             reasons = {files[row]: "does not exist" for row in rows if not is_there(files[row])}
         broken = np.array([path in reasons for path in files], dtype=bool)
@@ -304,7 +307,7 @@ class AnnotatedPeople(PoseDataModule):
 
     def read_frame(self, image_id: int) -> NDArray[np.uint8]:
         """Returns an image of ``frames`` as RGB bytes (H, W, 3)."""
-        return read_image(self.files["predict"].images / self.frames[image_id])
+        return read_image(self.files["predict"].images / self.frames[image_id], self.apply_exif)
 
 
 def _image_target(people: CocoPeople, image: int, rows: NDArray[np.int64]) -> ImageTarget:

@@ -16,6 +16,15 @@ from __future__ import annotations
 from torch import Tensor
 from typing_extensions import NotRequired, TypedDict
 
+PICTURE_FIELDS = ("image", "keypoints", "visible", "affine", "box", "image_id")
+"""What every crop, and every frame of a clip, has."""
+LABEL_FIELDS = ("joints3d", "body_pose", "body_shape", "body_translation", "camera")
+"""What some data sets label besides."""
+WEIGHT_FIELDS = ("joints3d_weight", "body_weight")
+"""Weights of such labels."""
+CROP_FIELDS = (*PICTURE_FIELDS, *LABEL_FIELDS, *WEIGHT_FIELDS)
+"""Fields of a ``CropBatch`` that a ``ClipBatch`` has for each frame; the others it has once for each clip."""
+
 
 class CropBatch(TypedDict):
     """Person crops for top-down estimation.

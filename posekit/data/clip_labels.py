@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from posekit.data.batch import LABEL_FIELDS
 from posekit.geometry import axis_angle_to_matrix, matrix_to_axis_angle, mirror_body_pose
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 Float = NDArray[np.float64]
 
-_LABELS = ("joints3d", "body_pose", "body_shape", "body_translation", "camera")
 _WEIGHTS = {"joints3d": "joints3d_weight", "body_pose": "body_weight"}
 _SHAPES = {"body_pose": (24, 3), "body_shape": (10,), "body_translation": (3,), "camera": (3, 3)}
 
@@ -90,7 +90,7 @@ def move_translation(translation: Float, world: Float, pelvis: Float | None = No
 def label_names(tracks: Iterable[Track]) -> list[str]:
     """Returns the 3D fields of a ``ClipBatch`` that some track has labels for, with their weights."""
     tracks = list(tracks)
-    present = [name for name in _LABELS if any(getattr(track, name) is not None for track in tracks)]
+    present = [name for name in LABEL_FIELDS if any(getattr(track, name) is not None for track in tracks)]
     return present + [weight for name, weight in _WEIGHTS.items() if name in present]
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from posekit.data.batch import CROP_FIELDS
 from posekit.data.clip_frames import FrameCache
 from posekit.data.clip_labels import fill_labels, label_names, move_labels
 from posekit.data.clip_transforms import STILL, ClipAugmentation, View
@@ -357,13 +358,7 @@ def _tensor(values: NDArray[Any]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
 
 
-_CROP_FIELDS = (
-    "image", "keypoints", "visible", "affine", "box", "image_id", "joints3d", "body_pose", "body_shape",
-    "body_translation", "camera",
-)  # fmt: skip
-
-
 def squeeze_clip(sample: dict[str, Any]) -> dict[str, Any]:
     """Returns a clip sample of one frame as a sample of a ``CropBatch``."""
-    crop = {name: sample[name][0] for name in _CROP_FIELDS if name in sample}
+    crop = {name: sample[name][0] for name in CROP_FIELDS if name in sample}
     return crop | {"box_score": sample["box_score"], "sample_id": sample["sample_id"]}

@@ -57,8 +57,9 @@ class COCOKeypoints(AnnotatedPeople):
         on_broken_image: ``"error"`` or ``"skip"``: images that are absent or broken are left out, counted and named.
             Evaluation then decodes all images beforehand, and the ground truth is without the broken ones.
         on_bad_annotation: ``"error"`` or ``"skip"``: faulty annotations are left out, counted and named.
-        verify_images: Look at the beginning and end of every image file at the start; False looks only whether they
-            are there, for slow network folders.
+        verify_images: Look at the beginning and end of every image file at the start, and at the size it says; False
+            looks only whether they are there, for slow network folders.
+        apply_exif: Turn images as their EXIF orientation says, for annotations that were made on turned images.
         skeleton: Joint set of the samples. Crops only, if it is not that of the annotations.
         annotated_skeleton: Joint set of the annotations, for other data in COCO's format.
         batch_size: Samples per process and step.
@@ -98,6 +99,7 @@ class COCOKeypoints(AnnotatedPeople):
         on_broken_image: OnFault = "error",
         on_bad_annotation: OnFault = "error",
         verify_images: bool = True,
+        apply_exif: bool = False,
         skeleton: str = "COCO17",
         annotated_skeleton: str = "COCO17",
         batch_size: int = 32,
@@ -115,8 +117,8 @@ class COCOKeypoints(AnnotatedPeople):
         super().__init__(
             root, image_size or _SIZES[view], train_annotations, train_images, val_annotations, val_images,
             test_annotations, test_images, detections, test_detections, detection_threshold, box_scale, augment,
-            augmentation, limit, on_broken_image, on_bad_annotation, verify_images, skeleton, annotated_skeleton,
-            batch_size, num_workers, val_batch_size, seed, pin_memory,
+            augmentation, limit, on_broken_image, on_bad_annotation, verify_images, apply_exif, skeleton,
+            annotated_skeleton, batch_size, num_workers, val_batch_size, seed, pin_memory,
         )  # fmt: skip
 
     def _check_options(self) -> None:

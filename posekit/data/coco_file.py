@@ -11,6 +11,8 @@ from typing import Any, Literal, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
+from posekit.data.coco_categories import people_category
+from posekit.data.joint_names import match_joints, set_hint
 from posekit.errors import UserError, counted, excerpt, listed
 from posekit.json_file import read_json
 from posekit.skeletons import Skeleton
@@ -66,6 +68,9 @@ class CocoPeople:
 def read_coco(path: str | Path, skeleton: Skeleton, on_bad_annotation: OnFault = "error") -> CocoPeople:
     """Reads and checks a COCO keypoints file.
 
+    The people's category: :func:`~posekit.data.coco_categories.people_category`. Its joints are put in the set's order
+    by their names: :func:`~posekit.data.joint_names.match_joints`. People without keypoints are unlabelled.
+
     Args:
         path: The JSON file.
         skeleton: Its joint set.
@@ -77,7 +82,8 @@ def read_coco(path: str | Path, skeleton: Skeleton, on_bad_annotation: OnFault =
     path = Path(path)
     content = read_json(path, "annotation file")
     images, annotations, categories = _sections(path, content, ("images", "annotations", "categories"))
-    category = _person_category(path, categories, skeleton)
+    people = people_category(path, categories, annotations)
+    order, category = _joint_order(path, people, skeleton), people["id"]
     table = _read_images(path, images)
     image_rows = {int(i): row for row, i in enumerate(table["image_ids"])}
     reader = _AnnotationReader(image_rows, table["image_sizes"].tolist(), len(skeleton), category)
@@ -87,7 +93,7 @@ def read_coco(path: str | Path, skeleton: Skeleton, on_bad_annotation: OnFault =
             reader.add(number, annotation)
     report_faults(path, reader.faults, "annotation", on_bad_annotation)
     _warn(path, reader)
-    return CocoPeople(path, **table, **reader.arrays(), skipped=len(reader.faults), category=category)
+    return CocoPeople(path, **table, **reader.arrays(order), skipped=len(reader.faults), category=category)
 
 
 def report_faults(path: Path, faults: list[str], kind: str, on_fault: OnFault, shown: int = 3) -> None:
@@ -121,21 +127,25 @@ def _sections(path: Path, content: Any, names: tuple[str, ...]) -> list[list[Any
     return [content[name] for name in names]
 
 
-def _person_category(path: Path, categories: list[Any], skeleton: Skeleton) -> Any:
-    """Returns the id of the people's category, after a look at its joints."""
-    people = [c for c in categories if isinstance(c, dict) and c.get("name") == "person"] or categories
-    if len(people) != 1 or not isinstance(people[0], dict) or "id" not in people[0]:
-        raise UserError(f"{path}: categories must hold one category named 'person' with an id")
-    joints = people[0].get("keypoints")
-    if isinstance(joints, list) and joints:
-        if len(joints) != len(skeleton):
-            raise UserError(
-                f"{path}: its people have {len(joints)} joints, skeleton {skeleton.name} has {len(skeleton)} "
-                "(annotated_skeleton names the set of the files)"
-            )
-        if set(map(str, joints)) == set(skeleton.joints) and tuple(joints) != skeleton.joints:
-            raise UserError(f"{path}: its joints are those of skeleton {skeleton.name} in another order")
-    return people[0]["id"]
+def _joint_order(path: Path, people: dict[str, Any], skeleton: Skeleton) -> list[int] | None:
+    """Returns the file's joint for each of the set's, None where they are the set's as they stand."""
+    names = people.get("keypoints")
+    if not isinstance(names, list) or not names:
+        return None
+    names = [str(name) for name in names]
+    if len(names) != len(skeleton):
+        raise UserError(
+            f"{path}: its people have {len(names)} joints, skeleton {skeleton.name} has {len(skeleton)} "
+            f"({set_hint(names)})"
+        )
+    match = match_joints(names, skeleton)
+    if match.fault:
+        raise UserError(f"{path}: {match.fault} ({set_hint(names)})")
+    if match.remark:
+        log.warning("%s: %s", path, match.remark)
+    if match.order is not None:
+        log.warning("%s: its joints are put in the order of %s, which results have, too", path, skeleton.name)
+    return match.order
 
 
 def _read_images(path: Path, images: list[Any]) -> dict[str, Any]:
@@ -147,10 +157,10 @@ def _read_images(path: Path, images: list[Any]) -> dict[str, Any]:
             faults.append(f"image {_label(image, number)} {reason}")
             continue
         seen.add(image["id"])
-        ids.append(image["id"])
+        ids.append(int(image["id"]))
         names.append(image["file_name"])
-        size = [image.get("width"), image.get("height")]
-        sizes.append(size if all(is_whole(s) and s > 0 for s in size) else [0, 0])
+        size = [whole(image.get("width")) or 0, whole(image.get("height")) or 0]
+        sizes.append(size if min(size) > 0 else [0, 0])
     if faults:
         raise UserError(
             f"{path}: {len(faults)} faulty image entr{'y' if len(faults) == 1 else 'ies'}: {listed(faults)}"
@@ -165,7 +175,7 @@ def _read_images(path: Path, images: list[Any]) -> dict[str, Any]:
 def _image_fault(image: Any, seen: set[int]) -> str | None:
     if not isinstance(image, dict):
         return "is no object"
-    if not is_whole(image.get("id")):
+    if whole(image.get("id")) is None:
         return "has no integer id"
     if image["id"] in seen:
         return "is listed twice"
@@ -187,6 +197,13 @@ def escapes_folder(name: str) -> bool:
 def is_whole(value: Any) -> TypeGuard[int]:
     """Tells whether a value is a whole number of 64 bits."""
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+
+
+def whole(value: Any) -> int | None:
+    """Returns a whole number of 64 bits, also of one that was written as a float (``785.0``), else None."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:  # larger ones may have been rounded
+        value = int(value)
+    return value if is_whole(value) else None
 
 
 def _label(entry: Any, number: int) -> str:
@@ -234,6 +251,8 @@ class _AnnotationReader:
         self.faults: list[str] = []
         self.flat: list[int] = []  # unlabelled people with a box of zero size
         self.without_area = 0
+        self.without_joints = 0
+        self._nothing: list[float] = [0.0] * (3 * joints)
         self._ids: set[int] = set()
 
     def add(self, number: int, annotation: Any) -> None:
@@ -250,17 +269,21 @@ class _AnnotationReader:
             area = AREA_SHARE * box[2] * box[3]
         if (crowd or not labelled) and annotation.get("segmentation"):
             self.segmentations[len(self.rows)] = annotation["segmentation"]
-        count = annotation.get("num_keypoints")
-        count = count if is_whole(count) else labelled
+        points, count = annotation.get("keypoints"), whole(annotation.get("num_keypoints"))
+        if not points:
+            self.without_joints += 1
+            points, count = self._nothing, 0
         row = self.image_rows[annotation["image_id"]]
-        self.rows.append((annotation["id"], row, annotation["keypoints"], box, area, crowd, count))
+        self.rows.append((int(annotation["id"]), row, points, box, area, crowd, labelled if count is None else count))
 
-    def arrays(self) -> dict[str, Any]:
+    def arrays(self, order: list[int] | None) -> dict[str, Any]:
+        """Returns the table's columns; the set's joint k is the file's ``order[k]``, or its k-th."""
         ids, rows, keypoints, boxes, area, crowd, count = zip(*self.rows, strict=True) if self.rows else ([],) * 7
+        joints = np.array(keypoints, dtype=np.float64).reshape(-1, self.joints, 3)
         return {
             "ids": np.array(ids, dtype=np.int64),
             "image_rows": np.array(rows, dtype=np.int64),
-            "keypoints": np.array(keypoints, dtype=np.float64).reshape(-1, self.joints, 3),
+            "keypoints": joints if order is None else joints[:, order],
             "boxes": np.array(boxes, dtype=np.float64).reshape(-1, 4),
             "area": np.array(area, dtype=np.float64),
             "iscrowd": np.array(crowd, dtype=bool),
@@ -271,12 +294,12 @@ class _AnnotationReader:
     def _identity_fault(self, annotation: Any) -> str | None:
         if not isinstance(annotation, dict):
             return "is no object"
-        if not is_whole(annotation.get("id")):
+        if whole(annotation.get("id")) is None:
             return "has no integer id"
         if annotation["id"] in self._ids:
             return "is listed twice"
         image = annotation.get("image_id")
-        if not is_whole(image) or image not in self.image_rows:
+        if whole(image) not in self.image_rows:
             return f"belongs to image {image}, which is not listed"
         category = annotation.get("category_id", self.category)
         if category != self.category:
@@ -287,8 +310,8 @@ class _AnnotationReader:
 
     def _keypoints_fault(self, annotation: dict[str, Any]) -> str | None:
         points, expected = annotation.get("keypoints"), 3 * self.joints
-        if points is None:
-            return "has no keypoints field"
+        if points is None or points == []:  # outlined, but not posed
+            return None
         if not isinstance(points, list) or len(points) != expected:
             length = len(points) if isinstance(points, list) else 0
             return f"has {length} keypoint numbers, expected {expected} ({self.joints} joints x 3)"
@@ -313,7 +336,7 @@ class _AnnotationReader:
 
     @staticmethod
     def _labelled(annotation: dict[str, Any]) -> int:
-        return sum(v > 0 for v in annotation["keypoints"][2::3])
+        return sum(v > 0 for v in (annotation.get("keypoints") or ())[2::3])
 
 
 def _warn(path: Path, reader: _AnnotationReader) -> None:
@@ -321,5 +344,8 @@ def _warn(path: Path, reader: _AnnotationReader) -> None:
         listed = ", ".join(map(str, reader.flat[:3])) + (", …" if len(reader.flat) > 3 else "")
         text = "%s: %d people without keypoints have a box of zero size: annotation %s"
         log.warning(text, path, len(reader.flat), listed)
+    if reader.without_joints:
+        count = counted(reader.without_joints, "person", "people")
+        log.warning("%s: %s without keypoints, taken as unlabelled", path, count)
     if reader.without_area:
         log.warning("%s: %d annotations have no area; %g of the box is taken", path, reader.without_area, AREA_SHARE)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from posekit.data.coco_file import OnFault
-from posekit.data.images import read_image
+from posekit.data.images import check_image_files, read_image, size_fault
 from posekit.data.recent import Recent
 from posekit.data.transforms import (
     PersonAugmentation,
@@ -93,6 +93,11 @@ class FileReader:
             self._seen[row] = (width, height)
         return self._seen[row]
 
+    def suspect(self, rows: Sequence[int]) -> dict[Path, str]:
+        """Returns why some pictures cannot be used, by path, as far as heads and tails of their files tell."""
+        sizes = None if self.sizes is None else self.sizes[np.asarray(rows, dtype=np.int64)].tolist()
+        return check_image_files((self.files[row] for row in rows), sizes, self.apply_exif)
+
     def broken(self, rows: Sequence[int]) -> dict[int, str]:
         """Decodes pictures and returns the reasons, by row, why some cannot be used."""
         with ThreadPoolExecutor() as pool:
@@ -113,12 +118,10 @@ class FileReader:
         return image
 
     def _check_size(self, row: int, image: NDArray[np.uint8]) -> None:
-        if self.sizes is None or not self.sizes[row].all():
-            return
-        (width, height), listed = image.shape[1::-1], self.sizes[row]
-        if (width, height) != (listed[0], listed[1]):
-            said = f"the annotations say {listed[0]} x {listed[1]}"
-            raise UserError(f"image {self.files[row]}: is {width} x {height} px, {said}")
+        wanted = (0, 0) if self.sizes is None else self.sizes[row].tolist()
+        reason = size_fault(self.files[row], image.shape[1::-1], wanted, self.apply_exif)
+        if reason is not None:
+            raise UserError(f"image {self.files[row]}: {reason}")
 
 
 @dataclass(frozen=True)

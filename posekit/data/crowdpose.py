@@ -85,7 +85,7 @@ class CrowdPose(COCOKeypoints):
             if index is None:
                 raise UserError(f"{path}: image {image.get('id')} has no crowdIndex")
             if image["id"] in wanted:
-                groups[LEVELS[int(np.searchsorted(limits, index[0], side="right"))]].append(image["id"])
+                groups[LEVELS[int(np.searchsorted(limits, index[0], side="right"))]].append(int(image["id"]))
         return groups
 
 

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from posekit.data.coco_file import OnFault, box_fault, numbers, report_faults
+from posekit.data.coco_categories import listed_category, nobody, people_category
+from posekit.data.coco_file import OnFault, box_fault, numbers, report_faults, whole
 from posekit.errors import UserError, excerpt
 from posekit.json_file import read_json
 
@@ -67,6 +68,8 @@ def read_detections(
     report_faults(path, faults, "box", on_bad_annotation)
     if strangers:
         log.warning("%s: left out %d boxes of images that the annotations do not list", path, strangers)
+    if not kept and content and all(_is_of_others(entry, category) for entry in content):
+        raise nobody("detections file", path, category, content)
     if not kept:
         raise UserError(f"detections file {path} has no person box of score {threshold:g} or more in the listed images")
     return make_boxes(kept)
@@ -87,23 +90,40 @@ def make_boxes(rows: list[tuple[int, list[float], float, int]]) -> Boxes:
 def box_entries(path: Path, content: Any) -> list[tuple[int, Any]]:
     """Returns the box entries of a list or of a COCO file with their places, crowds and other categories left out.
 
+    Frames and tracks that were written as floats (``785.0``) are whole numbers then. The people's category of a COCO
+    file: :func:`~posekit.data.coco_categories.people_category`; of a list: 1, or 0 if all boxes are of it.
+
     Args:
         path: The file, for messages.
         content: What it holds.
 
     Raises:
-        UserError: It is neither.
+        UserError: It is neither, or none of its boxes is a person's.
     """
-    if isinstance(content, list):
-        return [(i, e) for i, e in enumerate(content) if not _is_of_others(e, 1)]
-    if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
-        raise UserError(f"boxes file {path} holds neither a list of boxes nor a COCO file with annotations")
-    categories = content.get("categories") or []
-    if not isinstance(categories, list):
+    entries, categories = content, None
+    if not isinstance(content, list):
+        if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
+            raise UserError(f"boxes file {path} holds neither a list of boxes nor a COCO file with annotations")
+        entries, categories = content["annotations"], content.get("categories")
+    if not isinstance(categories or [], list):
         raise UserError(f"boxes file {path}: categories is no list")
-    categories = [c for c in categories if isinstance(c, dict)]
-    person = next((c.get("id") for c in categories if c.get("name") == "person"), 1)
-    return [(i, e) for i, e in enumerate(content["annotations"]) if not (_is_of_others(e, person) or _is_crowd(e))]
+    own = people_category(path, categories, entries, boxes=True)["id"] if categories else listed_category(path, entries)
+    if entries and all(_is_of_others(entry, own) for entry in entries):
+        raise nobody("boxes file", path, own, entries)
+    crowds = isinstance(content, dict)
+    return [
+        (i, _with_whole_numbers(e))
+        for i, e in enumerate(entries)
+        if not (_is_of_others(e, own) or (crowds and _is_crowd(e)))
+    ]
+
+
+def _with_whole_numbers(entry: Any) -> Any:
+    if not isinstance(entry, dict):
+        return entry
+    floats = [key for key in ("image_id", "frame", "track", "track_id") if isinstance(entry.get(key), float)]
+    found = {key: whole(entry[key]) for key in floats}
+    return entry | {key: number for key, number in found.items() if number is not None} if found else entry
 
 
 def _is_of_others(entry: Any, person: Any) -> bool:
@@ -149,7 +169,7 @@ def outside_fault(box: Sequence[float] | NDArray[np.float64], size: tuple[int, i
 def _fault(entry: Any) -> str | None:
     if not isinstance(entry, dict):
         return "is no object"
-    if type(entry.get("image_id")) is not int:
+    if whole(entry.get("image_id")) is None:
         return "has no integer image_id"
     if numbers([entry.get("score")], 1) is None:
         return "has no finite score"

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from itertools import repeat
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from posekit.data.opencv_log import silence_opencv
+from posekit.data.picture_header import (
+    JPEG,
+    PNG,
+    TIFF,
+    orientation_of,
+    read_header,
+    tiff_orientation,
+    turned_back,
+)
 from posekit.errors import UserError, listed
 
 log = logging.getLogger(__name__)
@@ -19,8 +31,7 @@ log = logging.getLogger(__name__)
 # What OpenCV prints of a broken file is said by the errors below.
 silence_opencv()
 
-_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
-_OTHERS = (b"BM", b"II*\0", b"MM\0*", b"GIF8", b"RIFF")
+_OTHERS = (b"BM", b"GIF8", b"RIFF", *TIFF)
 _JPEG_END, _JPEG_SCAN = b"\xff\xd9", 0xDA
 
 
@@ -30,7 +41,7 @@ def read_image(path: str | Path, apply_exif: bool = False) -> NDArray[np.uint8]:
     Args:
         path: The file.
         apply_exif: Turn the picture as its EXIF orientation says. Annotations of COCO count pixels as they are stored,
-            so data sets leave it off; pictures of a camera need it.
+            so data sets leave it off; pictures of a camera need it. JPEG, PNG, TIFF and, by OpenCV 5, WebP.
 
     Raises:
         UserError: The file is absent, empty, cut short or no picture.
@@ -70,22 +81,52 @@ def _decode(path: Path, content: bytes, apply_exif: bool) -> NDArray[np.uint8]:
     except cv2.error as error:  # e.g. more pixels than OpenCV's limit
         raise UserError(f"image {path}: cannot be decoded ({str(error.err).strip()})") from None
     if pixels is None:
-        known = content.startswith((_JPEG, _PNG, *_OTHERS))
+        known = content.startswith((JPEG, PNG, *_OTHERS))
         reason = "cannot be decoded: its data are broken, cut short or of a kind unknown to OpenCV"
         raise UserError(f"image {path}: {reason if known else 'is no picture that OpenCV can read'}")
-    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+    image = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+    # OpenCV turns a TIFF in any case.
+    return image if apply_exif or not content.startswith(TIFF) else turned_back(image, tiff_orientation(content))
 
 
-def check_image_files(paths: Iterable[Path]) -> dict[Path, str]:
+def check_image_files(
+    paths: Iterable[Path], sizes: Iterable[Sequence[int]] | None = None, apply_exif: bool = False
+) -> dict[Path, str]:
     """Looks at the head and the tail of picture files, which takes well under a millisecond each.
 
+    Args:
+        paths: The files.
+        sizes: W, H in px that the annotations say of each, 0 where they do not. JPEG and PNG files are compared with
+            them; the heads of other files do not say their size.
+        apply_exif: Compare the sizes of pictures turned as their EXIF orientation says.
+
     Returns:
-        Reasons by path for the files that are absent, empty, cut short or no picture. Damage in between only shows when
-        a file is decoded.
+        Reasons by path for the files that are absent, empty, cut short, no picture or of another size. Damage in
+        between only shows when a file is decoded.
     """
     with ThreadPoolExecutor(8) as pool:  # most of the time is spent waiting for the disk
         files = list(paths)
-        return {path: reason for path, reason in zip(files, pool.map(_check_file, files), strict=True) if reason}
+        reasons = pool.map(_check_file, files, repeat((0, 0)) if sizes is None else sizes, repeat(apply_exif))
+        return {path: reason for path, reason in zip(files, reasons, strict=True) if reason}
+
+
+def size_fault(path: Path, size: Sequence[int], wanted: Sequence[int], apply_exif: bool = False) -> str | None:
+    """Returns that a picture has another size than its annotations say, or None.
+
+    Args:
+        path: The file, whose orientation tells whether the other choice of ``apply_exif`` would mend it.
+        size: W, H in px as it is read.
+        wanted: W, H in px of the annotations; 0 where they do not say.
+        apply_exif: How it is read.
+    """
+    (width, height), (w, h) = size, wanted
+    if not (w and h) or (width, height) == (w, h):
+        return None
+    reason = f"is {width} x {height} px, the annotations say {w} x {h}"
+    if (height, width) == (w, h) and orientation_of(path) > 4:
+        turned = "it is stored as" if apply_exif else "its EXIF orientation turns it to"
+        reason += f"; {turned} {w} x {h}: --data.apply_exif {str(not apply_exif).lower()}"
+    return reason
 
 
 def report_broken(owner: str, broken: Mapping[Path, str], total: int, on_broken_image: str, where: str = "") -> None:
@@ -113,24 +154,46 @@ def report_broken(owner: str, broken: Mapping[Path, str], total: int, on_broken_
     log.warning("%s: left out %s, which are absent or broken: %s", owner, count, first)
 
 
-def _check_file(path: Path) -> str | None:
+def _check_file(path: Path, wanted: Sequence[int], apply_exif: bool) -> str | None:
     try:
         with path.open("rb") as file:
             head = file.read(16)
-            if head.startswith(_JPEG):
-                file.seek(-2, 2)
-                if file.read(2) == _JPEG_END:
-                    return None
-                file.seek(0)
-                return _fault(file.read())
-            if head.startswith(_PNG):
-                file.seek(0)
-                return _fault(file.read())
+            if head.startswith((JPEG, PNG)):
+                return _check_known(path, file, head.startswith(PNG), wanted, apply_exif)
     except (OSError, UnicodeEncodeError) as error:
         return _why(path, error)
     if not head:
         return "is empty (0 bytes)"
-    return None if cv2.haveImageReader(str(path)) else "is no picture that OpenCV can read"
+    return None if opencv_reads(path) else "is no picture that OpenCV can read"
+
+
+def opencv_reads(path: Path) -> bool:
+    """Tells whether OpenCV takes a file for a picture, by its first bytes."""
+    return opencv_takes_name(path) and cv2.haveImageReader(str(path))
+
+
+def opencv_takes_name(path: Path) -> bool:
+    """Tells whether a file's name is text: OpenCV crashes on the names of others."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _check_known(path: Path, file: BinaryIO, is_png: bool, wanted: Sequence[int], apply_exif: bool) -> str | None:
+    """Returns what is wrong with a JPEG or PNG file as far as head and tail tell."""
+    if is_png:  # its end may be anywhere, as may its orientation
+        file.seek(0)
+        file = BytesIO(file.read())
+    header = read_header(file) if all(wanted) else None  # before the tail: the head is still in the buffer
+    file.seek(-2, 2)
+    if is_png or file.read(2) != _JPEG_END:
+        file.seek(0)
+        reason = _fault(file.read())
+        if reason is not None:
+            return reason
+    return None if header is None else size_fault(path, header.size_as_read(apply_exif), wanted, apply_exif)
 
 
 def _why(path: Path, error: OSError | UnicodeEncodeError) -> str:
@@ -145,9 +208,9 @@ def _fault(content: bytes) -> str | None:
     """Returns what is wrong with a file's bytes as far as its frame tells. OpenCV decodes cut JPEGs without a word."""
     if not content:
         return "is empty (0 bytes)"
-    if content.startswith(_JPEG) and content.find(_JPEG_END, _scan_start(content)) < 0:
+    if content.startswith(JPEG) and content.find(_JPEG_END, _scan_start(content)) < 0:
         return f"is cut short: its {len(content)} bytes end in the middle of the picture"
-    if content.startswith(_PNG) and b"IEND" not in content:
+    if content.startswith(PNG) and b"IEND" not in content:
         return f"is cut short: its {len(content)} bytes end in the middle of the picture"
     return None
 

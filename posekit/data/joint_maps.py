@@ -15,6 +15,11 @@ from posekit.skeletons import LIMB17, SPIN49, Skeleton
 Float = NDArray[np.float64]
 
 SIDES = ("left_", "right_")
+# What Human3.6M's thorax is in other sets; none of them has the middle of the face, which it calls neck.
+_NECKS: dict[str, dict[str, str | None]] = {
+    "LIMB17": {"thorax": "neck"}, "LSP14": {"thorax": "neck"}, "CROWDPOSE14": {"thorax": "neck"},
+    "POSETRACK15": {"thorax": "head_bottom"}, "MPII16": {},
+}  # fmt: skip
 _CHUNK = 4096  # people mapped at once: COCO's 260,000 would need gigabytes
 
 
@@ -121,6 +126,9 @@ def source_of(skeleton: Skeleton) -> JointSource:
         instead = {name: {**necks, "upper_neck": "thorax", "head_bottom": "thorax"} for name in sets}
         instead["H36M17"] = same
         instead["MPII16"]["thorax"] = "thorax"
+        instead["SMPL24"] = {"neck": "thorax", "head": None}
+    elif skeleton.name in _NECKS:
+        instead["H36M17"] = {"neck": None, **_NECKS[skeleton.name]}
     if skeleton.name == SPIN49.name:
         detected = (joint for joint in skeleton.joints if joint.startswith("op_"))
         also |= {

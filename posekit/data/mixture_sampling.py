@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from posekit.data.batch import CROP_FIELDS
 from posekit.data.joint_maps import JointMap
 from posekit.data.loader import EpochSampler
 from posekit.errors import UserError
@@ -19,12 +20,7 @@ from posekit.errors import UserError
 Kind = Literal["clips", "images"]
 Int = NDArray[np.int64]
 
-_FRAME_FIELDS = ("image", "keypoints", "visible", "affine", "box", "image_id")
-_LABELS = ("joints3d", "body_pose", "body_shape", "body_translation", "camera")
-_WEIGHTS = ("joints3d_weight", "body_weight")
-_FIELDS = (
-    *_FRAME_FIELDS, "box_score", "frame", "valid", "key", "sample_id", "margin", *_LABELS, *_WEIGHTS,
-)  # fmt: skip
+_FIELDS = (*CROP_FIELDS, "box_score", "frame", "valid", "key", "sample_id", "margin")
 
 
 class Pick(NamedTuple):
@@ -153,8 +149,7 @@ def as_clip(sample: Mapping[str, Any], part: str) -> dict[str, Tensor]:
         raise UserError(f"Mixture: part {part} gives neither crops nor clips of people (view: crops or clips)")
     clip = {name: torch.as_tensor(value) for name, value in sample.items() if name in _FIELDS}
     if image.ndim == 3:
-        single = {*_FRAME_FIELDS, *_LABELS, *_WEIGHTS}
-        clip = {name: value[None] if name in single else value for name, value in clip.items()}
+        clip = {name: value[None] if name in CROP_FIELDS else value for name, value in clip.items()}
         clip |= {"frame": torch.zeros(1, dtype=torch.int64), "key": torch.tensor(0), "margin": torch.zeros(2).long()}
         # A crop whose picture was broken has box_score 0 and is black: nothing of it counts.
         clip["valid"] = torch.tensor([bool(sample["box_score"] > 0) or bool((clip["visible"] > 0).any())])

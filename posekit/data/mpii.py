@@ -73,6 +73,7 @@ class MPII(AnnotatedPeople):
         on_broken_image: ``"error"`` or ``"skip"``: images that are absent or broken are left out, counted and named.
         on_bad_annotation: ``"error"`` or ``"skip"``: faulty people are left out, counted and named.
         verify_images: Look at the beginning and end of every image file at the start.
+        apply_exif: Turn images as their EXIF orientation says, for annotations that were made on turned images.
         skeleton: Joint set of the samples and of :meth:`ground_truth`.
         batch_size: Samples per process and step.
         num_workers: Loader processes.
@@ -104,6 +105,7 @@ class MPII(AnnotatedPeople):
         on_broken_image: OnFault = "error",
         on_bad_annotation: OnFault = "error",
         verify_images: bool = True,
+        apply_exif: bool = False,
         skeleton: str = "MPII16",
         batch_size: int = 32,
         num_workers: int = 0,
@@ -116,7 +118,7 @@ class MPII(AnnotatedPeople):
         super().__init__(
             root, image_size, train, images, val, images, box_scale=box_scale, augment=augment,
             augmentation=augmentation or recipe, limit=limit, on_broken_image=on_broken_image,
-            on_bad_annotation=on_bad_annotation, verify_images=verify_images, skeleton=skeleton,
+            on_bad_annotation=on_bad_annotation, verify_images=verify_images, apply_exif=apply_exif, skeleton=skeleton,
             annotated_skeleton="MPII16", batch_size=batch_size, num_workers=num_workers, val_batch_size=val_batch_size,
             seed=seed, pin_memory=pin_memory,
         )  # fmt: skip

@@ -16,6 +16,7 @@ from posekit.data.clips import ClipDataset, Track
 from posekit.data.images import require_picture
 from posekit.data.video_boxes import smooth_boxes
 from posekit.errors import UserError
+from posekit.nn.modes import evaluating
 from posekit.skeletons import Skeleton
 
 SMOOTH = 15
@@ -79,15 +80,11 @@ def predict_windows(module: Any, windows: DataLoader[dict[str, Any]]) -> dict[st
     """Runs a method's ``predict_step`` on windows, in evaluation mode, and joins their rows on the CPU.
 
     Args:
-        module: The method; its mode is put back afterwards.
+        module: The method; its parts' modes are put back afterwards.
         windows: Batches of :func:`person_windows`.
     """
-    was_training = module.training
-    module.eval()
-    try:
+    with evaluating(module):
         found = [module.predict_step(_moved(batch, module.device), number) for number, batch in enumerate(windows)]
-    finally:
-        module.train(was_training)
     return {name: torch.cat([rows[name].cpu() for rows in found]) for name in found[0]}
 
 

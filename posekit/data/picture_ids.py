@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from posekit.data.coco_file import is_whole
+from posekit.data.coco_file import whole
 from posekit.errors import UserError
 
 
@@ -43,7 +43,8 @@ def _listed_ids(content: Any) -> dict[str, int]:
     """Returns the ids by file name of a boxes file that lists its images."""
     images = content.get("images") if isinstance(content, dict) else None
     entries = [e for e in images if isinstance(e, dict)] if isinstance(images, list) else []
-    return {e["file_name"]: e["id"] for e in entries if isinstance(e.get("file_name"), str) and is_whole(e.get("id"))}
+    found = ((e["file_name"], whole(e.get("id"))) for e in entries if isinstance(e.get("file_name"), str))
+    return {name: image_id for name, image_id in found if image_id is not None}
 
 
 def _check_listed(path: Path | None, names: list[str], listed: dict[str, int], content: Any) -> None:
@@ -99,4 +100,5 @@ def _box_ids(content: Any) -> set[int]:
     """Returns the image ids of boxes that have no file name."""
     entries = content.get("annotations") if isinstance(content, dict) else content
     boxes = [e for e in entries if isinstance(e, dict)] if isinstance(entries, list) else []
-    return {e["image_id"] for e in boxes if is_whole(e.get("image_id")) and not isinstance(e.get("file_name"), str)}
+    found = (whole(e.get("image_id")) for e in boxes if not isinstance(e.get("file_name"), str))
+    return {image_id for image_id in found if image_id is not None}

@@ -79,7 +79,8 @@ class PoseTrack(AnnotatedPeople):
         on_broken_image: ``"error"`` or ``"skip"``: labelled images that are absent or broken are left out, counted and
             named; broken neighbours are replaced by the key frame.
         on_bad_annotation: ``"error"`` or ``"skip"``: faulty people are left out, counted and named.
-        verify_images: Look at the beginning and end of every labelled image file at the start.
+        verify_images: Look at the beginning and end of every labelled image file at the start, and at the size it says.
+        apply_exif: Turn images as their EXIF orientation says, for annotations that were made on turned images.
         skeleton: Joint set of the samples.
         batch_size: Samples per process and step.
         num_workers: Loader processes.
@@ -119,6 +120,7 @@ class PoseTrack(AnnotatedPeople):
         on_broken_image: OnFault = "error",
         on_bad_annotation: OnFault = "error",
         verify_images: bool = True,
+        apply_exif: bool = False,
         skeleton: str = "POSETRACK15",
         batch_size: int = 32,
         num_workers: int = 0,
@@ -139,8 +141,8 @@ class PoseTrack(AnnotatedPeople):
             val_annotations or _default_folder(folder, "val"), images, own_test, images if own_test else None,
             detections, test_detections, detection_threshold, box_scale, augment, augmentation, limit=limit,
             on_broken_image=on_broken_image, on_bad_annotation=on_bad_annotation, verify_images=verify_images,
-            skeleton=skeleton, annotated_skeleton=skeleton, batch_size=batch_size, num_workers=num_workers,
-            val_batch_size=val_batch_size, seed=seed, pin_memory=pin_memory,
+            apply_exif=apply_exif, skeleton=skeleton, annotated_skeleton=skeleton, batch_size=batch_size,
+            num_workers=num_workers, val_batch_size=val_batch_size, seed=seed, pin_memory=pin_memory,
         )  # fmt: skip
         if not test_annotations:  # a folder of test files mostly has no people: it is for the test alone
             self.files["predict"] = self.files["val"]
@@ -224,9 +226,8 @@ class PoseTrack(AnnotatedPeople):
         self._check_places(split)
         people, frames = self.people(split), self.sequences(split)
         files, sequences = find_frames(frames, self.files[split].images)
-        read = FileReader(
-            files, np.concatenate([frames.sizes, np.zeros((len(files) - len(frames.sizes), 2), np.int64)])
-        )
+        sizes = np.concatenate([frames.sizes, np.zeros((len(files) - len(frames.sizes), 2), np.int64)])
+        read = FileReader(files, sizes, self.apply_exif)
         table, images, targets = self._crop_table(split, people)
         broken = self._broken_images(split, read, np.unique(table.image_rows))[: len(people.image_ids)]
         self._kept[split] = images[~broken[images]], targets

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,14 +14,13 @@ from posekit.data.crops import CropDataset, CropTable, FileReader
 from posekit.data.datamodule import PoseDataModule, Split, checked_size
 from posekit.data.detections import Boxes, box_entries, entry_fault, make_boxes, outside_fault
 from posekit.data.images import report_broken
+from posekit.data.picture_files import IMAGE_SUFFIXES, is_picture_source, other_kinds, pictures_in, warn_of_others
 from posekit.data.picture_ids import picture_ids
 from posekit.data.pictures import PictureDataset, PictureInput, collate_pictures
 from posekit.data.video import VIDEO_SUFFIXES, VideoReader
 from posekit.errors import UserError, counted, named, unknown_name
 from posekit.json_file import read_json
 from posekit.skeletons import get_skeleton
-
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
 class ImageSource(PoseDataModule):
@@ -36,7 +34,8 @@ class ImageSource(PoseDataModule):
     where no file is named by a number, places in the sorted folder, from 0.
 
     Args:
-        source: Image file, folder of images (its sub-folders are not read), or video file.
+        source: Image file, folder of images (its sub-folders are not read), or video file. A GIF of several frames is
+            a video; of one in a folder the first frame is taken.
         boxes: JSON of person boxes: a list of objects with ``bbox`` (xywh px), ``image_id`` or ``file_name``, and
             perhaps ``score``, or a COCO file with images and annotations. Boxes of a video may have ``frame``, from 0
             on, in place of ``image_id``. Images without a box are left out.
@@ -184,20 +183,16 @@ class ImageSource(PoseDataModule):
     def _open_source(self) -> tuple[FileReader | VideoReader, list[str]]:
         source = self.source
         if source.is_dir():
-            files = sorted(p for p in source.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+            files = pictures_in(source)
             if not files:
-                deeper = min((p.parent for p in source.glob("*/*") if p.suffix.lower() in IMAGE_SUFFIXES), default=None)
-                hint = f"; only its top level is read: give one of its sub-folders, e.g. {deeper}" if deeper else ""
-                films = sum(path.suffix.lower() in VIDEO_SUFFIXES for path in source.iterdir())
-                if films:
-                    hint = f", but {counted(films, 'video')}: give one of them (methods for clips take the folder)"
-                raise UserError(f"folder {source} holds no image (of {', '.join(IMAGE_SUFFIXES)}){hint}")
+                raise UserError(f"folder {source} holds no image (of {', '.join(IMAGE_SUFFIXES)}){_hint(source)}")
+            warn_of_others("ImageSource", source, files)
             return FileReader(files, apply_exif=self.apply_exif), [path.name for path in files]
         if not source.exists():
             raise UserError(f"source {source} does not exist (option data.source)")
         if not source.stat().st_size:
             raise UserError(f"source {source} is empty (0 bytes)")
-        if source.suffix.lower() in IMAGE_SUFFIXES or cv2.haveImageReader(str(source)):
+        if is_picture_source(source):
             return FileReader([source], apply_exif=self.apply_exif), [source.name]
         video = VideoReader(source)
         self.is_video, self.fps = True, video.fps
@@ -274,6 +269,18 @@ class ImageSource(PoseDataModule):
             return name, None if escapes_folder(name) else rows_by_name.get(name)
         image_id = entry["image_id"]
         return f"image_id {image_id}", self._rows.get(image_id)
+
+
+def _hint(folder: Path) -> str:
+    """Returns what is in a folder without images."""
+    films = sum(path.suffix.lower() in VIDEO_SUFFIXES for path in folder.iterdir() if not path.name.startswith("._"))
+    if films:
+        return f", but {counted(films, 'video')}: give one of them (methods for clips take the folder)"
+    others = other_kinds(folder)
+    if others:
+        return f", but {others}, which are not read: convert them to JPEG or PNG"
+    deeper = min((p.parent for p in folder.glob("*/*") if p.suffix.lower() in IMAGE_SUFFIXES), default=None)
+    return f"; only its top level is read: give one of its sub-folders, e.g. {deeper}" if deeper else ""
 
 
 def _whole_images(count: int) -> Boxes:

@@ -16,7 +16,10 @@ from posekit.data.opencv_log import set_opencv_log, silence_opencv
 from posekit.data.recent import Recent
 from posekit.errors import UserError
 
-VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
+VIDEO_SUFFIXES = (
+    ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv",
+)  # fmt: skip
+_FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")  # of MP4, MOV and 3GP files
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +47,23 @@ def open_capture(path: Path) -> cv2.VideoCapture:
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     set_opencv_log(level)
     return capture
+
+
+def _ends_early(path: Path) -> bool:
+    """Tells whether a file is shorter than the sizes in it say, as far as AVI, MP4, MOV and 3GP tell."""
+    at, length = 0, path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(16)
+        if head[:4] == b"RIFF":
+            return length < 8 + int.from_bytes(head[4:8], "little") < 2**32  # all ones: not known
+        boxes = head[4:8] in _FIRST_BOXES
+        while boxes and at < length:
+            file.seek(at)
+            head = file.read(16)
+            size = int.from_bytes(head[8:16] if head[:4] == b"\0\0\0\1" else head[:4], "big")
+            boxes = size >= 8  # 0: up to the file's end
+            at += size
+    return boxes and at > length
 
 
 class VideoReader:
@@ -76,7 +96,11 @@ class VideoReader:
         if not self.count:
             raise UserError(f"video {self.path} has no frame that can be decoded")
         if promised - self.count > max(5, promised // 20):  # a header is often wrong by a few
-            text = "video %s is damaged: %d frames can be decoded of the %d that its header promises"
+            # Intact films are short of their header, too: frames outside an edit list are not shown, and the header
+            # of a film of variable rate counts at the highest one.
+            text = "video %s has %d frames; its header says %d, as trimmed or variable-rate films do, or it is cut off"
+            if _ends_early(self.path):
+                text = "video %s is damaged: %d frames can be decoded of the %d that its header promises"
             log.warning(text, self.path, self.count, promised)
 
     def _open(self) -> cv2.VideoCapture:

@@ -7,14 +7,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from posekit.data.coco_file import OnFault
 from posekit.data.crops import FileReader
 from posekit.data.images import check_image_files, report_broken
-from posekit.data.source import IMAGE_SUFFIXES
+from posekit.data.picture_files import is_picture_source, other_kinds, pictures_in, warn_of_others
 from posekit.data.video import VIDEO_SUFFIXES, VideoReader
 from posekit.errors import UserError, listed
 
@@ -89,8 +88,9 @@ def open_videos(source: Path, on_broken_image: OnFault = "error", apply_exif: bo
         raise UserError(f"source {source} does not exist (option data.source)")
     if not source.is_dir():
         return _open_file(source, apply_exif)
-    pictures = _pictures(source)
+    pictures = pictures_in(source)
     if pictures:
+        warn_of_others("VideoClips", source, pictures)
         names = tuple(path.name for path in pictures)
         whole = _whole(pictures, on_broken_image)
         numbers = frame_numbers([path.name for path in whole])
@@ -104,7 +104,7 @@ def open_videos(source: Path, on_broken_image: OnFault = "error", apply_exif: bo
 def _open_file(source: Path, apply_exif: bool) -> Videos:
     if not source.stat().st_size:
         raise UserError(f"source {source} is empty (0 bytes)")
-    if source.suffix.lower() in IMAGE_SUFFIXES or cv2.haveImageReader(str(source)):
+    if is_picture_source(source):
         _whole([source], "error")
         return Videos([_frames(source.name, [source], apply_exif)], pictures=True, names=(source.name,))
     return Videos([_video_file(source)])
@@ -115,8 +115,9 @@ def _open_all(source: Path, on_broken_image: OnFault, apply_exif: bool) -> list[
     entries = sorted(path for path in source.iterdir() if not path.name.startswith("."))
     for path in entries:
         try:
-            if path.is_dir() and _pictures(path):
-                pictures = _pictures(path)
+            pictures = pictures_in(path) if path.is_dir() else []
+            if pictures:
+                warn_of_others("VideoClips", path, pictures)
                 videos.append(_frames(path.name, _whole(pictures, on_broken_image), apply_exif, pictures))
             elif path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES:
                 if not path.stat().st_size:
@@ -129,13 +130,10 @@ def _open_all(source: Path, on_broken_image: OnFault, apply_exif: bool) -> list[
     if faults:
         log.warning("VideoClips: left out %d of %d entries: %s", len(faults), len(entries), listed(faults))
     if not videos:
-        why = f"; {faults[0]}" if faults else ""
+        others = other_kinds(source)
+        why = f"; {faults[0]}" if faults else f"; there are {others}, which are not read" if others else ""
         raise UserError(f"folder {source} holds no video, no picture and no folder of pictures that can be read{why}")
     return videos
-
-
-def _pictures(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
 
 
 def _video_file(path: Path) -> Video:

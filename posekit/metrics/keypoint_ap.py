@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from posekit.data.batch import ImageTarget, KeypointPrediction
 from posekit.errors import in_range
 from posekit.metrics._coco_match import Bools, DetectionRows, Ints, TruthRows
 from posekit.metrics._stack import stack_detections, stack_truth
 from posekit.metrics.oks_ap import AP_NAMES, evaluate_coco, oks_nms, summarise
 from posekit.metrics.rows import RowsMetric, first_dict_of_sample, process_rank
 from posekit.skeletons import COCO17
+
+if TYPE_CHECKING:
+    from posekit.data.batch import ImageTarget, KeypointPrediction
 
 _ANONYMOUS = -(2**62)  # images without an id are numbered from here
 _WITHOUT_AREAS = tuple(name for name in AP_NAMES if name[-1] not in "ML")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ _LIMIT = 1e15  # of any number; squares of much larger ones overflow
 
 @dataclass
 class PoseTable:
-    """Numbers by name, and the table that is printed."""
+    """Numbers by name, and the table that is printed, with lines below it and the names of joints that have numbers."""
 
     values: dict[str, Any]
     columns: list[str]
     rows: list[tuple[str, list[float]]]
+    notes: list[str] = field(default_factory=list)
+    joints: tuple[str, ...] = ()
 
 
 def poses_of(content: Any, path: Path) -> Floats:
@@ -37,6 +40,20 @@ def poses_of(content: Any, path: Path) -> Floats:
         return found.astype(np.float64)
     except (OverflowError, TypeError, ValueError):
         raise UserError(f"{path.name}: poses of different length, or something that is no number") from None
+
+
+def row_arrays(content: Any) -> dict[str, list[Any]] | None:
+    """Returns a prediction's ``results.json``, a list of rows with ``joints3d``, by column; None of other content."""
+    if not isinstance(content, list) or not content:
+        return None
+    if not all(isinstance(row, Mapping) and "joints3d" in row for row in content):
+        return None
+    return {str(name): [row.get(name) for row in content] for name in content[0]}
+
+
+def is_prediction(arrays: Mapping[str, Any]) -> bool:
+    """Tells whether arrays are those that a prediction in 3D wrote: a row per person and picture, in metres."""
+    return all(name in arrays for name in ("joints3d", "image_id", "sample_id"))
 
 
 def check_finite(poses: Floats, path: Path, what: str = "pose [{}]") -> None:

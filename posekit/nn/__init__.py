@@ -81,4 +81,7 @@ def build_backbone(name: str, num_joints: int | None, **options: Any) -> Heatmap
         hint = f" Did you mean {near[0]}?" if near else ""
         listed = ", ".join(valid)
         raise UserError(f"backbone {name!r} has no option {unknown[0]!r}; its options: {listed}.{hint}")
-    return BACKBONES[name](num_joints=num_joints, **options)
+    try:
+        return BACKBONES[name](num_joints=num_joints, **options)
+    except TypeError as error:
+        raise UserError(f"backbone {name!r}: {error}") from None

@@ -7,7 +7,7 @@ from typing import cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from posekit.errors import UserError
+from posekit.errors import in_range
 
 HEAD_STD = 0.001  # HRNet and SimpleBaseline start their last layer this close to zero
 
@@ -51,12 +51,11 @@ def heatmap_head(channels: int, num_joints: int | None) -> nn.Module:
         num_joints: K; None gives an identity, for networks that are used for their features only.
 
     Raises:
-        UserError: ``num_joints`` is not positive.
+        UserError: ``num_joints`` is no positive whole number.
     """
     if num_joints is None:
         return nn.Identity()
-    if num_joints < 1:
-        raise UserError(f"num_joints must be at least 1 (or None for a network without a head), not {num_joints}")
+    in_range("heatmap network", "num_joints", num_joints, "[1, inf)", whole=True, none=True)
     head = nn.Conv2d(channels, num_joints, kernel_size=1)
     nn.init.normal_(head.weight, std=HEAD_STD)
     nn.init.zeros_(cast(Tensor, head.bias))

@@ -6,14 +6,15 @@ The literature's "GFLOPs" of pose networks are multiply-adds, often divided by 2
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+from posekit.nn.modes import evaluating
 
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 # torch's counter knows the fused attention of GPUs only.
@@ -47,7 +48,7 @@ def count_macs(
         Multiply-adds of the whole batch.
     """
     shapes = [tuple(input_shape), *(tuple(shape) for shape in more_shapes)]
-    with _evaluation(model), torch.no_grad():
+    with evaluating(model), torch.no_grad():
         try:
             return _count(model, lambda: _run_on_meta(model, shapes), conv_only)
         except (RuntimeError, NotImplementedError):
@@ -65,7 +66,7 @@ def count_operations(model: nn.Module, input_shape: Sequence[int]) -> int:
         input_shape: Shape of its argument with the batch.
     """
     shapes = [tuple(input_shape)]
-    with _evaluation(model), torch.no_grad():
+    with evaluating(model), torch.no_grad():
         try:
             with FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
                 _run_on_meta(model, shapes)
@@ -109,15 +110,3 @@ def _run_on_meta(model: nn.Module, shapes: list[tuple[int, ...]]) -> None:
 def _run_on_zeros(model: nn.Module, shapes: list[tuple[int, ...]]) -> None:
     parameter = next(model.parameters(), torch.empty(0))
     model(*(torch.zeros(shape, device=parameter.device, dtype=parameter.dtype) for shape in shapes))
-
-
-@contextmanager
-def _evaluation(model: nn.Module) -> Iterator[None]:
-    """Puts the model into evaluation mode and gives each module its own mode back."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode

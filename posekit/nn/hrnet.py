@@ -11,7 +11,7 @@ from typing import cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from posekit.errors import UserError
+from posekit.errors import in_range, yes_or_no
 from posekit.nn.blocks import (
     BasicBlock,
     Bottleneck,
@@ -42,12 +42,15 @@ class HRNet(HeatmapNetwork):
 
     Attributes:
         branch_channels: Channels of the maps that :meth:`branches` returns.
+
+    Raises:
+        UserError: ``width`` is no positive whole number, or ``multi_scale_output`` neither true nor false.
     """
 
     def __init__(self, width: int = 32, num_joints: int | None = 17, multi_scale_output: bool = False) -> None:
         super().__init__(feature_channels=width, stride=4)
-        if width < 1:
-            raise UserError(f"HRNet's width must be at least 1, not {width}")
+        in_range("HRNet", "width", width, "[1, inf)", whole=True)
+        yes_or_no("HRNet", "multi_scale_output", multi_scale_output)
         widths = [width * 2**i for i in range(4)]
         self.branch_channels = tuple(widths if multi_scale_output else widths[:1])
         self.conv1 = nn.Conv2d(3, STEM_CHANNELS, 3, stride=2, padding=1, bias=False)

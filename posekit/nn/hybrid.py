@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from posekit.errors import UserError
+from posekit.errors import UserError, each_in_range, in_range
 from posekit.nn.recompute import recompute
 
 WEIGHT_EPS = 1e-5
@@ -186,7 +186,8 @@ class HybridResNet(nn.Module):
         stride: Image pixels per cell.
 
     Raises:
-        UserError: Lengths differ, or channels are no multiple of 4 groups.
+        UserError: A number that is not positive and whole, lengths that differ, or channels that are no multiple of 4
+            groups.
     """
 
     def __init__(
@@ -197,7 +198,12 @@ class HybridResNet(nn.Module):
         groups: int = 32,
     ) -> None:
         super().__init__()
-        if len(blocks) != len(channels) or not blocks:
+        owner = "the hybrid network"
+        blocks = each_in_range(owner, "blocks", blocks, "[1, inf)", whole=True)
+        channels = each_in_range(owner, "channels", channels, "[1, inf)", whole=True)
+        for name, value in {"stem_channels": stem_channels, "groups": groups}.items():
+            in_range(owner, name, value, "[1, inf)", whole=True)
+        if len(blocks) != len(channels):
             raise UserError(
                 f"the hybrid network's blocks {list(blocks)} and channels {list(channels)} differ in length"
             )

@@ -9,7 +9,10 @@ from torch import Tensor
 
 
 def full_precision(like: Tensor) -> AbstractContextManager[object]:
-    """Returns a context without autocast on a tensor's device (the meta device knows none)."""
-    if like.device.type == "meta":
+    """Returns a context without autocast on a tensor's device (the meta device knows none).
+
+    Where there is no autocast it does nothing: exporters of older torch cannot write the context.
+    """
+    if like.device.type == "meta" or not torch.is_autocast_enabled(like.device.type):
         return nullcontext()
     return torch.autocast(like.device.type, enabled=False)

@@ -11,7 +11,7 @@ from typing import cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from posekit.errors import UserError
+from posekit.errors import UserError, in_range
 from posekit.nn.blocks import BasicBlock, Bottleneck, HeatmapNetwork, crop_to, heatmap_head, residual_stage
 
 DEPTHS: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, int, int]]] = {
@@ -39,11 +39,12 @@ class ResNet(HeatmapNetwork):
         branch_channels: Channels of the maps that :meth:`branches` returns.
 
     Raises:
-        UserError: There is no ResNet of this depth.
+        UserError: There is no ResNet of this depth, or ``deconv_channels`` is no positive whole number.
     """
 
     def __init__(self, depth: int = 50, num_joints: int | None = 17, deconv_channels: int = 256) -> None:
         super().__init__(feature_channels=deconv_channels, stride=4)
+        in_range("ResNet", "deconv_channels", deconv_channels, "[1, inf)", whole=True)
         if depth not in DEPTHS:
             raise UserError(f"unknown ResNet depth {depth}; known: {', '.join(map(str, DEPTHS))}")
         block, blocks = DEPTHS[depth]

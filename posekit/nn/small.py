@@ -7,7 +7,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from posekit.errors import UserError
+from posekit.errors import UserError, each_in_range, in_range
 from posekit.nn.blocks import BasicBlock, HeatmapNetwork, conv_bn, crop_to, heatmap_head, residual_stage
 
 
@@ -28,17 +28,16 @@ class SmallNet(HeatmapNetwork):
         branch_channels: Channels of the maps that :meth:`branches` returns.
 
     Raises:
-        UserError: ``widths`` are not five positive numbers, or ``blocks`` is not positive.
+        UserError: ``widths`` are not five positive whole numbers, or ``blocks`` is not one.
     """
 
     def __init__(
         self, num_joints: int | None = 17, widths: Sequence[int] = (16, 32, 64, 96, 128), blocks: int = 1
     ) -> None:
-        if len(widths) != 5 or min(widths) < 1:
-            raise UserError(f"the small network's widths must be five positive numbers, not {list(widths)}")
-        if blocks < 1:
-            raise UserError(f"the small network needs at least 1 block per stage, not {blocks}")
-        widths = tuple(widths)
+        widths = tuple(each_in_range("backbone 'small'", "widths", widths, "[1, inf)", whole=True))
+        if len(widths) != 5:
+            raise UserError(f"backbone 'small': widths must be five numbers, not {list(widths)}")
+        in_range("backbone 'small'", "blocks", blocks, "[1, inf)", whole=True)
         super().__init__(feature_channels=widths[1], stride=4)
         self.branch_channels = tuple(widths[1:])
         self.stem = nn.Sequential(

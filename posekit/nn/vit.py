@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.nn.init import normal_, trunc_normal_, zeros_
 
-from posekit.errors import UserError
+from posekit.errors import UserError, each_in_range, in_range
 from posekit.nn.blocks import HEAD_STD, HeatmapNetwork, heatmap_head
 
 PATCH = 16
@@ -43,12 +43,15 @@ class ViT(HeatmapNetwork):
         heads: int = 12,
         image_size: Sequence[int] = (192, 256),
     ) -> None:
-        if width < 1 or depth < 1 or heads < 1 or width % heads:
-            raise UserError(
-                f"a ViT's width, depth and heads ({width}, {depth}, {heads}) must be positive, heads divide width"
-            )
+        for name, value in {"width": width, "depth": depth, "heads": heads}.items():
+            in_range("ViT", name, value, "[1, inf)", whole=True)
+        if width % heads:
+            raise UserError(f"ViT: heads must divide the width {width}, not be {heads}")
+        size = each_in_range("ViT", "image_size", image_size, "[1, inf)", whole=True)
+        if len(size) != 2:
+            raise UserError(f"ViT: image_size must be [W, H], two whole numbers of px, not {size}")
         super().__init__(feature_channels=DECODER_CHANNELS, stride=4)
-        self.grid = _grid(image_size[1], image_size[0])
+        self.grid = _grid(size[1], size[0])
         self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(3, width, PATCH, stride=PATCH, padding=2)})
         # The first row belongs to the class token of the networks it is trained from; it is added to all patches.
         self.pos_embed = Parameter(torch.zeros(1, self.grid[0] * self.grid[1] + 1, width))

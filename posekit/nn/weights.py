@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, as_names, unknown_name
 
 State = dict[str, Tensor]
 
@@ -111,8 +111,8 @@ def load_weights(
         label, state = str(source), read_state_dict(source)
     if convert is not None:
         state = convert(_strip_common(state, _COMPILED_OR_PARALLEL))
-    own = _without(module.state_dict(), skip)
-    fit = _best_fit(own, state, tuple(prefixes))
+    own = _without(module.state_dict(), as_names("load_weights", "skip", skip))
+    fit = _best_fit(own, state, tuple(as_names("load_weights", "prefixes", prefixes)))
     report = _report(own, state, fit, label)
     if all(_is_counter(name) for name in report.matched):
         raise _nothing_fits(own, state, report)

@@ -89,8 +89,8 @@ def guarded(path: Path, what: str, load: Callable[[IO[bytes]], Any]) -> Any:
             return load(file)
     except RefusedPickleError as error:
         raise UserError(
-            f"{what} {path} is refused: its pickle asks for {error}, and only plain data and NumPy arrays are read; "
-            "nothing of it was run"
+            f"{what} {path} is refused: its pickle asks for {one_line(error, 200)}, and only plain data and NumPy "
+            "arrays are read; nothing of it was run"
         ) from None
     except OSError as error:
         absent = isinstance(error, FileNotFoundError)

@@ -75,6 +75,8 @@ def value_of(run: Run, key: str, default: Any = None) -> Any:
         return run.overrides[key]
     part: Any = _config_values(run.job.config)
     for name in key.split("."):
+        if isinstance(part, Mapping) and "class_path" in part:
+            part = part.get("init_args")
         if not isinstance(part, Mapping) or name not in part:
             return default
         part = part[name]
@@ -130,7 +132,7 @@ def make_run(
         row: The cell's row.
         column: The cell's column; None for the run behind a curve.
         seed: Ignored by jobs that have none.
-        extra: Options of the command line, for the trainer's jobs.
+        extra: Options of the command line, for the trainer's jobs; none takes the place of a ``{checkpoint}``.
         tuned: The row's tuned options, one of its ``tune``.
         note: For messages, after the row's name.
     """
@@ -158,8 +160,8 @@ def _run(
 ) -> Run:  # fmt: skip
     options = options_for(job, spec, *parts)
     job = replace(job, config=str(options.pop("config", job.config)))
-    if job.seeded:
-        options |= extra
+    if job.seeded:  # weights of the user's are for the first run, not in place of what the run before has learned
+        options |= {key: value for key, value in extra.items() if "{checkpoint}" not in str(options.get(key))}
     elif job.command == "count":
         options |= {key: value for key, value in extra.items() if key.startswith("model.")}
     return Run(job, options, seed if job.seeded else None, before, used)

@@ -125,7 +125,7 @@ class _Reader:
         optional = ("note", "real_note", "seeds", "curve", "plot", "select")
         entry = self.take("the table", content, ("title", "source", "jobs", "columns", "rows"), optional)
         jobs = {name: self.job(name, job, real) for name, job in self.some("jobs", entry["jobs"], dict).items()}
-        columns = [self.column(c, jobs) for c in self.some("columns", entry["columns"], list)]
+        columns = [self.column(c, jobs, real) for c in self.some("columns", entry["columns"], list)]
         rows = [self.row(r, columns, jobs, real) for r in self.some("rows", entry["rows"], list)]
         for what, names in (("row", [(r.group, r.name) for r in rows]), ("column", [c.name for c in columns])):
             if len(set(names)) != len(names):
@@ -168,10 +168,13 @@ class _Reader:
             data_folder=bool(job.get("data_folder", False)),
         )
 
-    def column(self, entry: Any, jobs: Mapping[str, Job]) -> Column:
+    def column(self, entry: Any, jobs: Mapping[str, Job], real: bool) -> Column:
         optional = ("job", "scale", "digits", "better", "overrides")
-        column = self.take("a column", entry, ("name", "metric"), optional)
+        column = self.take("a column", entry, ("name", "metric"), (*optional, "real"))
         column["name"] = name = self.text("name of a column", column["name"])
+        other = column.pop("real", None)
+        if real and other is not None:
+            column |= self.take(f"real of column {name}", other, (), ("metric", *optional))
         column["metric"] = self.text(f"metric of column {name}", column["metric"])
         self.number(f"scale of column {name}", column.get("scale", 1.0))
         digits = column.get("digits", 1)

@@ -1,4 +1,4 @@
-"""The paper's row for a config, shown beside what a validation measures."""
+"""The paper's row for a config, shown beside what a validation or test measures."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def paper_numbers(config: str, run: Mapping[str, Any] | None = None) -> tuple[st
             ``init_args``, and ``trainer``. None asks for the config as it is shipped.
 
     Returns:
-        Where the numbers stand, and the numbers by metric (``val/AP``) in the metric's own unit; None where no table
-        has a row for the config, or the run measures something else: another network, picture size, data or joints, or
-        a part of the data.
+        Where the numbers stand, and the numbers by metric (``val/AP``, or ``test/PA-MPJPE`` where the paper's are of
+        the test split) in the metric's own unit; None where no table has a row for the config, or the run measures
+        something else: another network, picture size, data or joints, or a part of the data.
     """
     for name in shipped_tables():
         try:
@@ -48,9 +48,10 @@ def paper_numbers(config: str, run: Mapping[str, Any] | None = None) -> tuple[st
             if row.config is not None and row.config.rpartition("/")[2] == config and row.paper:
                 if run is not None and not _belongs(run, read_config(find_config(row.config))):
                     return None
-                scales = {c.name: (c.metric, c.scale) for c in spec.columns}
-                numbers = {scales[c][0]: value / scales[c][1] for c, value in row.paper.items()}
-                return f"{spec.source} ({row.name})", numbers
+                # A column with options of its own is another setting than the config's.
+                scales = {c.name: (c.metric, c.scale) for c in spec.columns if not c.overrides}
+                numbers = {scales[c][0]: value / scales[c][1] for c, value in row.paper.items() if c in scales}
+                return (f"{spec.source} ({row.name})", numbers) if numbers else None
     return None
 
 

@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from posekit.data.synthetic.cache import RENDERED_FOLDER
 from posekit.files import atomic_write_text
-from posekit.tables.cells import Run
+from posekit.tables.cells import Run, value_of
 from posekit.tables.plan import Plan, Planner
 from posekit.tables.results import absent_metrics
 from posekit.tables.store import Store
@@ -159,6 +159,7 @@ def _run_one(store: Store, run: Run, keeps_checkpoint: bool) -> str | None:
     overrides = _filled(store, run)
     if run.job.data_folder and "data.root" in overrides:
         (work / "data").symlink_to(Path(overrides.pop("data.root")).expanduser().absolute())
+        overrides |= _weights(run)
     job = {"command": run.job.command, "config": run.job.config, "overrides": overrides, "seed": run.seed}
     atomic_write_text(work / "job.json", json.dumps(job, default=str))
     log = store.folder / "logs" / f"{run.key}.log"
@@ -216,6 +217,13 @@ def _filled(store: Store, run: Run) -> dict[str, Any]:
         return dict(run.overrides)
     path = str(store.checkpoint(run.before).absolute())
     return {k: v.replace("{checkpoint}", path) if isinstance(v, str) else v for k, v in run.overrides.items()}
+
+
+def _weights(run: Run) -> dict[str, str]:
+    """Returns a run's files of weights as seen from here, for a run that gets a folder of its own."""
+    named = {key: value_of(run, key) for key in ("model.init_from", "model.backbone_weights")}
+    files = {key: Path(value) for key, value in named.items() if isinstance(value, str)}
+    return {key: str(path.absolute()) for key, path in files.items() if path.is_file()}
 
 
 def _last_line(log: Path) -> str:

@@ -73,7 +73,7 @@ class Row:
         overrides: Options of its cells, flat or by job; the option ``config`` takes another config for them.
         paper: The paper's numbers by column name.
         external: A system outside this library.
-        config: Shipped config of which the paper's numbers are shown beside a validation's.
+        config: Shipped config of which the paper's numbers are shown beside a validation's, or a test's.
         tune: Options to choose among, each flat or by job; the best by :attr:`TableSpec.select` is kept.
         seeds: The only seeds of this row; None where it takes all.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, excerpt, unknown_name
 from posekit_nlrd.networks import STAGES, Networks
 from posekit_nlrd.stages.adaptation import AdaptationStage
 from posekit_nlrd.stages.base import Rates, Stage, Tools, read_options
@@ -23,11 +23,11 @@ STAGE_CLASSES: dict[str, type[Stage]] = {
 }
 
 
-def build_stages(specs: Sequence[str | Mapping[str, Any]], networks: Networks) -> list[Stage]:
+def build_stages(specs: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]], networks: Networks) -> list[Stage]:
     """Builds the stages of a schedule.
 
     Args:
-        specs: Names, or mappings of ``name`` and the stage's options, in the order in which they run.
+        specs: Names, or mappings of ``name`` and the stage's options, in the order in which they run; or one of them.
         networks: All networks.
 
     Raises:
@@ -35,17 +35,25 @@ def build_stages(specs: Sequence[str | Mapping[str, Any]], networks: Networks) -
     """
     if not specs:
         raise UserError(f"stages is empty; known stages: {', '.join(STAGES)}")
-    stages: list[Stage] = []
-    for spec in specs:
-        values = {"name": spec} if isinstance(spec, str) else dict(spec)
-        name = values.pop("name", None)
-        if name not in STAGE_CLASSES:
-            raise unknown_name("stage", str(name), STAGE_CLASSES)
-        cls = STAGE_CLASSES[name]
-        stages.append(cls(networks, read_options(cls, values)))
-        stages[-1].check()
+    rows: list[Any] = list(specs) if isinstance(specs, Sequence) and not isinstance(specs, str) else [specs]
+    stages = [_build_stage(spec, networks) for spec in rows]
     _check_order([stage.name for stage in stages])
     return stages
+
+
+def _build_stage(spec: str | Mapping[str, Any], networks: Networks) -> Stage:
+    if not isinstance(spec, str | Mapping):
+        raise UserError(f"stages must list names, or mappings of name and options, not {excerpt(spec)}")
+    values = {"name": spec} if isinstance(spec, str) else dict(spec)
+    name = str(values.pop("name", None))
+    if name not in STAGE_CLASSES:
+        raise unknown_name("stage", name, STAGE_CLASSES)
+    cls = STAGE_CLASSES[name]
+    stage = cls(networks, read_options(cls, values))
+    stage.check()
+    if stage.options.steps is not None:
+        stage.check_length(stage.options.steps)
+    return stage
 
 
 def needed_by(stage: Stage) -> list[str]:

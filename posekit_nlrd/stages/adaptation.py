@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, counted, unknown_name
 from posekit_nlrd.augment import Draws, contrast_view, jitter
 from posekit_nlrd.image import LAYERS
 from posekit_nlrd.losses import TEMPERATURE, info_nce, relation_energy
 from posekit_nlrd.motion import LENGTH
 from posekit_nlrd.ranks import float_buffers, share
 from posekit_nlrd.stages.base import Logs, Stage, StageOptions, Tools
+from posekit_nlrd.stages.options import Count, NotNegative, Positive, Share
 from posekit_nlrd.stages.source import SourceOptions, supervised_step
 
 CONTRASTIVE = ("lcr", "hcr")
@@ -44,26 +46,26 @@ class AdaptationOptions(StageOptions):
         motion_clips: Clips of each batch that motion relations and L_HCR use, all of whose 30 frames go through G; None
             takes all.
         statistics_steps: First steps that only estimate G's batch statistics anew, on target frames (0: they stay the
-            source's, as in the paper, whose network has none).
+            source's, as in the paper, whose network has none); at most all of the stage's.
         supervised_weight: Weight of the supervised term.
     """
 
-    steps: int | None = 20_000
-    lr: float = 1e-5
-    contrastive_lr: float = 2e-5
+    steps: Count | None = 20_000
+    lr: Positive = 1e-5
+    contrastive_lr: Positive = 2e-5
     terms: Sequence[str] | None = None
     layers: Sequence[str] = ("layer2",)
     stop_pose: bool = False
     stop_motion: bool = True
-    temperature: float = TEMPERATURE
+    temperature: Positive = TEMPERATURE
     first_anchor_only: bool = False
     random_frame: bool = True
     heads: bool = True
-    jitter: float = 1 / 3
-    frames: int | None = None
-    motion_clips: int | None = None
-    statistics_steps: int = 0
-    supervised_weight: float = 1.0
+    jitter: Share = 1 / 3
+    frames: Count | None = None
+    motion_clips: Count | None = None
+    statistics_steps: Annotated[int, "[0, inf)"] = 0
+    supervised_weight: NotNegative = 1.0
 
 
 class AdaptationStage(Stage):
@@ -120,16 +122,20 @@ class AdaptationStage(Stage):
                 raise unknown_name("layer of stage adaptation", layer, LAYERS)
         if "hcr" in self.terms and self.options.motion_clips == 1:
             raise UserError("stage adaptation: motion_clips must be at least 2 for term hcr, which tells clips apart")
-        for name in ("frames", "motion_clips"):
-            value = getattr(self.options, name)
-            if value is not None and value < 1:
-                raise UserError(f"stage adaptation: {name} must be at least 1, not {value}")
-        if self.options.statistics_steps < 0:
-            raise UserError(
-                f"stage adaptation: statistics_steps must be 0 or more, not {self.options.statistics_steps}"
-            )
         if not self.options.layers:
             raise UserError(f"stage adaptation needs at least one of the layers {', '.join(LAYERS)}")
+
+    def check_length(self, steps: int) -> None:
+        """Refuses more steps of the statistics than there are; as many are the statistics alone.
+
+        Raises:
+            UserError: There are more.
+        """
+        if self.options.statistics_steps > steps:
+            raise UserError(
+                f"stage adaptation: statistics_steps is {self.options.statistics_steps}, but the stage has "
+                f"{counted(steps, 'step')} in all"
+            )
 
     def frames(self, stream: str) -> int:
         """Returns the longest window of its relations, and 30 frames at least."""

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer, RMSprop
 
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError
 from posekit.optim import SCHEDULES, build_schedule
 from posekit_nlrd.augment import Draws
 from posekit_nlrd.networks import Networks
+from posekit_nlrd.stages.options import Count, Positive, checked
 
 OPTIMIZERS = ("adam", "rmsprop")
+STAGE_SCHEDULES = tuple(name for name in SCHEDULES if name != "step")
 WINDOWS = {"motion": "joints3d", "target": "image"}
 """Streams of windows, and the field that shows their length."""
 
@@ -35,29 +37,12 @@ class StageOptions:
         clip: Largest norm of a step's gradient; None does not clip.
     """
 
-    steps: int | None = None
-    epochs: float | None = None
-    lr: float = 1e-4
-    optimizer: str = "adam"
-    schedule: str = "constant"
-    clip: float | None = None
-
-    def check(self, stage: str) -> None:
-        """Refuses values out of range.
-
-        Raises:
-            UserError: One is.
-        """
-        if self.steps is None and self.epochs is None:
-            raise UserError(f"stage {stage}: set steps or epochs")
-        for name in ("steps", "epochs", "lr", "clip"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UserError(f"stage {stage}: {name} must be positive, not {value}")
-        if self.optimizer not in OPTIMIZERS:
-            raise unknown_name(f"optimizer of stage {stage}", self.optimizer, OPTIMIZERS)
-        if self.schedule not in SCHEDULES or self.schedule == "step":
-            raise unknown_name(f"schedule of stage {stage}", self.schedule, [s for s in SCHEDULES if s != "step"])
+    steps: Count | None = None
+    epochs: Positive | None = None
+    lr: Positive = 1e-4
+    optimizer: Annotated[str, OPTIMIZERS] = "adam"
+    schedule: Annotated[str, STAGE_SCHEDULES] = "constant"
+    clip: Positive | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +94,13 @@ class Stage:
 
     def check(self) -> None:
         """Refuses options that do not fit the networks.
+
+        Raises:
+            UserError: They do not.
+        """
+
+    def check_length(self, steps: int) -> None:
+        """Refuses options that do not fit the stage's length.
 
         Raises:
             UserError: They do not.
@@ -226,18 +218,12 @@ def read_options(cls: type[Stage], values: Mapping[str, Any]) -> StageOptions:
     """Makes a stage's options of plain values, its own defaults for the rest.
 
     Raises:
-        UserError: An unknown option, or a value out of range.
+        UserError: An unknown option, or a value of another type or out of its range.
     """
-    known = [field.name for field in fields(cls.options_class)]
-    for name in values:
-        if name not in known:
-            raise unknown_name(f"option of stage {cls.name}", name, known)
-    given = dict(values)
+    given = checked(cls.options_class, cls.name, values)
     if "epochs" in given and "steps" not in given:
         given["steps"] = None
-    try:
-        options = cls.options_class(**given)
-        options.check(cls.name)
-    except TypeError as error:
-        raise UserError(f"stage {cls.name}: {error}") from None
+    options = cls.options_class(**given)
+    if options.steps is None and options.epochs is None:
+        raise UserError(f"stage {cls.name}: set steps or epochs")
     return options

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,8 @@ from posekit_nlrd.augment import Draws, ViewAugmentation
 from posekit_nlrd.geometry import fit_canonical
 from posekit_nlrd.losses import velocity_l2
 from posekit_nlrd.motion import LENGTH
-from posekit_nlrd.stages.base import Logs, Stage, StageOptions, Tools
+from posekit_nlrd.stages.base import OPTIMIZERS, Logs, Stage, StageOptions, Tools
+from posekit_nlrd.stages.options import Count, Degrees, NotNegative, Share
 
 
 @dataclass(frozen=True)
@@ -29,14 +31,14 @@ class MotionOptions(StageOptions):
         reverse: Probability of playing backwards.
     """
 
-    steps: int | None = 100_000
-    optimizer: str = "rmsprop"
-    velocity_weight: float = 0.0
-    latent_weight: float = 0.0
-    tilt: float = 60.0
-    tilt_probability: float = 0.5
-    flip: float = 0.5
-    reverse: float = 0.5
+    steps: Count | None = 100_000
+    optimizer: Annotated[str, OPTIMIZERS] = "rmsprop"
+    velocity_weight: NotNegative = 0.0
+    latent_weight: NotNegative = 0.0
+    tilt: Degrees = 60.0
+    tilt_probability: Share = 0.5
+    flip: Share = 0.5
+    reverse: Share = 0.5
 
 
 class MotionStage(Stage):

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from posekit.errors import in_range
 from posekit_nlrd.augment import Draws, ViewAugmentation
 from posekit_nlrd.geometry import fit_canonical, forward_kinematics, to_local, unit
 from posekit_nlrd.losses import critic_accuracy, critic_loss, generator_loss, weighted_l1
+from posekit_nlrd.pose import LATENT
 from posekit_nlrd.ranks import mean_over_ranks
 from posekit_nlrd.stages.base import Logs, Stage, StageOptions, Tools
+from posekit_nlrd.stages.options import Count, Degrees, NotNegative, Share
 
 WARMUP, CRITIC, AUTOENCODER = "warmup", "critic", "autoencoder"
 _FIRST_OWN = 2  # optimisers 0 and 1 are the encoder's and the decoder's
@@ -35,34 +36,27 @@ class PoseOptions(StageOptions):
         warmup_error: The warm-up (auto-encoder on L_x alone, critic alongside) ends below this L_x, in units.
         warmup_steps: It ends at this step at the latest; None sets no limit, as in the release.
         cap: Most steps that critic or auto-encoder train in a row; None sets no limit, as in the release.
-        fake_accuracy: The critic's turn ends when this share of its logits of fakes is right ...
+        fake_accuracy: The critic's turn ends when this share of its logits of fakes is right (above 1: at ``cap``) ...
         real_accuracy: ... and this share of those of reals.
         fooled: The auto-encoder's turn ends when this share of the logits of fakes is 0 or more.
         tilt: Largest in-plane rotation of augmentation, degrees (0 in the release).
         flip: Probability of the mirror image.
     """
 
-    steps: int | None = 200_000
-    poses: int = 256
-    critic_poses: int | None = None
-    reconstruction: float = 100.0
-    adversarial: float = 5.0
-    local: float = 0.0
-    warmup_error: float = 0.05
-    warmup_steps: int | None = 20_000
-    cap: int | None = 20
-    fake_accuracy: float = 0.65
-    real_accuracy: float = 0.80
-    fooled: float = 0.60
-    tilt: float = 60.0
-    flip: float = 0.5
-
-    def check(self, stage: str) -> None:
-        """Refuses values out of range."""
-        super().check(stage)
-        in_range(f"stage {stage}", "poses", self.poses, "[1, inf)", whole=True)
-        for name in ("critic_poses", "warmup_steps", "cap"):
-            in_range(f"stage {stage}", name, getattr(self, name), "[1, inf)", whole=True, none=True)
+    steps: Count | None = 200_000
+    poses: Count = 256
+    critic_poses: Count | None = None
+    reconstruction: NotNegative = 100.0
+    adversarial: NotNegative = 5.0
+    local: NotNegative = 0.0
+    warmup_error: NotNegative = 0.05
+    warmup_steps: Count | None = 20_000
+    cap: Count | None = 20
+    fake_accuracy: NotNegative = 0.65
+    real_accuracy: NotNegative = 0.80
+    fooled: NotNegative = 0.60
+    tilt: Degrees = 60.0
+    flip: Share = 0.5
 
 
 @dataclass
@@ -183,7 +177,7 @@ class PoseStage(Stage):
         """Returns each critic's logits of reals and of fakes; no gradient reaches the auto-encoder."""
         networks, pose = self.networks, pose[: self.options.critic_poses]
         pairs = []
-        prior = networks.prior(tools.draws.uniform(len(pose), 32))
+        prior = networks.prior(tools.draws.uniform(len(pose), LATENT))
         if networks.pose_critic is not None:
             fake = networks.pose_decoder.pose(prior).detach()
             pairs.append((networks.pose_critic(pose), networks.pose_critic(fake)))

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError
 from posekit_nlrd.augment import Draws, ViewAugmentation
 from posekit_nlrd.geometry import fit_canonical
 from posekit_nlrd.relations import POSE_RELATIONS, latent_distance
-from posekit_nlrd.stages.base import Logs, Stage, StageOptions, Tools
+from posekit_nlrd.stages.base import OPTIMIZERS, Logs, Stage, StageOptions, Tools
+from posekit_nlrd.stages.options import Count, Degrees, Positive, Share
 
 LOSS_SPACES = ("latent", "decoded", "both")
 
@@ -35,24 +37,16 @@ class RelationOptions(StageOptions):
         reverse: Probability of playing windows backwards (motion relations).
     """
 
-    steps: int | None = 100_000
-    lr: float = 1e-3
-    optimizer: str = "rmsprop"
-    loss_space: str = "latent"
-    poses: int = 256
-    mixed: float = 0.0
-    tilt: float = 60.0
-    tilt_probability: float = 0.5
-    flip: float = 0.5
-    reverse: float = 0.5
-
-    def check(self, stage: str) -> None:
-        """Refuses values out of range."""
-        super().check(stage)
-        if self.loss_space not in LOSS_SPACES:
-            raise unknown_name(f"loss_space of stage {stage}", self.loss_space, LOSS_SPACES)
-        if not 0 <= self.mixed <= 1:
-            raise UserError(f"stage {stage}: mixed must be between 0 and 1, not {self.mixed}")
+    steps: Count | None = 100_000
+    lr: Positive = 1e-3
+    optimizer: Annotated[str, OPTIMIZERS] = "rmsprop"
+    loss_space: Annotated[str, LOSS_SPACES] = "latent"
+    poses: Count = 256
+    mixed: Share = 0.0
+    tilt: Degrees = 60.0
+    tilt_probability: Share = 0.5
+    flip: Share = 0.5
+    reverse: Share = 0.5
 
 
 class RelationStage(Stage):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from posekit_nlrd.losses import weighted_l1
 from posekit_nlrd.ranks import float_buffers, share
 from posekit_nlrd.relations import flip_pose, turn_image
 from posekit_nlrd.stages.base import Logs, Stage, StageOptions, Tools
+from posekit_nlrd.stages.options import Degrees, NotNegative, Positive, Share
 
 _SCALE_MEMORY = 0.99
 
@@ -25,19 +27,19 @@ class SourceOptions(StageOptions):
     Attributes:
         jitter: Probability of a colour shift.
         mirror: Probability of the mirror image, of picture and pose.
-        tilt: Largest in-plane rotation of picture and pose, degrees.
+        tilt: Largest in-plane rotation of picture and pose, degrees; see :func:`tilt_angle`.
         tilt_probability: Of any rotation; one angle turns the chosen pictures of a batch.
         latent_weight: Weight of the distance of G's latent to E_p's of the label (0 in the release): a straight path
             past the decoder, which short runs profit from.
     """
 
-    epochs: float | None = 10
-    lr: float = 1e-5
-    jitter: float = 0.3
-    mirror: float = 0.4
-    tilt: float = 10.0
-    tilt_probability: float = 0.2
-    latent_weight: float = 0.0
+    epochs: Positive | None = 10
+    lr: Positive = 1e-5
+    jitter: Share = 0.3
+    mirror: Share = 0.4
+    tilt: Degrees = 10.0
+    tilt_probability: Share = 0.2
+    latent_weight: NotNegative = 0.0
 
 
 class SourceStage(Stage):
@@ -119,7 +121,7 @@ def augment_labelled(
     if options.jitter:
         images = jitter(images, draws, options.jitter)
     if options.tilt and options.tilt_probability:
-        degrees = float(draws.number(max(int(2 * options.tilt), 1))) - options.tilt
+        degrees = tilt_angle(options.tilt, draws)
         rows = draws.rows(options.tilt_probability, count)
         matrix = tilt_matrix(torch.deg2rad(torch.tensor(degrees))).to(pose, non_blocking=True)
         images = _changed(images, rows, lambda chosen: turn_image(chosen, degrees))
@@ -129,6 +131,22 @@ def augment_labelled(
         images = _changed(images, rows, lambda chosen: chosen.flip(-1))
         pose, weight = _changed(pose, rows, flip_pose), _changed(weight, rows, flip_weights)
     return images, pose, weight
+
+
+def tilt_angle(limit: float, draws: Draws) -> float:
+    """Draws one of few angles, since each has a grid that is kept.
+
+    Whole degrees in [-limit, limit), as the release has them. A limit that is not whole, or below 2, would so favour
+    one side: its angles are evenly spaced from end to end.
+
+    Args:
+        limit: Largest angle, degrees, above 0.
+        draws: The step's random numbers.
+    """
+    if limit >= 2 and float(limit).is_integer():
+        return float(draws.number(2 * int(limit)) - limit)
+    steps = math.ceil(limit)
+    return limit * (draws.number(2 * steps + 1) - steps) / steps
 
 
 def _changed(values: Tensor, rows: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:

@@ -190,6 +190,44 @@ def test_every_kind_of_step_of_a_method_in_stages_is_timed():
     assert module.seen == ("first",) * 6 + ("second",) * 6
 
 
+def steps_modes(module, data):
+    """Returns for each training step its stage, and the names of the parts that are in evaluation mode at its end."""
+    seen, step = [], module.training_step
+
+    def watched(*args):
+        phase = module.stage.name if hasattr(module, "stages") else ""
+        loss = step(*args)
+        seen.append((phase, {name for name, part in module.named_modules() if not part.training}))
+        return loss
+
+    module.training_step = watched
+    rows = list(bench_config(module, data, BenchOptions(repeats=1, device="cpu", batch_sizes=[2])))
+    assert "forward" in {row["what"] for row in rows}
+    assert "prediction" in {row["what"] for row in rows}
+    return seen
+
+
+@pytest.mark.parametrize("given", ["training", "evaluation"])
+def test_training_steps_are_timed_in_training_mode(small, given):
+    module, data = build_from_config(["--config", small("quickstart.yaml")])
+    frozen = next(name for name, part in module.named_modules() if isinstance(part, torch.nn.BatchNorm2d))
+    module.train(given == "training")
+    module.get_submodule(frozen).eval()
+    seen = steps_modes(module, data)
+    assert len(seen) == 5  # the one that catches a batch, three that do not count, one that does
+    expected = {frozen} if given == "training" else set()
+    assert all(modes == expected for _, modes in seen)
+
+
+def test_stages_are_timed_in_their_own_modes(small):
+    module, data = build_from_config(["--config", small("nlrd/synthetic_small.yaml")])
+    seen = steps_modes(module, data)
+    assert {phase for phase, _ in seen} == {part.name for part in module.stages}
+    for phase, modes in seen:
+        assert "" not in modes
+        assert ("networks.image" in modes) == (phase != "source")
+
+
 # -- batches ----------------------------------------------------------------------------------------------------------
 
 

@@ -48,7 +48,7 @@ def test_ctrl_c_keeps_the_state_of_a_whole_step(tmp_path, whole_run):  # noqa: F
 
 def test_ctrl_c_between_steps_and_a_second_one_stop_at_once():
     clean = CleanInterrupt()
-    trainer = SimpleNamespace(accumulate_grad_batches=1, is_last_batch=False)
+    trainer = SimpleNamespace(accumulate_grad_batches=1, is_last_batch=False, world_size=1)
     with pytest.raises(KeyboardInterrupt):
         clean._on_interrupt(2, None)
     clean.on_train_batch_start(trainer, None, None, 0)

@@ -1,8 +1,10 @@
 """Runs that reviews found wanting: two processes, dry runs, refused runs, resumed schedules."""
 
+import builtins
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from posekit.cli.quiet import one_line_errors
 from posekit.errors import UserError
 
 from .test_run import refused
+from .toys import Toy
 
 TINY = [
     "--config=quickstart", "--data.train_size=16", "--data.val_size=9", "--data.image_size=[48,64]",
@@ -53,11 +56,11 @@ def test_runs_without_a_log_leave_no_file(config, flag):
         (["--data.batch_size=0"], "batch_size must be at least 1"),
         (["--data.num_workers=-1"], "num_workers"),
         (["--trainer.devices=0"], "devices"),
-        (["--model.lr=0"], "lr must be positive"),
-        (["--model.lr=.nan"], "lr must be positive, not nan"),
-        (["--model.weight_decay=-0.1"], "weight_decay must be at least 0, not -0.1"),
-        (["--model.lr_warmup_steps=-5"], "lr_warmup_steps must be at least 0, not -5"),
-        (["--model.lr_peak=1.5"], "lr_peak must be from 0 to 1, not 1.5"),
+        (["--model.lr=0"], "Toy: lr must be a number above 0, not 0"),
+        (["--model.lr=.nan"], "lr must be a number above 0, not nan"),
+        (["--model.weight_decay=-0.1"], "weight_decay must be a number of at least 0, not -0.1"),
+        (["--model.lr_warmup_steps=-5"], "lr_warmup_steps must be a whole number of at least 0, not -5"),
+        (["--model.lr_peak=1.5"], "lr_peak must be a number in [0, 1], not 1.5"),
         (["--data.skeleton=MPII16", "--model.skeleton=COCO17"], "linked"),
     ],
 )
@@ -232,6 +235,27 @@ def test_errors_of_other_code_keep_their_stack():
     with pytest.raises(ValueError, match="own") as raised, one_line_errors():
         fail()
     assert not isinstance(raised.value, UserError)
+
+
+class Choosy(Toy):
+    """Ends with an error of a given kind where it is built.
+
+    Args:
+        fault: Builtin error.
+        kwargs: Arguments of Toy.
+    """
+
+    def __init__(self, fault: str = "ValueError", **kwargs):
+        super().__init__(**kwargs)
+        raise getattr(builtins, fault)("no good\nin two lines")
+
+
+def test_what_a_class_refuses_by_itself_is_one_line(config, capsys):
+    words = ["--config", str(config), f"--model={__name__}.Choosy"]
+    assert refused(capsys, "fit", *words).endswith("Choosy: no good in two lines")
+    with pytest.raises(TypeError, match="no good") as raised:
+        main(["fit", *words, "--model.fault=TypeError"])
+    assert raised.traceback[-1].frame.code.path.name == Path(__file__).name  # the fault's own stack, not the parser's
 
 
 def test_the_help_of_predict_begins_with_its_own_options(capsys):

@@ -160,7 +160,7 @@ def test_a_linked_value_set_to_another_value_is_refused(config, capsys):
         (["--config"], ["needs a file"]),
         (["--config", "nowhere.yaml"], ["nowhere.yaml", "does not exist"]),
         (["--ckpt_path", "nowhere.ckpt"], ["nowhere.ckpt", "does not exist"]),
-        (["--model.lr", "-1"], ["lr must be positive"]),
+        (["--model.lr", "-1"], ["lr must be a number above 0, not -1"]),
         (["--model.optimizer", "adamm"], ["adamm", "adam"]),
         (["--model.init_from", "nowhere.pth"], ["nowhere.pth"]),
         (["--data.skeleton", "COCO18"], ["COCO18", "COCO17"]),
@@ -171,6 +171,29 @@ def test_mistakes_get_one_line(config, capsys, words, texts):
     line = refused(capsys, "fit", "--config", str(config), *words)
     for text in texts:
         assert text in line
+
+
+@pytest.mark.parametrize(
+    ("words", "keys", "choices"),
+    [
+        (["--data.val_size=7"], "data and model", "--data NAME and --model NAME"),
+        (["--model=Toy", "--data.val_size", "7"], "data", "--data NAME"),
+        (["--model.class_path=Toy", "--config", "{data: {init_args: {val_size: 7}}}"], "data", "--data NAME"),
+        (["--data=ToyData", "--model.width=7"], "model", "--model NAME"),
+    ],
+    ids=lambda value: "_".join(value)[:30] if isinstance(value, list) else None,
+)
+@pytest.mark.parametrize("command", ["fit", "validate"])
+def test_options_of_a_class_that_nothing_names(capsys, command, words, keys, choices):
+    line = refused(capsys, command, *words)
+    assert f"nothing says which {keys} to use: give --config FILE, or {choices} (see posekit list)" in line
+
+
+def test_options_of_data_beside_a_checkpoint_alone(config, capsys):
+    main(["fit", "--config", str(config)])
+    words = [f"--ckpt_path={config.parent / 'runs/toy/version_0/checkpoints/last.ckpt'}", "--data.size=7"]
+    assert "nothing says which data to use" in refused(capsys, "validate", *words)
+    assert "unknown key 'size'" in refused(capsys, "validate", *words, "--config={data: ToyData}")
 
 
 @pytest.mark.parametrize(

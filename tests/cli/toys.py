@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch import Callback
 
 from posekit.data.datamodule import PoseDataModule
+from posekit.errors import UserError
 from posekit.module import PoseModule, StepOutput
 
 
@@ -92,14 +93,28 @@ class RaiseAt(Callback):
 
 
 class InterruptAt(Callback):
-    """Sends its own process what Ctrl-C sends, at the start of a training batch (1 is the first), or another signal."""
+    """Sends its own process what Ctrl-C sends, at the start of a training batch (1 is the first), or another signal.
 
-    def __init__(self, step: int = 1, number: int = int(signal.SIGINT)):
-        self.step, self.number = step, number
+    Of several processes ``rank`` alone, if it is given.
+    """
+
+    def __init__(self, step: int = 1, number: int = int(signal.SIGINT), rank: int | None = None):
+        self.step, self.number, self.rank = step, number, rank
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        if trainer.fit_loop.epoch_loop.total_batch_idx == self.step - 1:
+        if self.rank in (None, trainer.global_rank) and trainer.fit_loop.epoch_loop.total_batch_idx == self.step - 1:
             os.kill(os.getpid(), self.number)
+
+
+class FailAt(Callback):
+    """Meets a user's mistake in one of several processes, at the start of a training batch (1 is the first)."""
+
+    def __init__(self, step: int = 1, rank: int | None = None):
+        self.step, self.rank = step, rank
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if self.rank in (None, trainer.global_rank) and trainer.fit_loop.epoch_loop.total_batch_idx == self.step - 1:
+            raise UserError("image a.jpg: is cut short")
 
 
 class FillDisk(Callback):

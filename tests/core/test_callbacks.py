@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -78,6 +79,21 @@ class Pictures:
         return np.zeros((64, 64, 3), np.uint8)
 
 
+class Unopened:
+    """A video writer without the codec, which leaves an empty file and drops what it is given."""
+
+    fourcc = cv2.VideoWriter.fourcc
+
+    def __init__(self, path, *_):
+        Path(path).touch()
+
+    def isOpened(self):
+        return False
+
+    def release(self):
+        pass
+
+
 @pytest.mark.parametrize(("option", "least"), [(None, 0.05), (0.5, 0.5), (0.0, 0.0)])
 def test_weak_candidates_are_in_the_file_but_neither_counted_nor_drawn(tmp_path, capsys, option, least):
     method = SimpleNamespace(skeleton=get_skeleton("COCO17"), least_score=0.05)
@@ -100,6 +116,38 @@ def test_weak_candidates_are_in_the_file_but_neither_counted_nor_drawn(tmp_path,
         assert said.startswith("3 people: ")
     drawn = [cv2.imread(str(tmp_path / "overlays" / name)).any() for name in ("a.jpg", "b.jpg")]
     assert drawn == [True, not least]
+
+
+def test_a_video_that_is_not_drawn_to_its_end_leaves_no_part_behind(tmp_path):
+    class Video(Pictures):
+        is_video, fps = True, None
+
+        def read_frame(self, image_id):
+            if image_id == 1:
+                assert [path.name for path in tmp_path.glob("*.mp4")] == ["overlay.part.mp4"]
+                raise KeyboardInterrupt
+            return super().read_frame(image_id)
+
+    method = SimpleNamespace(skeleton=get_skeleton("COCO17"))
+    trainer = SimpleNamespace(datamodule=Video(), world_size=1, is_global_zero=True)
+    writer = PredictionWriter(str(tmp_path))
+    writer.on_predict_start(trainer, method)
+    with pytest.raises(KeyboardInterrupt):
+        writer.on_predict_end(trainer, method)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images.json", "results.json"]
+
+
+def test_a_video_that_opencv_cannot_write_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(cv2, "VideoWriter", Unopened)
+    trainer = SimpleNamespace(
+        datamodule=SimpleNamespace(frames={0: "v#0"}, is_video=True, fps=5.0, read_frame=Pictures().read_frame),
+        world_size=1, is_global_zero=True,
+    )  # fmt: skip
+    writer = PredictionWriter(str(tmp_path))
+    writer.on_predict_start(trainer, None)
+    with pytest.raises(UserError, match="no codec for mp4 video"):
+        writer.on_predict_end(trainer, SimpleNamespace(skeleton=get_skeleton("COCO17")))
+    assert not list(tmp_path.glob("*.mp4"))
 
 
 @pytest.mark.parametrize("writer", [PredictionWriter, PredictionWriter3D])

@@ -39,3 +39,9 @@ def test_a_checkpoint_of_what_is_no_method_here_gets_one_line(checkpoint, name, 
         PoseModule.load_from_checkpoint(checkpoint)
     assert name in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_one_part_to_leave_needs_no_list(checkpoint):
+    assert Toy(width=4, init_from=str(checkpoint), init_skip="net.weight").init_skip == ["net.weight"]
+    with pytest.raises(UserError, match="Toy: init_skip must be a list of names, not 3"):
+        Toy(init_skip=3)

@@ -3,6 +3,7 @@ import pytest
 import torch
 from torch.utils.data import default_collate
 
+from posekit.data.batch import CROP_FIELDS, ClipBatch, CropBatch
 from posekit.data.clip_labels import split_affine
 from posekit.data.clip_transforms import ClipAugmentation, View
 from posekit.data.clip_windows import Window
@@ -429,8 +430,15 @@ def test_windows_of_one_frame_become_crops():
     assert sample["camera"].shape == (3, 3)
     assert set(sample) == {
         "image", "keypoints", "visible", "affine", "box", "box_score", "image_id", "sample_id", "joints3d",
-        "body_pose", "body_shape", "body_translation", "camera",
+        "joints3d_weight", "body_pose", "body_shape", "body_weight", "body_translation", "camera",
     }  # fmt: skip
+    assert sample["joints3d_weight"].tolist() == [1] * 24
+    assert sample["body_weight"] == 1
+
+
+def test_what_a_crop_has_in_common_with_a_frame_of_a_clip_is_listed():
+    common = set(CropBatch.__annotations__) & set(ClipBatch.__annotations__)
+    assert set(CROP_FIELDS) == common - {"box_score", "sample_id"}  # one for each clip
 
 
 @pytest.mark.parametrize("clip_box", ["key", "frame", "window"])

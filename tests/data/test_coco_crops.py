@@ -1,6 +1,7 @@
 import json
 import pickle
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -164,7 +165,7 @@ def box(image_id=0, score=0.9, bbox=(50, 30, 120, 200), category=1):
 
 
 def test_detections(coco, caplog):
-    entries = [box(2, 0.5), box(0, 0.9), box(0, 0.1), box(1, 0.9, category=3), box(777)]
+    entries = [box(2.0, 0.5), box(0, 0.9), box(0, 0.1), box(1, 0.9, category=3), box(777)]
     write_detections(coco, entries)
     module = coco.module(detections="boxes.json", detection_threshold=0.3)
     found = samples(module, "val")
@@ -200,6 +201,8 @@ def test_detections_are_looked_for_under_root_and_here(coco, tmp_path, monkeypat
         ([box(), box(bbox=(1, 2, 0, 4))], "box number 1 has a box of zero size"),
         ([box(), {"bbox": [1, 2, 3, 4], "score": 1.0}], "box number 1 has no integer image_id"),
         ([7], "box number 0 is no object"),
+        ([box(image_id=1.5)], "box number 0 has no integer image_id"),
+        ([box(category=3), box(category=0)], r"no box of a person: 2 boxes are of category_id 0, 3, people's is 1"),
     ],
 )
 def test_faulty_detections(coco, entries, message):
@@ -225,6 +228,12 @@ def test_missing_places_are_named_before_anything_is_read(coco, tmp_path):
 def test_nobody_with_keypoints(coco):
     coco.edit(lambda c: c.__setitem__("annotations", []))
     with pytest.raises(UserError, match=r"no person with keypoints \(3 images, 0 annotations\)"):
+        coco.module().setup("fit")
+
+
+def test_no_annotation_has_keypoints(coco):
+    coco.edit(lambda c: [a.pop("keypoints") for a in c["annotations"]])
+    with pytest.raises(UserError, match=r"no person with keypoints \(3 images, 6 annotations\)"):
         coco.module().setup("fit")
 
 
@@ -298,6 +307,19 @@ def test_images_of_another_size_than_annotated(coco):
     with pytest.raises(UserError, match="is 320 x 240 px, the annotations say 640 x 240"):
         samples(coco.module(), "val")
     assert len(coco.module(on_broken_image="skip").ground_truth("val")) == 2
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_images_of_another_size_are_found_at_the_start(coco, suffix):
+    picture = cv2.imread(str(coco.image(1)))
+    cv2.imwrite(str(coco.image(1).with_suffix(suffix)), picture[:200])
+    coco.edit(lambda c: c["images"][1].__setitem__("file_name", coco.image(1).with_suffix(suffix).name))
+    said = rf"1 of 3 images of split train .*{suffix} is 320 x 200 px, the annotations say 320 x 240. --data.on_brok"
+    for view in ("crops", "scenes"):
+        with pytest.raises(UserError, match=said):
+            coco.module(view=view).setup("fit")
+        assert len(coco.module(view=view, on_broken_image="skip").dataset("train")) == 2
+    assert len(coco.module(verify_images=False).dataset("train")) == 3
 
 
 def test_images_need_not_be_verified(coco):

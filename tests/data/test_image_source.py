@@ -125,6 +125,47 @@ def test_boxes_of_a_coco_file(folder, tmp_path):
     assert module.frames == {72: "C.JPG", 71: "a.png", 70: "b.jpg"}
 
 
+CATEGORIES = {
+    "human": ([{"id": 1, "name": "dog"}, {"id": 2, "name": "human"}], 2),
+    "capital": ([{"id": 1, "name": "car"}, {"id": 5, "name": "Person"}], 5),
+    "alone": ([{"id": 0, "name": "player"}], 0),
+    "joints": ([{"id": 0, "name": "people"}, {"id": 1, "name": "pose", "keypoints": ["a"]}], 1),
+    "people beside joints": ([{"id": 0, "name": "people"}, {"id": 1, "name": "dog", "keypoints": ["a"]}], 0),
+    "none listed": ([], 1),
+    "none listed, from 0": ([], 0),
+}
+
+
+@pytest.mark.parametrize("kind", CATEGORIES)
+def test_boxes_of_the_peoples_category(folder, tmp_path, kind):
+    categories, people = CATEGORIES[kind]
+    ids = [c["id"] for c in categories if kind != "joints" or c["id"] == people] or [people]
+    boxes = [{"image_id": 0, "bbox": [number, 2, 30, 40], "category_id": number} for number in ids]
+    content = {"images": [{"id": 0, "file_name": "a.png"}], "annotations": boxes, "categories": categories}
+    _, (batch,) = predictions_of(folder, boxes=write_json(tmp_path, content))
+    assert batch["box"][:, 0].tolist() == [people]
+
+
+def test_a_list_of_boxes_that_are_all_of_category_0(folder, tmp_path):
+    box = {"file_name": "a.png", "bbox": [1, 2, 30, 40]}
+    assert len(predictions_of(folder, boxes=write_json(tmp_path, [box | {"category_id": 0}] * 3))[1]) == 2
+    with pytest.raises(UserError, match="people may be category 0 or 1"):
+        predictions_of(folder, boxes=write_json(tmp_path, [box | {"category_id": k} for k in (0, 1)]))
+
+
+def test_whole_numbers_of_boxes_written_as_floats(folder, write_video, tmp_path):
+    listed = {"images": [{"id": 70.0, "file_name": "b.jpg"}], "categories": [{"id": 1.0, "name": "person"}]}
+    listed["annotations"] = [{"image_id": 70.0, "category_id": 1, "bbox": [1, 2, 30, 40]}]
+    assert predictions_of(folder, boxes=write_json(tmp_path, listed))[0].frames[70] == "b.jpg"
+    places = write_json(tmp_path, [{"image_id": 1.0, "bbox": [1, 2, 30, 40]}])
+    assert predictions_of(folder, boxes=places)[1][0]["image_id"].tolist() == [1]
+    frames = write_json(tmp_path, [{"frame": 2.0, "track": 1.0, "bbox": [1, 2, 30, 40]}])
+    assert predictions_of(write_video(), boxes=frames)[1][0]["image_id"].tolist() == [2]
+    clips = VideoClips(str(write_video()), boxes=frames, image_size=(32, 32))
+    clips.setup("predict")
+    assert clips.track_names == {0: {"video": "clip.mp4", "person": "1"}}
+
+
 def test_boxes_of_video_frames(write_video, tmp_path):
     entries = [{"image_id": 5, "bbox": [1, 2, 30, 40]}, {"image_id": 2, "bbox": [1, 2, 30, 40]}]
     _, (batch,) = predictions_of(write_video(), boxes=write_json(tmp_path, entries))
@@ -159,6 +200,22 @@ def test_a_boxes_file_of_a_whole_set_serves_one_image(folder, tmp_path):
             "several images have the id 1",
         ),
         ([], "no box of score"),
+        (
+            [{"image_id": 0, "bbox": [1, 2, 3, 4], "category_id": k} for k in (3, 3, 17)],
+            "no box of a person: 3 boxes are of category_id 3, 17, people's is 1",
+        ),
+        (
+            {
+                "annotations": [{"image_id": 0, "bbox": [1, 2, 3, 4], "category_id": 1}],
+                "categories": [{"id": 1, "name": "dog"}, {"id": 2, "name": "people"}],
+            },
+            "no box of a person: 1 box is of category_id 1, people's is 2",
+        ),
+        (
+            {"annotations": [], "categories": [{"id": 1, "name": "dog"}, {"id": 2, "name": "cat"}]},
+            r"one category named 'person' .*there are: 'dog' \(id 1\), 'cat' \(id 2\)",
+        ),
+        ([{"image_id": 0.5, "bbox": [1, 2, 3, 4]}], "neither file_name nor an integer image_id"),
         ({"images": []}, "neither a list of boxes nor a COCO file"),
     ],
 )
@@ -200,6 +257,79 @@ def test_a_folder_of_videos_is_no_source_of_pictures(write_video, tmp_path):
     film = write_video()
     with pytest.raises(UserError, match=r"holds no image .*, but 1 video: give one of them \(methods for clips take"):
         predictions_of(film.parent)
+
+
+def write_gif(path, frames):
+    pil = pytest.importorskip("PIL.Image")
+    first, *others = [pil.new("RGB", (64, 48), (30 * k, 40, 50)) for k in range(frames)]
+    first.save(path, save_all=True, append_images=others, duration=100)
+    return path
+
+
+@pytest.mark.parametrize("kind", [ImageSource, VideoClips])
+def test_a_gif_of_several_frames_is_a_film(tmp_path, kind):
+    module = kind(str(write_gif(tmp_path / "walk.GIF", 5)))
+    module.setup("predict")
+    assert module.is_video
+    assert list(module.frames.values()) == [f"walk.GIF#{k}" for k in range(5)]
+    assert [round(float(module.read_frame(k)[..., 0].mean()) / 30) for k in range(5)] == list(range(5))
+
+
+@pytest.mark.parametrize("kind", [ImageSource, VideoClips])
+def test_what_is_left_out_of_a_folder_is_counted(folder, write_video, caplog, kind):
+    for name in ("d.heic", "e.HEIC", "f.dng", "._a.png", "._b.mp4", "list.json"):
+        (folder / name).write_bytes(b"x")
+    write_video().rename(folder / "film.mp4")
+    module = kind(str(folder))
+    module.setup("predict")
+    assert list(module.frames.values()) == ["C.JPG", "a.png", "b.jpg"]
+    assert caplog.text.count("as no pictures that can be read: 1 .dng, 2 .heic, 1 .mp4\n") == 1
+    assert "GIF" not in caplog.text
+
+
+def test_of_animated_gifs_in_a_folder_the_first_frame_is_taken(folder, caplog):
+    write_gif(folder / "d.gif", 3)
+    write_gif(folder / "e.gif", 1)
+    # OpenCV 4 reads no GIF.
+    module = ImageSource(str(folder), on_broken_image="skip")
+    module.setup("predict")
+    assert list(module.frames.values())[3:] == ["d.gif", "e.gif"]
+    assert "of 1 animated GIF in folder" in caplog.text
+    assert "the first frame is taken: d.gif" in caplog.text
+
+
+@pytest.mark.parametrize("suffix", [".avif", ".jp2", ".jfif", ".pgm"])
+def test_pictures_that_opencv_reads_are_found_in_a_folder(tmp_path, caplog, suffix):
+    path = tmp_path / f"a{suffix}"
+    grey = np.full((128, 128), 90, np.uint8)
+    if suffix == ".avif" and not cv2.haveImageWriter(str(path)):
+        path.write_bytes(b"\0\0\0\x1cftypavif" + b"\0" * 50)
+        with pytest.raises(UserError, match=r"holds no image .*, but 1 \.avif, which are not read: convert them"):
+            predictions_of(tmp_path)
+        return
+    path.write_bytes(cv2.imencode(".jpg" if suffix == ".jfif" else suffix, grey)[1].tobytes())
+    assert predictions_of(tmp_path)[0].read_frame(0).mean() == pytest.approx(90, abs=2)
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("kind", [ImageSource, VideoClips])
+def test_pictures_of_kinds_that_are_not_read(tmp_path, kind):
+    (tmp_path / "a.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + b"\0" * 50)
+    with pytest.raises(UserError, match=r"a.HEIC: .heic pictures are not read; convert it to JPEG or PNG"):
+        kind(str(tmp_path / "a.HEIC")).setup("predict")
+    with pytest.raises(UserError, match=r"holds no .* 1 .heic, which are not read"):
+        kind(str(tmp_path)).setup("predict")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".gif", ".webp"])
+def test_a_name_that_is_no_text(tmp_path, picture, suffix):
+    path = tmp_path / f"a\udcff{suffix}"
+    try:
+        path.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+    except OSError:
+        pytest.skip("the file system takes no such name")
+    for source in (path, tmp_path):
+        assert predictions_of(source)[1][0]["box"].tolist() == [[0, 0, 120, 90]]
 
 
 def test_sources_that_are_none(folder, tmp_path, capfd):

@@ -96,3 +96,45 @@ def test_a_video_cut_short_is_named_with_both_counts(tmp_path, caplog):
     assert 5 < count < 30
     assert len(caplog.records) == 1
     assert f"cut.avi is damaged: {count} frames can be decoded of the 40" in caplog.text
+
+
+def _grey_film(path, frames=40):
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"mp4v"), 25.0, (64, 48))
+    assert writer.isOpened()
+    for number in range(frames):
+        writer.write(np.full((48, 64, 3), 5 * number, np.uint8))
+    writer.release()
+    return path
+
+
+def _with_number(data, box, place, number):
+    at = data.index(box) + 4 + place
+    return data[:at] + number.to_bytes(4, "big") + data[at + 4 :]
+
+
+def test_a_trimmed_film_is_not_called_damaged(tmp_path, caplog):
+    path = _grey_film(tmp_path / "trimmed.mp4")
+    # An edit list that begins with frame 12, as phones and "ffmpeg -ss … -c copy" write it: 512 ticks a frame.
+    path.write_bytes(_with_number(path.read_bytes(), b"elst", 12, 12 * 512))
+    with caplog.at_level(logging.WARNING):
+        assert VideoReader(path).count == 28
+    (record,) = caplog.records
+    assert "trimmed.mp4 has 28 frames; its header says 40, as trimmed or variable-rate films do" in record.getMessage()
+    assert "damaged" not in caplog.text
+
+
+def test_an_mp4_cut_short_is_damaged(tmp_path, caplog):
+    data = _grey_film(tmp_path / "whole.mp4").read_bytes()
+    media, index = data.index(b"mdat") - 4, data.index(b"moov") - 4
+    moved = data[index:]  # the index to the front, as for the web: such a file can be read up to its cut
+    place = int.from_bytes(moved[moved.index(b"stco") + 12 :][:4], "big")
+    moved = _with_number(moved, b"stco", 8, place + len(moved))
+    path = tmp_path / "cut.mp4"
+    path.write_bytes(data[:media] + moved + data[media:index])
+    with caplog.at_level(logging.WARNING):
+        assert VideoReader(path).count == 40
+        assert not caplog.records
+        path.write_bytes(path.read_bytes()[: -(index - media) // 2])
+        count = VideoReader(path).count
+    assert 0 < count < 34
+    assert f"cut.mp4 is damaged: {count} frames can be decoded of the 40" in caplog.text

@@ -103,6 +103,16 @@ def test_a_folder_of_videos_and_one_of_frame_folders(write_video, frame_folder, 
     assert abs(data.read_frame(4).mean() - 60) < 3
 
 
+def test_films_of_cameras_and_phones_are_found_in_a_folder(write_video, tmp_path):
+    (tmp_path / "films").mkdir()
+    names = ["a.ts", "b.MTS", "c.m2ts", "d.flv", "e.3gp", "f.MP4"]
+    for name in names:
+        write_video(3).rename(tmp_path / "films" / name)
+    data = module(tmp_path / "films", frames=3)
+    data.setup("predict")
+    assert [names["video"] for names in data.track_names.values()] == names
+
+
 def test_a_folder_of_frames_is_a_video(frame_folder):
     data = module(frame_folder([2, 3, 4, 6, 7]), frames=4)
     found = clips(data)

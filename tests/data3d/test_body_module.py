@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -147,6 +149,12 @@ def test_views_and_windows(tmp_path, options, shape):
     dataset = ThreeDPW(str(write(tmp_path)), image_size=(32, 32), **options).dataset("train")
     assert dataset[(1, 0)]["image"].shape == shape
     np.testing.assert_array_equal(dataset[(1, 0)]["image"], dataset[(1, 0)]["image"])
+
+
+@pytest.mark.parametrize("size", [(64,), (8, 64), (64, 64, 3)])
+def test_what_is_no_size_of_a_picture_is_refused(tmp_path, size):
+    with pytest.raises(UserError, match=rf"ThreeDPW: image_size is {re.escape(str(list(size)))}, but must be \[W, H\]"):
+        ThreeDPW(str(tmp_path), image_size=size)
 
 
 def test_evaluation_shows_pictures_without_augmentation(tmp_path):

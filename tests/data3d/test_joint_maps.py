@@ -6,7 +6,7 @@ from posekit.data.body3d.mpi_inf_3dhp import TEST_JOINTS, TRAIN_JOINTS
 from posekit.data.body3d.penn_action import JOINTS as PENN
 from posekit.data.body3d.threedpw import _JOINTS2D
 from posekit.data.joint_maps import JointSource, source_of
-from posekit.skeletons import COCO17, H36M17, LIMB17, LSP14, MPII16, SKELETONS, SMPL24, SPIN49
+from posekit.skeletons import COCO17, H36M17, LIMB17, LSP14, MPII16, SKELETONS, SMPL24, SPIN49, get_skeleton
 from tests.shared import SHARED, requires_shared
 
 
@@ -77,6 +77,16 @@ def test_nlrd_joints_of_the_other_sets():
     np.testing.assert_array_equal(
         rows(source_of(H36M17), LIMB17)[1:], [8, 14, 15, 16, 11, 12, 13, 10, 1, 2, 3, -1, 4, 5, 6, -1]
     )
+
+
+@pytest.mark.parametrize("name", ["LIMB17", "LSP14", "CROWDPOSE14", "POSETRACK15", "MPII16", "SPIN49", "SMPL24"])
+def test_human36m_s_neck_is_no_other_set_s(name):
+    own = get_skeleton(name)
+    neck = next((joint for joint in ("neck", "head_bottom", "thorax") if joint in own.joints), "")
+    thorax, face = (rows(source_of(own), H36M17)[H36M17.index(joint)] for joint in ("thorax", "neck"))
+    assert own.joints[thorax] == neck
+    assert face == (own.index("head") if name == "SPIN49" else -1)
+    assert rows(source_of(H36M17), own)[own.index(neck)] == H36M17.index("thorax")
 
 
 @pytest.mark.parametrize("source", [JOINTS32, JOINTS17, TRAIN_JOINTS, TEST_JOINTS, PENN, _JOINTS2D])

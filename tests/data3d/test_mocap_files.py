@@ -218,6 +218,40 @@ def test_faults_of_a_bvh_are_named(tmp_path, change, message):
         read_bvh(path)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        BVH.replace("\n{", " {").replace("\n  {", " {").replace("\n    {", "{").replace("\n      {", " {"),
+        BVH.replace("OFFSET 0 -3 0\n      }\n    }", "OFFSET 0 -3 0 } }"),
+        "\ufeff" + BVH,
+        "\n  \n" + BVH,
+    ],
+    ids=["brace on the joint's line", "closing braces on one line", "byte order mark", "blank lines first"],
+)
+def test_other_layouts_of_a_bvh(tmp_path, text):
+    assert text != BVH
+    for name, content in (("a.bvh", BVH), ("b.bvh", text)):
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    plain, other = (read_bvh(tmp_path / name) for name in ("a.bvh", "b.bvh"))
+    assert other.joints == plain.joints
+    np.testing.assert_array_equal(other.values, plain.values)
+
+
+def test_lines_of_a_bvh_are_counted_from_the_file_s_first(tmp_path):
+    (tmp_path / "a.bvh").write_text("\n" + BVH.replace("OFFSET 2 0 0", "OFFSET 2 0"))
+    with pytest.raises(UserError, match="line 9 has an OFFSET"):
+        read_bvh(tmp_path / "a.bvh")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "latin-1"])
+def test_names_of_an_asf_and_amc_in_either_encoding(tmp_path, encoding):
+    for name, content in (("1.asf", ASF), ("1_1.amc", AMC)):
+        (tmp_path / name).write_text(content.replace("lfemur", "hüfte"), encoding=encoding)
+    skeleton = read_asf(tmp_path / "1.asf")
+    assert [bone.name for bone in skeleton.bones] == ["root", "lhipjoint", "hüfte", "ltibia"]
+    assert read_amc(tmp_path / "1_1.amc", skeleton).shape == (2, 4, 3)
+
+
 def test_z_up_is_a_rotation():
     turn = z_up(np.eye(3)).T
     np.testing.assert_allclose(turn @ turn.T, np.eye(3))

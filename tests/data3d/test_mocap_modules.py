@@ -7,13 +7,14 @@ import torch
 from posekit.body import load_body, load_builtin_body
 from posekit.data import AMASS, CMUMoCap
 from posekit.data.joint_maps import source_of
+from posekit.data.mocap.names import plain_names
 from posekit.data.mocap.sequence import MotionSequence, check_rate, gapless, resample, to_tracks
 from posekit.data.mocap.windows import turned
 from posekit.errors import UserError
 from posekit.geometry import axis_angle_to_matrix
 from posekit.skeletons import LIMB17, SMPL24
 from tests.data3d.made import handedness
-from tests.data3d.test_mocap_files import BVH
+from tests.data3d.test_mocap_files import AMC, ASF, BVH
 from tests.shared import SHARED, requires_shared
 
 NAMES = ("Hips", "LeftUpLeg", "LeftLeg", "LeftFoot", "LeftToeBase", "RightUpLeg", "RightLeg", "RightFoot",
@@ -201,6 +202,101 @@ def test_bvh_needs_the_right_scale_and_names(tmp_path):
         CMUMoCap(str(tmp_path), **options, scale=1.0).dataset("train")
     with pytest.raises(UserError, match="has no joint 'LFoot'"):
         CMUMoCap(str(tmp_path), **{**options, "joints": {"left_foot": "LFoot"}}).dataset("train")
+
+
+# Mixamo's skeleton: a joint's depth, name and offset in cm; the free ends lie 10 cm on.
+MIXAMO = """0 Hips 0 100 0, 1 Spine 0 10 0, 2 Spine1 0 12 0, 3 Spine2 0 13 0, 4 Neck 0 15 0, 5 Head 0 10 0,
+6 HeadTop_End 0 20 0, 4 LeftShoulder 6 9 0, 5 LeftArm 12 0 0, 6 LeftForeArm 28 0 0, 7 LeftHand 28 0 0,
+4 RightShoulder -6 9 0, 5 RightArm -12 0 0, 6 RightForeArm -28 0 0, 7 RightHand -28 0 0, 1 LeftUpLeg 9 -5 0,
+2 LeftLeg 0 -44 0, 3 LeftFoot 0 -44 0, 4 LeftToeBase 0 -10 13, 1 RightUpLeg -9 -5 0, 2 RightLeg 0 -44 0,
+3 RightFoot 0 -44 0, 4 RightToeBase 0 -10 13"""
+
+
+def write_bvh(path, joints=MIXAMO, prefix="mixamorig:", height=0):
+    lines, width, depth = ["HIERARCHY"], 0, -1
+    rows = [entry.split() for entry in joints.split(",")]
+    for number, (level, name, *offset) in enumerate(rows):
+        lines += ["}"] * (depth - int(level) + 1)
+        depth, width = int(level), width + 6
+        lines += [f"{'JOINT' if number else 'ROOT'} {prefix}{name}", "{", f"OFFSET {' '.join(offset)}"]
+        lines.append("CHANNELS 6 Xposition Yposition Zposition Zrotation Yrotation Xrotation")
+        if number + 1 == len(rows) or int(rows[number + 1][0]) <= depth:
+            lines += ["End Site", "{", "OFFSET 0 10 0", "}"]
+    lines += ["}"] * (depth + 1) + ["MOTION", "Frames: 40", "Frame Time: 0.0333333"]
+    frame = " ".join(f"{x} {int(y) + (height if level == '0' else 0)} {z} 0 0 0" for level, _, x, y, z in rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines + [frame] * 40))
+    return path
+
+
+def bvh_module(root, **options):
+    return CMUMoCap(str(root), **{"scale": 0.01, "rotate": False, "val_sequences": ["b"], **options})
+
+
+@pytest.mark.parametrize("prefix", ["", "mixamorig:", "mixamorig", "Armature_", "film|mixamorig:"])
+def test_names_of_mixamo_behind_whatever_an_exporter_puts_before_them(tmp_path, prefix):
+    for name in "ab":
+        write_bvh(tmp_path / f"{name}.bvh", prefix=prefix, height=ord(name))
+    sample = bvh_module(tmp_path).dataset("train")[0]
+    assert (sample["weight"] == 1).all()
+    points = sample["joints3d"][0] - sample["joints3d"][0, 0]
+    np.testing.assert_allclose(points[LIMB17.index("head_top")], [0, 0, 0.85], atol=1e-6)
+    np.testing.assert_allclose(points[LIMB17.index("left_wrist")], [0.74, 0, 0.49], atol=1e-6)
+    own = {"left_wrist": f"{prefix}LeftForeArm", "right_wrist": "RightForeArm"}  # the file's name, and the plain one
+    sample = bvh_module(tmp_path, joints=own).dataset("train")[0]
+    for side in ("left", "right"):
+        wrist, elbow = (sample["joints3d"][0, LIMB17.index(f"{side}_{joint}")] for joint in ("wrist", "elbow"))
+        assert torch.equal(wrist, elbow)
+
+
+def test_unknown_joints_are_named_with_the_file_s_and_the_option(tmp_path):
+    for name in "ab":
+        write_bvh(tmp_path / f"{name}.bvh", MIXAMO.replace("Hips", "Root").replace("Leg", "Bein"), "x:", ord(name))
+    expected = (
+        r"a\.bvh of recording a lacks pelvis, .*left_knee.* of joint set LIMB17; missing_joints=zero_weight gives "
+        r"them weight 0; it has x:Root, x:Spine, .*x:LeftUpBein, .* \(option joints says which is which, as "
+        r"\{pelvis: x:Root\}\)"
+    )
+    with pytest.raises(UserError, match=expected) as raised:
+        bvh_module(tmp_path).dataset("train")
+    assert "\n" not in str(raised.value)
+
+
+def test_two_people_of_one_file_keep_their_names():
+    names = ("a:Hips", "a:LeftUpLeg", "b:Hips", "b:LeftUpLeg")
+    assert plain_names(names) == names
+    assert plain_names(("a:Hips", "LeftUpLeg")) == ("a:Hips", "LeftUpLeg")
+    assert plain_names(("Rig", "a:Hips", "a:LeftUpLeg", "a:x")) == ("Rig", "Hips", "LeftUpLeg", "x")
+
+
+def test_files_in_capitals_are_found(tmp_path):
+    for name in ("a.BVH", "b.Bvh"):
+        write_bvh(tmp_path / "bvh" / name, height=ord(name[0]))
+    assert [r.name for r in bvh_module(tmp_path / "bvh").recordings()] == ["a", "b"]
+    assert len(bvh_module(tmp_path / "bvh").dataset("train")) > 0
+    (tmp_path / "asf").mkdir()
+    (tmp_path / "asf" / "WALK.ASF").write_text(ASF)
+    (tmp_path / "asf" / "other.asf").write_text("another skeleton")
+    (tmp_path / "asf" / "walk_1.AMC").write_text(AMC)
+    (recording,) = CMUMoCap(str(tmp_path / "asf")).recordings()
+    assert recording.name == "walk_1"
+    assert len(recording.read()) == 2
+
+
+def test_files_of_one_name_go_by_their_path(tmp_path):
+    for number, name in enumerate(("s0/walk", "s0/run", "s1/walk")):
+        write_bvh(tmp_path / f"{name}.bvh", height=number)
+    data = bvh_module(tmp_path, val_sequences=["s1/*"], rates={"s1/walk": 60, "walk": 90})
+    parts = data.divided()
+    assert [r.name for r in parts["train"]] == ["run", "s0/walk"]
+    assert [r.name for r in parts["val"]] == ["s1/walk"]
+    assert [r.read().fps for r in data.recordings()] == [pytest.approx(30, abs=1e-3), 90, 60]
+    by_subject = bvh_module(tmp_path, val_sequences=["s0"], split_by="subject").divided()
+    assert [r.name for r in by_subject["val"]] == ["run", "s0/walk"]
+    (tmp_path / "s2").mkdir()
+    (tmp_path / "s2" / "walk.bvh").write_bytes((tmp_path / "s0" / "walk.bvh").read_bytes())
+    with pytest.raises(UserError, match=r"recording walk is there twice: .*s0/walk\.bvh and .*s2/walk\.bvh"):
+        data.recordings()
 
 
 def test_resampling_meets_times(tmp_path):

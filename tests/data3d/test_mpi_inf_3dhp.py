@@ -1,14 +1,20 @@
+import json
 import logging
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import scipy.io
 
+from posekit.callbacks import PredictionWriter3D
 from posekit.data import MPIINF3DHP
 from posekit.data.body3d.mpi_inf_3dhp import TEST_JOINTS, TRAIN_JOINTS, read_calibration
 from posekit.errors import UserError
 from posekit.mat_arrays import frames_first, is_hdf5
+from posekit.metrics.mpi_inf_3dhp_files import evaluate_3dhp
 from posekit.skeletons import LIMB17, SPIN49
+from posekit_nlrd.data import NLRDData
+from posekit_nlrd.streams import prediction_rows
 from tests.data3d.made import brightness, handedness, points_of, project, write_pictures, write_video
 
 h5py = pytest.importorskip("h5py")
@@ -220,6 +226,30 @@ def test_broken_test_files(tmp_path):
     path.write_bytes(b"no file of MATLAB")
     with pytest.raises(UserError, match=r"annot_data\.mat is truncated or no \.mat file"):
         data(tmp_path).dataset("test")
+
+
+@pytest.mark.parametrize("within", [False, True])
+def test_what_a_prediction_writes_is_what_evaluate_reads(tmp_path, within):
+    for number in (2, 5):
+        write_test(tmp_path / "gt", number)
+    own = data(tmp_path / "gt", view="crops", skeleton="LIMB17", universal=True, batch_size=4, test_subjects=[5, 2])
+    datamodule = NLRDData(test=own) if within else own
+    writer = PredictionWriter3D(str(tmp_path / "out"), overlays=False)
+    trainer = SimpleNamespace(datamodule=datamodule, world_size=1, is_global_zero=True)
+    writer.on_predict_start(trainer, None)
+    for batch in datamodule.predict_dataloader():
+        rows = prediction_rows(batch)
+        writer.on_predict_batch_end(trainer, None, {"joints3d": batch["joints3d"], **rows}, batch, 0)
+    writer.on_predict_end(trainer, SimpleNamespace(skeleton=LIMB17))
+    with np.load(tmp_path / "out/results.npz") as archive:
+        assert archive["video"].tolist() == ["TS5"] * (FRAMES - 1) + ["TS2"] * (FRAMES - 1)
+        assert (str(archive["skeleton"]), archive["joints"].tolist()) == ("LIMB17", list(LIMB17.joints))
+    first = json.loads((tmp_path / "out/results.json").read_text())[0]
+    assert (first["skeleton"], first["video"], len(first["joints3d"])) == ("LIMB17", "TS5", 17)
+    for name in ("results.npz", "results.json"):
+        found = evaluate_3dhp(tmp_path / "gt", tmp_path / "out" / name).values
+        assert (found["frames"], found["joints"], found["PCK"]) == (2 * (FRAMES - 1), 15, 100)
+        assert found["MPJPE"] < 0.02  # JSON has five digits
 
 
 def test_missing_files_and_wrong_options(tmp_path):

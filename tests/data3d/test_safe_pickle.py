@@ -146,6 +146,13 @@ def test_files_cannot_change_the_stand_ins(tmp_path, name):
     assert load_joblib(path)["names"].tolist() == ["a", "bc"]
 
 
+def test_what_a_file_names_cannot_write_on_the_terminal(tmp_path):
+    path = tmp_path / "red.pkl"
+    path.write_bytes(b"cos\x1b[31m\nsys\x07tem\n.")
+    with pytest.raises(UserError, match=r"asks for os \[31m\.sys tem, and only"):
+        load_pickle(path)
+
+
 def test_neither_torch_nor_lightning_is_needed():
     code = "import sys, posekit.safe_pickle; assert not {'torch', 'lightning'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

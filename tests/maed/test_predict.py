@@ -12,6 +12,7 @@ from posekit.callbacks import PredictionWriter3D
 from posekit.callbacks.writer3d import about_image_center
 from posekit.cli import main
 from posekit.errors import UserError
+from posekit.skeletons import SPIN49
 from posekit_maed import MAED
 
 
@@ -55,10 +56,10 @@ def rows(count, mesh):
 
 @pytest.fixture
 def write(tmp_path):
-    def run(batches, **options):
+    def run(batches, skeleton=None, **options):
         writer = PredictionWriter3D(str(tmp_path / "out"), **options)
         trainer = types.SimpleNamespace(datamodule=Source(), global_rank=0, world_size=1, is_global_zero=True)
-        module = types.SimpleNamespace(mesh_faces=np.array([[0, 2, 1]]), skeleton=None)
+        module = types.SimpleNamespace(mesh_faces=np.array([[0, 2, 1]]), skeleton=skeleton)
         writer.on_predict_start(trainer, module)
         for batch in batches:
             writer.on_predict_batch_end(trainer, module, batch, None, 0)
@@ -86,8 +87,15 @@ def test_rows_overlays_and_meshes(write):
     assert json.loads((folder / "images.json").read_text()) == {"0": "v#0", "1": "v#1"}
 
 
+def test_files_name_the_joints(write):
+    folder = write([rows(2, mesh=False)], skeleton=SPIN49)
+    with np.load(folder / "results.npz") as archive:
+        assert (str(archive["skeleton"]), tuple(archive["joints"])) == ("SPIN49", SPIN49.joints)
+    assert [row["skeleton"] for row in json.loads((folder / "results.json").read_text())] == ["SPIN49"] * 2
+
+
 def test_nobody_found_writes_empty_files(write):
-    folder = write([])
+    folder = write([], skeleton=SPIN49)
     assert json.loads((folder / "results.json").read_text()) == []
 
 

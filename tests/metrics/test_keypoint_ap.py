@@ -1,6 +1,8 @@
 """OKS AP: equal to pycocotools on recorded, real and random cases; degenerate input; merging and repeated samples."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -275,3 +277,8 @@ def test_groups_of_joints():
         visible[5:, 2] = 0
         a["keypoints"], a["num_keypoints"] = visible.ravel().tolist(), int((visible[:, 2] > 0).sum())
     assert result["AP/face"].item() == pytest.approx(official(gt, results)["AP"], abs=1e-12)
+
+
+def test_neither_lightning_nor_opencv_is_needed():
+    code = "import sys, posekit.metrics; assert not {'lightning', 'cv2', 'posekit.data'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

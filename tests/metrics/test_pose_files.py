@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from posekit.cli.evaluate import run
+from posekit.data.body3d.mpi_inf_3dhp import TEST_JOINTS
+from posekit.data.joint_maps import source_of
 from posekit.errors import UserError
 from posekit.metrics import evaluate_coco_keypoints, evaluate_crowdpose, mpjpe, pa_mpjpe
 from posekit.metrics.bench import bench_metrics, bench_procrustes
-from posekit.skeletons import COCO17, CROWDPOSE14
+from posekit.skeletons import COCO17, CROWDPOSE14, H36M17, LIMB17, SPIN49, get_skeleton
 from tests.metrics.coco_made import NAMES, made, official
 from tests.metrics.test_pose_errors import mpii_reference
 from tests.shared import SHARED, requires_shared
@@ -185,6 +187,140 @@ def test_h36m(tmp_path, capsys):
     rejected("h36m", tmp_path / "gt.npz", tmp_path / "text.npy", match="no numpy file")
     (tmp_path / "ragged.json").write_text("[[[1, 2, 3]], [[1, 2]]]")
     rejected("h36m", tmp_path / "gt.npz", tmp_path / "ragged.json", match="different length")
+
+
+def shuffled(path, rng, skeleton, points, **more):
+    """Writes poses with their joints in an order of its own."""
+    order = rng.permutation(len(skeleton))
+    names = np.array(skeleton.joints)[order]
+    np.savez(path, joints3d=points[:, order], skeleton=skeleton.name, joints=names, **more)
+
+
+@pytest.mark.parametrize(
+    ("name", "count"), [("LIMB17", 15), ("SPIN49", 17), ("SMPL24", 14), ("LSP14", 14), ("H36M17", 17)]
+)
+def test_h36m_takes_the_joints_that_both_files_name(tmp_path, capsys, name, count):
+    rng = np.random.default_rng(0)
+    target, skeleton = rng.standard_normal((6, 17, 3)), get_skeleton(name)
+    mapped = source_of(H36M17).map_to(skeleton)
+    points = np.where(
+        mapped.present[:, None], mapped(target).points, 7.0
+    )  # the joints that no one compares lie far off
+    np.savez(tmp_path / "gt.npz", S=target)
+    shuffled(tmp_path / "pred.npz", rng, skeleton, points)
+    words = ["--root", str(H36M17.index("left_hip"))]
+    got = command("h36m", tmp_path / "gt.npz", tmp_path / "pred.npz", *words, out=tmp_path / "o.json")
+    assert (got["joints"], got["poses"]) == (count, 6)
+    assert max(got["MPJPE"], got["PA-MPJPE"], got["N-MPJPE"], got["MPJPE/left_knee"]) < 1e-6
+    assert f"note: {count} joints compared, by name: pred.npz has {len(skeleton)} of {name}" in capsys.readouterr().out
+    turned = points[:, rng.permutation(len(skeleton))]
+    np.savez(tmp_path / "pred.npz", joints3d=turned, skeleton=name)
+    assert command("h36m", tmp_path / "gt.npz", tmp_path / "pred.npz", *words, out=tmp_path / "o.json")["MPJPE"] > 300
+    np.savez(tmp_path / "named.npz", S=points, joints=skeleton.joints)  # and the other way round
+    np.savez(tmp_path / "h36m.npz", joints3d=target, skeleton="H36M17")
+    words = ["--root", str(skeleton.index("left_hip"))]
+    back = command("h36m", tmp_path / "named.npz", tmp_path / "h36m.npz", *words, out=tmp_path / "o.json")
+    assert back["PA-MPJPE"] < 1e-6 or name in ("LIMB17", "SMPL24")  # whose pelvis or spine is another
+
+
+def test_h36m_reads_a_predictions_own_files(tmp_path):
+    rng = np.random.default_rng(0)
+    target = rng.standard_normal((4, 17, 3))
+    found = source_of(H36M17).map_to(LIMB17)(target).points
+    ids = {"image_id": np.arange(4), "sample_id": np.arange(4)}
+    np.savez(tmp_path / "results.npz", joints3d=found, skeleton="LIMB17", joints=LIMB17.joints, **ids)
+    rows = [
+        {"joints3d": pose.tolist(), "image_id": i, "sample_id": i, "skeleton": "LIMB17"} for i, pose in enumerate(found)
+    ]
+    (tmp_path / "results.json").write_text(json.dumps(rows))
+    np.savez(tmp_path / "gt.npz", S=1000 * target)
+    for name in ("results.npz", "results.json"):  # metres, whatever the unit of the labels
+        got = command("h36m", tmp_path / "gt.npz", tmp_path / name, "--unit", "mm", out=tmp_path / "o.json")
+        assert got["joints"] == 15
+        assert got["MPJPE"] < 1e-6
+    rows[2]["skeleton"] = "SPIN49"
+    (tmp_path / "results.json").write_text(json.dumps(rows))
+    rejected("h36m", tmp_path / "gt.npz", tmp_path / "results.json", match="several joint sets: LIMB17; SPIN49")
+
+
+def test_h36m_refuses_joints_that_it_cannot_tell(tmp_path):
+    poses = np.random.default_rng(0).standard_normal((3, 17, 3))
+    np.savez(tmp_path / "gt.npz", S=poses)
+
+    def wrong(match, *words, **arrays):
+        np.savez(tmp_path / "pred.npz", **{"joints3d": poses, **arrays})
+        rejected("h36m", tmp_path / "gt.npz", tmp_path / "pred.npz", *words, match=match)
+
+    own = [f"marker_{k}" for k in range(17)]
+    wrong(r"pred.npz has other joints than gt.npz \(marker_0; .*maps are known between COCO17, ", joints=own)
+    wrong(r"unknown skeleton in pred.npz, which has no joints' names 'MINE'; known: .*LIMB17", skeleton="MINE")
+    wrong("17 joints are named, but its poses have 16", joints3d=poses[:, :16], skeleton="LIMB17")
+    wrong("joint 'nose' is named twice", joints=["nose"] * 17)
+    wrong("unknown joint of LIMB17, the joint set of pred.npz, 'marker_0'", skeleton="LIMB17", joints=own)
+    wrong(r"root is joint 0 \(pelvis\), which pred.npz lacks; give --root of: .*4 left_hip", skeleton="COCO17")
+    wrong("and gt.npz .* share 0 joints, 3 are needed", skeleton="SPIN49", joints=SPIN49.joints[:17])
+    np.savez(tmp_path / "pred.npz", joints3d=poses, joints=poses)  # numbers are no names
+    assert "joints" not in command("h36m", tmp_path / "gt.npz", tmp_path / "pred.npz", out=tmp_path / "o.json")
+    np.savez(tmp_path / "gt.npz", S=poses, joints=own)
+    np.savez(tmp_path / "pred.npz", joints3d=poses[:, ::-1], joints=own[::-1])
+    got = command("h36m", tmp_path / "gt.npz", tmp_path / "pred.npz", out=tmp_path / "o.json")
+    assert got["MPJPE"] == got["MPJPE/marker_3"] == 0
+
+
+def prediction(truth, skeleton=LIMB17):
+    """A prediction's rows on all frames of sequences in mm, without error; joints that are in none lie far off."""
+    mapped = TEST_JOINTS.map_to(skeleton)
+    points = [np.where(mapped.present[:, None], mapped(poses).points / 1000, 9.0) for poses in truth.values()]
+    count = [len(part) for part in points]
+    ids = np.concatenate([number * 10**7 + np.arange(size) for number, size in enumerate(count)])
+    return {
+        "joints3d": np.concatenate(points), "image_id": ids, "sample_id": np.arange(len(ids)),
+        "video": np.repeat(list(truth), count), "skeleton": skeleton.name, "joints": skeleton.joints,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "count"), [("LIMB17", 15), ("SPIN49", 17), ("H36M17", 17)])
+def test_3dhp_takes_a_predictions_rows_of_another_joint_set(tmp_path, capsys, name, count):
+    rng = np.random.default_rng(0)
+    truth = {f"TS{i}": rng.normal(0, 300, (i, 17, 3)) for i in (2, 5)}
+    np.savez(tmp_path / "gt.npz", TS2_valid=[1, 0], **truth)
+    rows = prediction(truth, get_skeleton(name))
+    mixed = rng.permutation(len(rows["image_id"]))
+    rows |= {key: rows[key][mixed] for key in ("joints3d", "image_id", "sample_id", "video")}
+    kept = ~((rows["video"] == "TS2") & (rows["image_id"] == 1))  # not a valid frame
+    np.savez(tmp_path / "results.npz", **{k: v[kept] if len(v) == len(kept) else v for k, v in rows.items()})
+    got = command("3dhp", tmp_path / "gt.npz", tmp_path / "results.npz", out=tmp_path / "o.json")
+    assert (got["joints"], got["frames"], got["PCK"], got["PCK/head_top"]) == (count, 6, 100, 100)
+    assert max(got["MPJPE"], got["PA-MPJPE"], got["MPJPE/TS5"]) < 1e-6
+    assert f"note: {count} joints compared, by name: results.npz has " in capsys.readouterr().out
+    np.savez(tmp_path / "results.npz", **rows | {"joints3d": rows["joints3d"][::-1]})
+    assert command("3dhp", tmp_path / "gt.npz", tmp_path / "results.npz", out=tmp_path / "o.json")["MPJPE"] > 100
+    arrays = {key: 1000 * prediction({key: poses}, get_skeleton(name))["joints3d"] for key, poses in truth.items()}
+    np.savez(tmp_path / "arrays.npz", skeleton=name, **arrays)
+    again = command("3dhp", tmp_path / "gt.npz", tmp_path / "arrays.npz", out=tmp_path / "o.json")
+    assert again == pytest.approx(got, abs=1e-6)
+
+
+def test_3dhp_refuses_rows_that_it_cannot_place(tmp_path):
+    truth = {"TS1": np.random.default_rng(0).normal(0, 300, (4, 17, 3))}
+    np.savez(tmp_path / "gt.npz", **truth)
+    rows = prediction(truth)
+
+    def wrong(match, **arrays):
+        np.savez(tmp_path / "results.npz", **{k: v for k, v in {**rows, **arrays}.items() if v is not None})
+        rejected("3dhp", tmp_path / "gt.npz", tmp_path / "results.npz", match=match)
+
+    wrong("does not say which sequence its rows are of.*posekit predict --data MPIINF3DHP, or one array", video=None)
+    wrong("has no sequence TS1; it has TS2", video=["TS2"] * 4)
+    wrong("frame 9 of TS1, which has 4", image_id=np.array([0, 1, 2, 9]))
+    wrong("TS1 has frames with several poses", image_id=np.array([0, 1, 2, 2]))
+    wrong("video and image_id must have one name and one number for each", video=["TS1"] * 3)
+    wrong("image_id .3. holds NaN", image_id=np.array([0, 1, 2, np.nan]))
+    wrong(r"results.npz \(COCO17\) has no pelvis", **prediction(truth, COCO17))
+    first = {key: rows[key][2:] for key in ("joints3d", "image_id", "sample_id", "video")}
+    wrong("no pose for 2 of the 4 valid frames of TS1, the first of them frame 0", **first)
+    np.savez(tmp_path / "gt.npz", joints=TEST_JOINTS.joints[::-1], **truth)
+    wrong("gt.npz: the ground truth's joints must be head_top, neck, ")
 
 
 def test_3dhp(tmp_path):

@@ -1,10 +1,12 @@
 """A model and data of stick figures."""
 
 import lightning as L
+import torch
 
 from posekit_nlrd import NLRD, NLRDData
 from tests.nlrd.figures import StickMotion, StickPeople
 
+CPU = torch.device("cpu")
 SMALL = {"backbone": "tiny", "head_convs": [16], "head_widths": [32, 32], "relation_widths": [32, 16]}
 
 

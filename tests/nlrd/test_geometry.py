@@ -147,14 +147,6 @@ def test_turns_have_the_stated_sense():
     assert torch.allclose(g.rotate(x, g.azimuth_matrix(quarter)), torch.tensor([[0.0, 1, 0]]).double())
 
 
-def test_view_normalized_takes_the_heading_out():
-    pose = g.fit_canonical(poses(5))
-    turned = g.rotate(pose, g.azimuth_matrix(torch.tensor(0.7, dtype=torch.float64)))
-    for azimuth_only in (True, False):
-        a, b = g.view_normalized(pose, azimuth_only), g.view_normalized(turned, azimuth_only)
-        assert torch.allclose(a, b, atol=1e-9)
-
-
 def test_geometry_stays_precise_under_autocast():
     pose = g.fit_canonical(poses(20)).float()
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -15,7 +15,6 @@ from posekit_nlrd.relations import (
     flip_pose,
     latent_distance,
     make_relation,
-    slow_down,
     turn_image,
     turn_pose,
 )
@@ -132,17 +131,11 @@ def test_slow_backward_takes_the_stated_frames():
         assert torch.equal(positive[:, k], window[:, 44 - k])
 
 
-def test_slow_backward_halves_speed_and_lerp_is_exact_on_linear_motion():
+def test_slow_backward_halves_speed():
     time = torch.arange(60, dtype=torch.float64)[:, None, None]
     window = poses(1)[0] + time * poses(1, seed=1)[0]
     anchor, positive = make_relation("slow_backward").motion_pair(window)
     assert torch.allclose(2 * (positive[1:] - positive[:-1]), anchor[:-1] - anchor[1:])
-    assert torch.allclose(slow_down(anchor), positive, atol=1e-12)
-    motion = poses(30)
-    assert torch.equal(slow_down(motion)[0], motion[22])
-    assert torch.allclose(slow_down(motion)[29], (motion[7] + motion[8]) / 2)
-    with pytest.raises(UserError, match="30 frames"):
-        slow_down(window)
 
 
 @pytest.mark.parametrize("name", [*POSE_RELATIONS, *MOTION_RELATIONS])

@@ -1,11 +1,14 @@
 """Names, sizes and behaviour of the heatmap networks."""
 
+import math
+
 import pytest
 import torch
 
 from posekit.errors import UserError
 from posekit.nn import BACKBONES, HRNet, ResNet, SmallNet, build_backbone, count_macs, count_parameters
 from posekit.nn.blocks import BasicBlock, conv_bn
+from posekit.nn.hybrid import HybridResNet
 
 
 def on_meta(name, num_joints=17, **options):
@@ -206,9 +209,17 @@ def test_backbone_names():
         ("hrnet_w23", {}, ["unknown backbone 'hrnet_w23'", "Did you mean hrnet_w"]),
         ("hrnet_w32", {"width": 48}, ["has no option 'width'", "multi_scale_output"]),
         ("small", {"block": 2}, ["has no option 'block'", "widths, blocks", "Did you mean blocks?"]),
-        ("small", {"blocks": 0}, ["at least 1 block"]),
-        ("small", {"widths": [8, 8]}, ["five positive numbers"]),
-        ("small", {"num_joints": 0}, ["num_joints must be at least 1"]),
+        ("small", {"blocks": 0}, ["backbone 'small': blocks must be a whole number of at least 1, not 0"]),
+        ("small", {"blocks": 1.5}, ["blocks must be a whole number of at least 1, not 1.5"]),
+        ("small", {"widths": [8, 8]}, ["widths must be five numbers, not [8, 8]"]),
+        ("small", {"widths": list("abcde")}, ["widths must be a whole number of at least 1, not 'a'"]),
+        ("small", {"widths": 8}, ["widths must be a list of numbers, not 8"]),
+        ("small", {"num_joints": 0}, ["num_joints must be a whole number of at least 1 (or null), not 0"]),
+        ("resnet18", {"deconv_channels": math.nan}, ["deconv_channels must be a whole number", "nan"]),
+        ("hrnet_w32", {"multi_scale_output": "no"}, ["multi_scale_output must be true or false, not 'no'"]),
+        ("vit_small", {"depth": 2.5}, ["ViT: depth must be a whole number of at least 1, not 2.5"]),
+        ("vit_small", {"image_size": 256}, ["image_size must be a list of numbers, not 256"]),
+        ("vit_small", {"image_size": [192]}, ["image_size must be [W, H], two whole numbers of px, not [192]"]),
     ],
 )
 def test_wrong_names_and_options(name, options, words):
@@ -216,6 +227,25 @@ def test_wrong_names_and_options(name, options, words):
         build_backbone(name, options.pop("num_joints", 17), **options)
     assert all(word in str(caught.value) for word in words)
     assert "\n" not in str(caught.value)
+
+
+def test_what_a_network_cannot_be_made_of_is_one_line(monkeypatch):
+    monkeypatch.setitem(BACKBONES, "odd", lambda num_joints, size=1: SmallNet(num_joints, blocks=range(size) and 1))
+    with pytest.raises(UserError, match="backbone 'odd': 'str' object cannot be interpreted as an integer"):
+        build_backbone("odd", 17, size="x")
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"groups": 0}, "the hybrid network: groups must be a whole number of at least 1, not 0"),
+        ({"blocks": [1, -1, 1]}, "blocks must be a whole number of at least 1, not -1"),
+        ({"channels": []}, "channels must list at least one number"),
+    ],
+)
+def test_the_hybrid_network_refuses_what_is_no_size(options, text):
+    with pytest.raises(UserError, match=text):
+        HybridResNet(**options)
 
 
 def test_unknown_depth():

@@ -230,6 +230,13 @@ def test_malicious_pickle_is_refused_and_not_run(tmp_path):
     assert not evil.exists()
 
 
+def test_a_part_or_prefix_alone_is_a_list_of_one(tmp_path):
+    torch.save({f"odd.{name}": value for name, value in small().state_dict().items()}, tmp_path / "a.pth")
+    report = load_weights(small(seed=1), tmp_path / "a.pth", prefixes="odd.", skip="final_layer")
+    assert report.complete
+    assert not any(name.startswith("final_layer") for name in report.matched)
+
+
 def test_numpy_score_beside_the_weights(tmp_path):
     """HRNet's training code keeps its best AP as a numpy number."""
     torch.save({"state_dict": small().state_dict(), "perf": np.float64(0.75), "epoch": np.int64(3)}, tmp_path / "a.pth")

@@ -247,7 +247,7 @@ def test_losses_and_gradients_with_fixed_norms(network):
     parameters = dict(network.named_parameters())
     assert all(p.grad is not None for p in parameters.values())
     for name, norm in record["grad_l2"].items():
-        assert parameters[name].grad.double().norm().item() == pytest.approx(norm, rel=1e-5), name
+        assert parameters[name].grad.double().norm().item() == pytest.approx(norm, rel=5e-5), name
     network.zero_grad(set_to_none=True)
 
 
@@ -276,7 +276,7 @@ def test_losses_and_gradients_with_batch_statistics(state, two_threads):
     trained.terms.total().backward()
     parameters = dict(network.named_parameters())
     for name, norm in record["grad_l2"].items():
-        assert parameters[name].grad.double().norm().item() == pytest.approx(norm, rel=1e-5), name
+        assert parameters[name].grad.double().norm().item() == pytest.approx(norm, rel=5e-5), name
     buffers = dict(network.named_buffers())
     for name, values in record["running_after"].items():
         assert off(buffers[name][:4], np.array(values)) < 1e-5

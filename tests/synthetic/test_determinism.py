@@ -1,11 +1,17 @@
+import multiprocessing
 import os
+import select
+import signal
 import stat
+import sys
+import time
 
 import numpy as np
 import pytest
 import torch
 
 from posekit.data import SyntheticPeople
+from posekit.data.synthetic import cache
 from posekit.data.synthetic.cache import LayerSettings, LayerStore, render_layer
 from posekit.data.synthetic.options import PRESETS
 
@@ -40,6 +46,30 @@ def test_same_layers_from_parallel_processes_from_disk_and_on_the_fly(tmp_path):
             assert first.origin == other.origin
             assert first.labels.tobytes() == other.labels.tobytes()
     assert isinstance(from_disk._pixels, np.memmap)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere rendering processes are not forked")
+def test_rendering_processes_end_with_a_killed_parent(monkeypatch):
+    ours, theirs = os.pipe()
+
+    def wait(*_):
+        os.write(theirs, os.getpid().to_bytes(4, "big"))
+        time.sleep(600)
+
+    monkeypatch.setattr(cache, "render_layer", wait)
+    settings = LayerSettings(7, "train", (48, 64), PRESETS["easy"], "COCO17")
+    parent = multiprocessing.get_context("fork").Process(target=LayerStore, args=(settings, 100, True, 2))
+    parent.start()
+    os.close(theirs)
+    children = [int.from_bytes(os.read(ours, 4), "big") for _ in range(2)]
+    parent.kill()
+    parent.join()
+    assert all(children)
+    ended, _, _ = select.select([ours], [], [], 30)  # a pipe ends with the last process that holds it
+    for child in [] if ended else children:
+        os.kill(child, signal.SIGKILL)
+    os.close(ours)
+    assert ended, "rendering processes outlive the process that they render for"
 
 
 def test_a_cache_is_for_everybody_whom_the_umask_lets_in(tmp_path):

@@ -296,7 +296,8 @@ def test_a_result_does_not_hang_on_values_that_the_table_replaces(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["hdm/table1", "logocap/figure1", "maed/table2", "maed/table3", "nlrd/ablation", "tip/table1"]
+    "name",
+    ["hdm/table1", "logocap/figure1", "maed/figure1", "maed/table2", "maed/table3", "nlrd/ablation", "tip/table1"],
 )
 def test_kept_results_belong_to_the_tables_as_they_are(name):
     folder = tables_folder().parent / "results" / name

@@ -14,7 +14,7 @@ from posekit.tables import load_table, shipped_tables
 from posekit.tables.plan import Planner
 from posekit.tables.render import as_json, body, headings, markdown, order_lines
 from posekit.tables.results import gather, spearman
-from posekit.tables.runner import estimates, run_missing
+from posekit.tables.runner import _weights, estimates, run_missing
 from posekit.tables.store import Store
 from posekit.tables.worker import history, words_of
 
@@ -117,6 +117,70 @@ def test_a_row_may_take_another_config_and_differ_on_real_data(tmp_path):
     (run,) = table_runs(load_table(path, real=True), [0], {"data.root": "x"})
     assert (run.job.config, run.overrides["model.lr"]) == ("hdm/coco_w32_256x192", 2)
     assert run.job.data_folder
+
+
+def test_a_column_may_differ_on_real_data(tmp_path):
+    columns = [
+        {"name": "error", "metric": "val/e", "scale": 100, "real": {"job": "judge", "metric": "test/e", "scale": 1}}
+    ]
+    judge = {"command": "test", "config": "quickstart", "after": "fit", "overrides": {"ckpt_path": "{checkpoint}"}}
+    content = change(GRID, columns=columns, rows=[{"name": "a"}])
+    content["jobs"]["judge"] = judge
+    path = write(tmp_path, content)
+    drawn, real = load_table(path), load_table(path, real=True)
+    assert [(c.job, c.metric, c.scale) for c in (*drawn.columns, *real.columns)] == [
+        ("fit", "val/e", 100), ("judge", "test/e", 1),
+    ]  # fmt: skip
+    assert [run.job.command for run in table_runs(drawn, [0], {})] == ["fit"]
+    assert [run.job.command for run in table_runs(real, [0], {})] == ["fit", "test"]
+    columns[0]["real"]["overides"] = {}
+    path = write(tmp_path, change(content, columns=columns))
+    with pytest.raises(UserError, match="key of real of column error 'overides'"):
+        load_table(path, real=True)
+
+
+def test_real_forms_measure_what_the_papers_do():
+    metrics = {name: {c.metric: c.scale for c in load_table(name, real=True).columns} for name in shipped_tables()}
+    for name in ("tip/table1", "tip/table2"):
+        assert metrics[name] == {"val/PoseTrack/AP": 1}
+        assert {c.metric for c in load_table(name).columns} == {"val/AP"}
+    for name in ("maed/figure1", "maed/table2", "maed/table3"):
+        assert {"test/PA-MPJPE", "test/MPJPE"} <= set(metrics[name])
+        for run in table_runs(load_table(name, real=True), [0], {"data.root": "x"}):
+            if run.job.command == "test":
+                assert run.before.job.command == "fit"
+                same = {key: value for key, value in run.overrides.items() if key != "ckpt_path"}
+                assert (run.job.config, same) == (run.before.job.config, run.before.overrides)
+
+
+def test_one_network_of_logocap_is_judged_at_both_sizes():
+    runs = table_runs(load_table("logocap/figure1", real=True), [0], {"data.root": "x"})
+    judged = {run.used_by: run for run in runs if run.job.command == "validate"}
+    small, large, other = (judged[f"LOGO-CAP {name} / AP"] for name in ("W32, 384", "W32, 512", "W48, 640"))
+    assert small.before == large.before != other.before
+    assert small.overrides["data.image_size"] == small.overrides["model.image_size"] == [384, 384]
+    assert "data.image_size" not in {**large.overrides, **other.overrides, **small.before.overrides}
+    assert len([run for run in runs if run.job.command == "fit"]) == 2
+
+
+def test_given_weights_take_no_checkpoints_place(tmp_path):
+    second = {"command": "fit", "config": "quickstart", "after": "fit"}
+    content = change(GRID, columns=[{"name": "AP", "job": "second", "metric": "val/AP"}], rows=[{"name": "a"}])
+    content["jobs"]["second"] = {**second, "overrides": {"model.init_from": "{checkpoint}"}}
+    first, then = table_runs(load_table(write(tmp_path, content)), [0], {"model.init_from": "w.pth", "model.lr": 1})
+    assert (first.overrides["model.init_from"], then.overrides["model.init_from"]) == ("w.pth", "{checkpoint}")
+    assert then.overrides["model.lr"] == 1
+
+
+def test_weights_are_found_from_a_run_s_own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = tmp_path / "c.yaml"
+    config.write_text("model: {class_path: HDM, init_args: {init_from: w.pth}}\n")
+    content = change(GRID, jobs={"fit": {"command": "fit", "config": str(config)}})
+    (run, *_) = table_runs(load_table(write(tmp_path, content)), [0], {})
+    assert _weights(run) == {}
+    (tmp_path / "w.pth").touch()
+    assert _weights(run) == {"model.init_from": str(tmp_path / "w.pth")}
 
 
 def test_order_over_a_grid_names_the_reversed_pairs(tmp_path):

@@ -7,7 +7,7 @@ import torch
 from posekit.callbacks import PredictionPreview
 from posekit.cli import main
 from posekit.cli.build import build_from_config
-from posekit.data import PoseTrack
+from posekit.data import PennAction, PoseTrack, SyntheticPeople
 from posekit.data.posetrack_results import write_posetrack_results
 from posekit.errors import UserError
 from posekit.skeletons import POSETRACK15
@@ -79,6 +79,22 @@ def test_windows_longer_than_the_clips_are_refused(folder):
         trainer().fit(make(num_support=2), data(folder))
     with pytest.raises(UserError, match=r"model\.num_support=2 but data\.num_support=1"):
         build_from_config(["--model=TIP", "--model.num_support=2", "--data=PoseTrack", "--data.num_support=1"])
+
+
+@pytest.mark.parametrize(
+    ("datamodule", "ways"),
+    [
+        (lambda: PoseTrack(root="none"), "data.num_support or data.window or model.num_support"),
+        (lambda: SyntheticPeople("clips", frames=3), "data.frames or model.num_support"),
+        (lambda: PennAction("none", frames=3), "data.frames or model.num_support"),
+    ],
+)
+def test_short_clips_name_the_options_that_the_data_have(datamodule, ways):
+    datamodule = datamodule()
+    datamodule.skeleton, datamodule.view = "POSETRACK15", "clips"
+    with pytest.raises(UserError, match=rf"num_support 2 have 5: set {ways} to match$"):
+        make(num_support=2).check_data(datamodule)
+    make(num_support=1).check_data(datamodule)
 
 
 def test_labels_as_predictions_have_all_points(folder):

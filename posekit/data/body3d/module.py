@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posekit.data.body3d.frames import MediaError
-from posekit.data.body3d.person import SAME_RATE, Person, Protocol, at_rate, to_track, usable
+from posekit.data.body3d.person import IDS, SAME_RATE, Person, Protocol, at_rate, to_track, usable
 from posekit.data.clip_transforms import ClipAugmentation, resolve_augmentation
 from posekit.data.clip_windows import Window
 from posekit.data.clips import CLIP_BOXES, ClipBox, ClipDataset, Track, squeeze_clip
 from posekit.data.coco_file import OnFault
 from posekit.data.crops import Key
-from posekit.data.datamodule import PoseDataModule, Split
+from posekit.data.datamodule import PoseDataModule, Split, checked_size
 from posekit.errors import UserError, listed, unknown_name
 from posekit.skeletons import get_skeleton
 
@@ -29,8 +29,6 @@ View = Literal["crops", "clips"]
 WindowKind = Literal["pool", "chunk", "key"]
 Part = Literal["train", "val", "test"]
 ChoiceT = TypeVar("ChoiceT", str, int)
-
-_CROP_WEIGHTS = ("joints3d_weight", "body_weight")
 
 
 class BodyError(UserError):
@@ -59,8 +57,7 @@ class BodyCrops(ClipDataset):
             IndexError: The index is out of range.
             UserError: The picture is broken.
         """
-        sample = super().__getitem__(key)
-        return squeeze_clip(sample) | {name: sample[name][0] for name in _CROP_WEIGHTS if name in sample}
+        return squeeze_clip(super().__getitem__(key))
 
 
 class BodyDataModule(PoseDataModule):
@@ -144,7 +141,7 @@ class BodyDataModule(PoseDataModule):
         self.stride = stride
         self.hop = hop
         self.window: WindowKind = window
-        self.image_size = (int(image_size[0]), int(image_size[1]))
+        self.image_size = checked_size(type(self).__name__, image_size)
         self.box_scale = box_scale
         self.clip_box: ClipBox = clip_box
         self.augmentation = resolve_augmentation(augmentation)
@@ -156,6 +153,7 @@ class BodyDataModule(PoseDataModule):
         self.on_broken_image: OnFault = on_broken_image
         self.on_bad_annotation: OnFault = on_bad_annotation
         self.verify_images = verify_images
+        self._videos: list[str] = []  # of prediction
         self._check_options()
 
     def _check_options(self) -> None:
@@ -174,8 +172,6 @@ class BodyDataModule(PoseDataModule):
             value = getattr(self, option)
             if value is not None and not value > 0:
                 raise UserError(f"{name}: {option} is {value}, but must be positive")
-        if min(self.image_size) < 16:
-            raise UserError(f"{name}: image_size is {list(self.image_size)}, but must be [W, H] of at least 16 px")
         if self.eval_joints is not None and self.eval_joints not in self.PROTOCOLS:
             known_counts = ", ".join(map(str, self.PROTOCOLS)) or "none"
             raise UserError(
@@ -263,11 +259,17 @@ class BodyDataModule(PoseDataModule):
         part: Part = "train" if split == "train" else "val" if split == "val" else "test"
         people = self._people(part)
         videos = {name: number for number, name in enumerate(dict.fromkeys(person.video for person in people))}
+        if split == "predict":
+            self._videos = list(videos)
         protocol = self.PROTOCOLS[self.eval_joints] if part != "train" and self.eval_joints is not None else None
         skeleton = get_skeleton(self.skeleton)
         return [
             to_track(person, skeleton, number, videos[person.video], protocol) for number, person in enumerate(people)
         ]
+
+    def videos_of(self, image_ids: NDArray[Any]) -> list[str]:
+        """Returns the names of the videos that pictures (N,) of the split for prediction are of."""
+        return [self._videos[number] for number in (image_ids.astype(np.int64) // IDS).tolist()]
 
     def _people(self, part: Part) -> list[Person]:
         listed = self.recordings(part)[: self.limit]

@@ -6,6 +6,7 @@ place of a joint's offset. Free ends are named after their joint with ``_end``.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -96,9 +97,10 @@ def read_bvh(path: Path) -> BvhMotion:
         UserError: It is absent or faulty; the line is named.
     """
     lines = read_text(path, _WHAT).splitlines()
-    if not lines[0].strip().upper().startswith("HIERARCHY"):
+    head = next(number for number, line in enumerate(lines) if line.strip())
+    if not lines[head].strip().upper().startswith("HIERARCHY"):
         raise UserError(f"{_WHAT} {path} is no BVH file: it does not begin with HIERARCHY")
-    joints, at = _hierarchy(path, lines)
+    joints, at = _hierarchy(path, lines, head + 1)
     count, fps, at = _motion_head(path, lines, at)
     width = sum(len(joint.channels) for joint in joints)
     rows = []
@@ -116,7 +118,7 @@ def read_bvh(path: Path) -> BvhMotion:
 
 
 class _Hierarchy:
-    """Builds the joints line by line."""
+    """Builds the joints statement by statement."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -125,7 +127,7 @@ class _Hierarchy:
         self.columns = 0
 
     def add(self, line: int, words: list[str]) -> None:
-        """Takes a line that is not empty.
+        """Takes a statement: a line, or the part of one before, at or after a brace.
 
         Raises:
             UserError: It cannot stand there.
@@ -164,17 +166,18 @@ class _Hierarchy:
         self.columns += len(self.joints[-1].channels)
 
 
-def _hierarchy(path: Path, lines: list[str]) -> tuple[list[BvhJoint], int]:
+def _hierarchy(path: Path, lines: list[str], start: int) -> tuple[list[BvhJoint], int]:
     """Returns the joints and the number of the line after them."""
     builder = _Hierarchy(path)
-    for number, line in enumerate(lines[1:], 1):
+    for number, line in enumerate(lines[start:], start):
         words = line.split()
         if words and words[0].upper() == "MOTION":
             if builder.open or not builder.joints:
                 raise UserError(f"{_WHAT} {path}: line {number + 1} begins the motion before the hierarchy is closed")
             return builder.joints, number + 1
-        if words:
-            builder.add(number + 1, words)
+        for part in re.split(r"([{}])", line):  # braces may stand on a joint's line
+            if part.strip():
+                builder.add(number + 1, part.split())
     raise UserError(f"{_WHAT} {path} is cut short: it has no MOTION")
 
 

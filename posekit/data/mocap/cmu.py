@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import filecmp
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,7 +24,7 @@ from posekit.data.mocap.expmap import (
     read_expmap_skeleton,
 )
 from posekit.data.mocap.module import MissingJoints, MotionDataModule, Recording, SplitBy
-from posekit.data.mocap.names import motionbuilder_joints
+from posekit.data.mocap.names import NAMEABLE, motionbuilder_joints
 from posekit.data.mocap.sequence import MotionSequence, z_up
 from posekit.data.npz import open_npz
 from posekit.errors import UserError, listed, unknown_name
@@ -40,8 +42,11 @@ class CMUMoCap(MotionDataModule):
     Formats, told by what is under ``root`` unless named:
         asf_amc   ``subjects/02/02.asf`` and ``02_01.amc`` as downloaded, or all in one folder. Joints are the bones'
                   far ends.
-        bvh       any ``*.bvh`` with MotionBuilder's joint names (or ``joints``).
+        bvh       any ``*.bvh`` with MotionBuilder's or Mixamo's joint names (or ``joints``).
         expmap    ``*.npz`` of exponential maps beside a ``skeleton.npz``.
+
+    A recording is named after its file, or, where several folders have files of that name, by its path below ``root``.
+    Who was recorded is the part of the file's name before ``_``, or, where there are such names, the folder.
 
     Args:
         root: Folder of the data.
@@ -110,15 +115,13 @@ class CMUMoCap(MotionDataModule):
             missing_joints, on_bad_sequence, on_short_sequence, max_speed, rotate, limit, batch_size, num_workers,
             val_batch_size, seed, pin_memory,
         )  # fmt: skip
-        if format not in ("auto", *_PATTERNS):
-            raise unknown_name("format of CMUMoCap", format, ("auto", *_PATTERNS))
+        if format not in ("auto", *_ENDINGS):
+            raise unknown_name("format of CMUMoCap", format, ("auto", *_ENDINGS))
         if scale is not None and not scale > 0:
             raise UserError(f"CMUMoCap: scale is {scale}, but must be positive")
-        unknown = sorted(
-            set(joints or {}) - set(LIMB17.joints) - {"head", "spine1", "spine2", "left_hand", "right_hand"}
-        )
+        unknown = sorted(set(joints or {}) - set(NAMEABLE))
         if unknown:
-            raise unknown_name("joint in option joints of CMUMoCap", unknown[0], LIMB17.joints)
+            raise unknown_name("joint in option joints of CMUMoCap", unknown[0], NAMEABLE)
         self.format: Format = format
         self.source_fps = source_fps
         self.rates = {str(name): rate for name, rate in (rates or {}).items()}
@@ -135,7 +138,7 @@ class CMUMoCap(MotionDataModule):
         kind, files = self._files()
         found = self._archives(files) if kind == "expmap" else self._single_files(kind, files)
         names = {recording.name.rpartition("/")[2] for recording in found}
-        names |= {name.split("_")[0] for name in names}
+        names |= {name.split("_")[0] for name in names} | {recording.name for recording in found}
         for name in self.rates:
             if name not in names:
                 near = ", ".join(difflib.get_close_matches(name, names, n=5, cutoff=0.3)) or listed(sorted(names), 5)
@@ -143,24 +146,44 @@ class CMUMoCap(MotionDataModule):
         return found
 
     def _single_files(self, kind: str, files: list[Path]) -> list[Recording]:
-        found: dict[str, Path] = {}
-        for path in files:
-            if path.stem in found:
-                raise UserError(f"CMUMoCap: recording {path.stem} is there twice: {found[path.stem]} and {path}")
-            found[path.stem] = path
         read = self._read_amc if kind == "asf_amc" else self._read_bvh
-        return [Recording(name, name.split("_")[0], partial(read, path)) for name, path in sorted(found.items())]
+        named = self._named_files(files)
+        by_path = any("/" in name for name in named)
+        found = []
+        for name, path in sorted(named.items()):
+            folder = path.parent.relative_to(self.root).as_posix()
+            # A name that several folders have is nobody's; all of a folder keeps a person in one split.
+            subject = folder if by_path and folder != "." else path.stem.split("_")[0]
+            found.append(Recording(name, subject, partial(read, path, name)))
+        return found
+
+    def _named_files(self, files: list[Path]) -> dict[str, Path]:
+        """Returns the files by the recordings' names; those that share one go by their path."""
+        alike: dict[str, list[Path]] = defaultdict(list)
+        for path in files:
+            alike[path.stem].append(path)
+        named = {stem: paths[0] for stem, paths in alike.items() if len(paths) == 1}
+        for stem, paths in alike.items():
+            sizes: dict[int, list[Path]] = defaultdict(list)
+            for path in paths if len(paths) > 1 else []:
+                name = path.relative_to(self.root).with_suffix("").as_posix()
+                twin = named.get(name) or _copied(path, sizes)
+                if twin is not None:  # a copy would bring what is for validation into training
+                    raise UserError(f"CMUMoCap: recording {stem} is there twice: {twin} and {path}")
+                named[name] = path
+        return named
 
     def _files(self) -> tuple[str, list[Path]]:
         self.prepare_data()
-        kinds = list(_PATTERNS) if self.format == "auto" else [self.format]
-        found = {kind: sorted(self.root.rglob(_PATTERNS[kind])) for kind in kinds}
+        kinds = list(_ENDINGS) if self.format == "auto" else [self.format]
+        files = sorted(path for path in self.root.rglob("*") if path.suffix.lower() in _ENDINGS.values())
+        found = {kind: [p for p in files if p.suffix.lower() == _ENDINGS[kind]] for kind in kinds}
         if "expmap" in found:
             found["expmap"] = [p for p in found["expmap"] if p.with_name("skeleton.npz").is_file()]
             found["expmap"] = [p for p in found["expmap"] if p.name != "skeleton.npz"]
         there = {kind: files for kind, files in found.items() if files}
         if not there:
-            looked = " or ".join(_PATTERNS[kind] for kind in kinds)
+            looked = " or ".join(f"*{_ENDINGS[kind]}" for kind in kinds)
             raise UserError(
                 f"CMUMoCap: {self.root} holds no {looked} (with skeleton.npz beside .npz); get it from {self.HOME}"
             )
@@ -169,37 +192,45 @@ class CMUMoCap(MotionDataModule):
         return next(iter(there.items()))
 
     def _rate(self, name: str, usual: float) -> float:
-        named = self.rates.get(name, self.rates.get(name.split("_")[0]))
+        stem = name.rpartition("/")[2]
+        named = next((self.rates[key] for key in (name, stem, stem.split("_")[0]) if key in self.rates), None)
         return named if named is not None else self.source_fps if self.source_fps is not None else usual
 
     # -- formats ------------------------------------------------------------------------------------------------------
 
-    def _read_amc(self, path: Path) -> MotionSequence:
-        own, any_asf = path.with_name(path.stem.split("_")[0] + ".asf"), sorted(path.parent.glob("*.asf"))
-        if not own.is_file():
-            if len(any_asf) != 1:
-                raise UserError(
-                    f"CMUMoCap: motion {path} has no skeleton file {own.name} beside it; get it from {self.HOME}"
-                )
-            own = any_asf[0]
+    def _asf(self, path: Path) -> Path:
+        """Returns the skeleton of a motion: its subject's, or the only one beside it."""
+        own = path.with_name(path.stem.split("_")[0] + ".asf")
+        if own.is_file():
+            return own
+        beside = [p for p in path.parent.iterdir() if p.suffix.lower() == ".asf"]
+        found = [p for p in beside if p.name.lower() == own.name.lower()] or beside
+        if len(found) != 1:
+            raise UserError(
+                f"CMUMoCap: motion {path} has no skeleton file {own.name} beside it; get it from {self.HOME}"
+            )
+        return found[0]
+
+    def _read_amc(self, path: Path, name: str) -> MotionSequence:
+        own = self._asf(path)
         if own not in self._skeletons:
             self._skeletons[own] = read_asf(own)
         skeleton: AsfSkeleton = self._skeletons[own]
         points = read_amc(path, skeleton)
-        return MotionSequence(path.stem, points, skeleton.joints, self._rate(path.stem, RATE))
+        return MotionSequence(name, points, skeleton.joints, self._rate(name, RATE))
 
-    def _read_bvh(self, path: Path) -> MotionSequence:
+    def _read_bvh(self, path: Path, name: str) -> MotionSequence:
         motion = read_bvh(path)
         names = tuple(joint.name for joint in motion.joints)
-        lost = sorted(set(self.joints.values()) - set(names))
+        source = motionbuilder_joints(f"skeleton of {path}", names, self.joints)
+        lost = sorted(set(self.joints.values()) - {*names, *source.joints})
         if lost:
             raise UserError(
                 f"CMUMoCap: motion {path} has no joint {lost[0]!r} (option joints); it has {', '.join(names)}"
             )
-        source = motionbuilder_joints(f"skeleton of {path}", names, self.joints)
         points = z_up(motion.points() * (self.scale or CMU_UNIT))
         self._check_size(path, points, source)
-        return MotionSequence(path.stem, points, source, self._rate(path.stem, motion.fps))
+        return MotionSequence(name, points, source, self._rate(name, motion.fps), names)
 
     def _check_size(self, path: Path, points: np.ndarray[Any, Any], source: JointSource) -> None:
         """BVH files do not say what their unit is."""
@@ -223,20 +254,31 @@ class CMUMoCap(MotionDataModule):
             found += [
                 Recording(
                     prefix + name, name.rpartition("_")[0] or name,
-                    partial(self._read_expmap, path, name, skeleton),
+                    partial(self._read_expmap, path, name, prefix + name, skeleton),
                 )
                 for name in names
             ]  # fmt: skip
         return sorted(found, key=lambda recording: recording.name)
 
-    def _read_expmap(self, path: Path, name: str, skeleton: ExpmapSkeleton) -> MotionSequence:
+    def _read_expmap(self, path: Path, name: str, title: str, skeleton: ExpmapSkeleton) -> MotionSequence:
         with open_npz(path, "motion file") as archive:
             motion = archive[name]
         reason = motion_fault(skeleton, motion.shape)
         if reason is not None or motion.dtype.kind != "f":
             raise UserError(f"motion file {path}: array {name!r} {reason or f'is of {motion.dtype}, not of numbers'}")
         points = expmap_points(skeleton, motion, self.scale or CMU_UNIT)
-        return MotionSequence(name, points, skeleton.joints, self._rate(name, RATE))
+        return MotionSequence(title, points, skeleton.joints, self._rate(title, RATE))
 
 
-_PATTERNS = {"asf_amc": "*.amc", "bvh": "*.bvh", "expmap": "*.npz"}
+def _copied(path: Path, sizes: dict[int, list[Path]]) -> Path | None:
+    """Returns a file of the same bytes among those seen before, by size, and adds this one to them."""
+    try:
+        seen = sizes[path.stat().st_size]
+        found = next((other for other in seen if filecmp.cmp(other, path, shallow=False)), None)
+    except OSError:  # reading it will say why
+        return None
+    seen.append(path)
+    return found
+
+
+_ENDINGS = {"asf_amc": ".amc", "bvh": ".bvh", "expmap": ".npz"}

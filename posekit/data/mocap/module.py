@@ -12,6 +12,7 @@ from typing import ClassVar, Literal, NamedTuple
 
 from posekit.data.coco_file import OnFault
 from posekit.data.datamodule import PoseDataModule, Split
+from posekit.data.mocap.names import NAMEABLE
 from posekit.data.mocap.sequence import MotionSequence, MotionTrack, check_rate, to_tracks
 from posekit.data.mocap.windows import MotionDataset
 from posekit.errors import UserError, counted, listed, unknown_name
@@ -251,6 +252,10 @@ class MotionDataModule(PoseDataModule):
         lacking = sequence.joints.absent(skeleton)
         if lacking and (self.missing_joints == "error" or len(lacking) == len(skeleton)):
             hint = "" if len(lacking) == len(skeleton) else "; missing_joints=zero_weight gives them weight 0"
+            named = [joint for joint in lacking if joint in NAMEABLE]
+            if named and sequence.nameable:
+                example = f"{{{named[0]}: {sequence.nameable[0]}}}"
+                hint += f"; it has {', '.join(sequence.nameable)} (option joints says which is which, as {example})"
             raise UserError(
                 f"{type(self).__name__}: {sequence.joints.name} of recording {recording.name} lacks "
                 f"{', '.join(lacking)} of joint set {skeleton.name}{hint}"

@@ -25,12 +25,14 @@ class MotionSequence:
         points: (T, J, 3) metres, world frame with z up, right-handed.
         joints: What the J points are.
         fps: Frames per second.
+        nameable: The file's joints, where the option ``joints`` can say which is which.
     """
 
     name: str
     points: Float
     joints: JointSource
     fps: float
+    nameable: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.points)

@@ -8,7 +8,7 @@ from posekit.errors import UserError
 
 
 def read_text(path: Path, what: str) -> str:
-    """Reads a text file.
+    """Reads a text file: UTF-8, with its mark at the beginning or not, or Latin-1.
 
     Args:
         path: The file.
@@ -18,10 +18,14 @@ def read_text(path: Path, what: str) -> str:
         UserError: It is absent, empty or no text.
     """
     try:
-        text = path.read_text(encoding="latin-1")
+        content = path.read_bytes()
     except OSError as error:
         reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
         raise UserError(f"{what} {path} {reason}") from None
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = content.decode("latin-1")
     if not text.strip():
         raise UserError(f"{what} {path} is empty")
     if "\0" in text:

@@ -12,6 +12,8 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -188,6 +190,21 @@ def _available_cores() -> int:
     return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
+def _prepare_worker() -> None:
+    """Sets up a rendering process, which ends when its parent does, however that ended."""
+    single_threaded()
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with_parent(parent: int) -> None:
+    # An orphan gets another parent; where it does not, as on Windows or below a fork server, the handle tells. That
+    # alone would not do: forked siblings hold each other's open.
+    handle = multiprocessing.parent_process()
+    while os.getppid() == parent and (handle is None or handle.is_alive()):
+        time.sleep(0.5)
+    os._exit(1)
+
+
 def _chunks(settings: LayerSettings, count: int, workers: int) -> Iterator[Chunk]:
     chunk = max(1, _CHUNK // settings.group)
     bounds = [(start, min(start + chunk, count)) for start in range(0, count, chunk)]
@@ -201,7 +218,7 @@ def _chunks(settings: LayerSettings, count: int, workers: int) -> Iterator[Chunk
         return
     # Forking costs nothing and needs no importable main module; elsewhere the platform's own way is the safe one.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
-    with ProcessPoolExecutor(min(workers, len(bounds)), mp_context=context, initializer=single_threaded) as pool:
+    with ProcessPoolExecutor(min(workers, len(bounds)), mp_context=context, initializer=_prepare_worker) as pool:
         try:
             starts, stops = zip(*bounds, strict=True)
             yield from pool.map(_render_chunk, [settings] * len(bounds), starts, stops)

@@ -172,8 +172,7 @@ class SyntheticPeople(PoseDataModule):
         self.domain, self.labels = domain, labels
         self.backgrounds = backgrounds
         self.cache = cache
-        folder = cache_dir or os.environ.get(RENDERED_FOLDER)
-        self.cache_dir = Path(folder) if folder else None
+        self.cache_dir = cache_dir
         self.num_render_workers = num_render_workers
         self._targets: dict[str, list[ImageTarget]] = {}
         self._check()
@@ -241,7 +240,9 @@ class SyntheticPeople(PoseDataModule):
         count = self.sizes[settings.split]
         if self.num_layers is not None and settings.split == "train":
             count = min(count, self.num_layers)
-        return LayerStore(settings, count, self.cache, self.num_render_workers, self.cache_dir)
+        named = self.cache_dir or os.environ.get(RENDERED_FOLDER)
+        folder = Path(named) if named else None
+        return LayerStore(settings, count, self.cache, self.num_render_workers, folder)
 
     def _stock(self, split: str) -> Stock:
         """Makes a split's backgrounds and objects."""

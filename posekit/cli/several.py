@@ -1,0 +1,48 @@
+"""A command that runs in several processes: one that fails says so and is gone, and the others do not wait for it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_FIRST_SPEAKS = 3.0  # seconds that other processes wait with what the first one most likely says as well
+
+
+def local_rank() -> int:
+    """Returns this process's number on its machine, as Lightning, torchrun or SLURM tell it."""
+    number = os.environ.get("LOCAL_RANK", "0")
+    return int(number) if number.isdecimal() else 0
+
+
+def let_the_first_speak() -> None:
+    """Waits a little in other processes: one that fails as the first does is ended by it, and nothing is said twice."""
+    if local_rank() > 0:
+        time.sleep(_FIRST_SPEAKS)
+
+
+@contextmanager
+def no_waiting_for_others() -> Iterator[None]:
+    """Ends a process of a group at once where it fails: at the interpreter's end it would wait for the others."""
+    try:
+        yield
+    except BaseException as error:
+        if not _in_group():
+            raise
+        code = error.code if isinstance(error, SystemExit) else 1
+        if not isinstance(error, SystemExit):
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else 0 if code is None else 1)
+
+
+def _in_group() -> bool:
+    if "torch" not in sys.modules:
+        return False
+    from torch import distributed
+
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
