@@ -26,11 +26,17 @@ def let_the_first_speak() -> None:
 
 @contextmanager
 def no_waiting_for_others() -> Iterator[None]:
-    """Ends a process of a group at once where it fails: at the interpreter's end it would wait for the others."""
+    """Ends a process of a group at once where it fails: at the interpreter's end it would wait for the others.
+
+    A group that was joined meanwhile is left: its threads, if they still ran then, would abort the process.
+    """
+    was_alone = _group_size() == 0
     try:
         yield
+        if was_alone and _group_size() > 0:
+            _leave_group()
     except BaseException as error:
-        if not _in_group():
+        if _group_size() < 2:
             raise
         code = error.code if isinstance(error, SystemExit) else 1
         if not isinstance(error, SystemExit):
@@ -40,9 +46,17 @@ def no_waiting_for_others() -> Iterator[None]:
         os._exit(code if isinstance(code, int) else 0 if code is None else 1)
 
 
-def _in_group() -> bool:
+def _group_size() -> int:
+    """Returns how many processes are in this one's group; 0 where it is in none."""
     if "torch" not in sys.modules:
-        return False
+        return 0
     from torch import distributed
 
-    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+    joined = distributed.is_available() and distributed.is_initialized()
+    return distributed.get_world_size() if joined else 0
+
+
+def _leave_group() -> None:
+    from torch import distributed
+
+    distributed.destroy_process_group()

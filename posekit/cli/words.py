@@ -224,7 +224,7 @@ def _model_of_config(path: str) -> str | None:
 
 def names_a_model(words: Sequence[str]) -> bool:
     """Tells whether words choose a model, by a config or by name."""
-    return any(word.split("=")[0] in ("--config", "-c", "--model") for word in words)
+    return any(word.split("=")[0] in ("--config", "-c", "--model", "--model.class_path") for word in words)
 
 
 def starter_words(words: Sequence[str]) -> list[str]:

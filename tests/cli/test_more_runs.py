@@ -273,6 +273,13 @@ def test_prediction_without_input_names_the_option(tmp_path, monkeypatch, capsys
     assert "predict needs --input PATH" in refused(capsys, "predict")
 
 
+@pytest.mark.parametrize("option", ["--model", "--model.class_path"])
+def test_a_prediction_s_model_without_weights_is_not_replaced(tmp_path, monkeypatch, capsys, option):
+    monkeypatch.chdir(tmp_path)
+    line = refused(capsys, "predict", f"{option}=HDM", "--input=.")
+    assert "network has no weights" in line
+
+
 def test_weights_of_one_s_own_are_not_called_the_shipped_ones(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit):
