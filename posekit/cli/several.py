@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import time
@@ -26,24 +27,31 @@ def let_the_first_speak() -> None:
 
 @contextmanager
 def no_waiting_for_others() -> Iterator[None]:
-    """Ends a process of a group at once where it fails: at the interpreter's end it would wait for the others.
+    """Ends a process that has joined a group at once, without the interpreter's own end.
 
-    A group that was joined meanwhile is left: its threads, if they still ran then, would abort the process.
+    One that fails would wait for the others there; and a thread of the group that still ran then would abort the
+    process, or wait for ever, as leaving the group in order does with torch 2.6. What was registered with ``atexit``
+    is done after a good run.
     """
     was_alone = _group_size() == 0
     try:
         yield
-        if was_alone and _group_size() > 0:
-            _leave_group()
     except BaseException as error:
         if _group_size() < 2:
             raise
         code = error.code if isinstance(error, SystemExit) else 1
         if not isinstance(error, SystemExit):
             traceback.print_exc()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code if isinstance(code, int) else 0 if code is None else 1)
+        _end(code if isinstance(code, int) else 0 if code is None else 1)
+    if was_alone and _group_size() > 1:
+        atexit._run_exitfuncs()
+        _end(0)
+
+
+def _end(code: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _group_size() -> int:
@@ -54,9 +62,3 @@ def _group_size() -> int:
 
     joined = distributed.is_available() and distributed.is_initialized()
     return distributed.get_world_size() if joined else 0
-
-
-def _leave_group() -> None:
-    from torch import distributed
-
-    distributed.destroy_process_group()

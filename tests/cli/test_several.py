@@ -1,21 +1,49 @@
 """A command's group of processes."""
 
+import atexit
+
 import pytest
-from torch import distributed
 
-from posekit.cli.several import no_waiting_for_others
+from posekit.cli import several
 
 
-@pytest.mark.parametrize("before", [False, True])
-def test_a_command_leaves_the_group_that_it_joined(before):
-    def join():
-        distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+class _Ended(BaseException):
+    pass
 
-    if before:  # by a program that calls the command
-        join()
-    with no_waiting_for_others():
-        if not before:
-            join()
-    assert distributed.is_initialized() == before
-    if before:
-        distributed.destroy_process_group()
+
+@pytest.fixture
+def group(monkeypatch):
+    """How many processes are in the group, to be set; the end of the process is an error of its own."""
+    size = {"now": 0}
+
+    def end(code):
+        raise _Ended(code)
+
+    monkeypatch.setattr(several, "_group_size", lambda: size["now"])
+    monkeypatch.setattr(several.os, "_exit", end)
+    monkeypatch.setattr(atexit, "_run_exitfuncs", lambda: size.update(tidied=True))
+    return size
+
+
+def run(group, joined, error=None):
+    with several.no_waiting_for_others():
+        group["now"] = joined
+        if error is not None:
+            raise error
+
+
+@pytest.mark.parametrize(("error", "code"), [(None, 0), (SystemExit(3), 3), (SystemExit(None), 0), (OSError("x"), 1)])
+def test_a_process_that_has_joined_a_group_ends_at_once(group, capsys, error, code):
+    with pytest.raises(_Ended) as end:
+        run(group, 2, error)
+    assert end.value.args == (code,)
+    assert ("tidied" in group) == (error is None)
+    assert ("OSError: x" in capsys.readouterr().err) == isinstance(error, OSError)
+
+
+def test_others_end_as_ever(group):
+    run(group, 0)
+    with pytest.raises(OSError, match="x"):
+        run(group, 0, OSError("x"))
+    group["now"] = 2  # a program's own group, which calls the command
+    run(group, 2)
