@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torchmetrics import Metric
 
-from posekit.errors import unknown_name
+from posekit.errors import UserError, unknown_name
 
 
 def compile_called(module: nn.Module, run: Callable[[], Any], **options: Any) -> list[str]:
@@ -92,15 +92,27 @@ def watching(module: nn.Module, besides: Collection[str] = ()) -> Iterator[dict[
             handle.remove()
 
 
-def check_backend(name: str) -> None:
-    """Refuses a back end that torch.compile does not have.
+def check_compiler(backend: str, mode: str | None = None) -> None:
+    """Refuses a back end or a mode that torch.compile does not have.
 
     Raises:
         UserError: It is so.
     """
-    known = torch.compiler.list_backends(exclude_tags=())
-    if name not in known:
-        raise unknown_name("backend of torch.compile", name, known)
+    known = [name for name in torch.compiler.list_backends(exclude_tags=()) if not name.endswith("TESTING_ONLY")]
+    if backend not in known:
+        raise unknown_name("backend of torch.compile", backend, known)
+    if mode is None:
+        return
+    if backend != "inductor":
+        raise UserError(f"mode {mode} of torch.compile is of the backend inductor alone, not of {backend}")
+    if mode not in _modes():
+        raise unknown_name("mode of torch.compile", mode, _modes())
+
+
+def _modes() -> list[str]:
+    from torch._inductor import list_mode_options  # takes a second to import
+
+    return list(list_mode_options())
 
 
 def _is_own(part: nn.Module) -> bool:

@@ -154,6 +154,11 @@ class PoseModule(LightningModule):
         """
         raise NotImplementedError(f"{type(self).__name__} does not say what its exported network gives")
 
+    @property
+    def phase(self) -> str:
+        """The part of its training that the method is in, where it has several that train other networks."""
+        return ""
+
     def check_data(self, datamodule: Any) -> None:
         """Refuses a data module whose batches are of another kind than the method takes, before anything is built.
 

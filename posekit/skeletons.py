@@ -261,6 +261,6 @@ def get_skeleton(name: str) -> Skeleton:
     Raises:
         UserError: There is no such set; the message lists the names.
     """
-    if name not in SKELETONS:
-        raise unknown_name("skeleton", name, SKELETONS)
+    if not isinstance(name, str) or name not in SKELETONS:
+        raise unknown_name("skeleton", str(name), SKELETONS)
     return SKELETONS[name]

@@ -156,6 +156,11 @@ class NLRD(JudgedModule):
         """The running stage."""
         return self.stages[self.place.stage]
 
+    @property
+    def phase(self) -> str:
+        """The running stage's name."""
+        return self.stage.name
+
     def stages_to_judge(self) -> set[str]:
         """Returns the stages since the last validation; at the schedule's end all that the networks went through."""
         if self.iteration >= self.plan.total:

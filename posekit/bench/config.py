@@ -14,7 +14,7 @@ from lightning.pytorch import Trainer, seed_everything
 
 from posekit.bench.feeding import BeforeSteps, RepeatedData
 from posekit.bench.timing import Clock, Timing, measure
-from posekit.compiling import check_backend, compiled
+from posekit.compiling import check_compiler, compiled
 from posekit.data.batch_parts import batch_parts, count_samples, part_size, picture_batch, resized
 from posekit.data.datamodule import PoseDataModule
 from posekit.errors import UserError, unknown_name
@@ -59,7 +59,7 @@ class BenchOptions:
             if mode not in MODES:
                 raise unknown_name("mode of posekit bench", mode, MODES)
         if "compiled" in self.modes:
-            check_backend(self.backend)
+            check_compiler(self.backend)
 
     @property
     def torch_device(self) -> torch.device:

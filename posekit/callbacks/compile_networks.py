@@ -9,14 +9,15 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
-from posekit.compiling import check_backend, watching
+from posekit.compiling import check_compiler, watching
 from posekit.errors import counted
 
 
 class CompileNetworks(Callback):
-    """Compiles the networks that training steps call; they are found by watching the first step of each epoch.
+    """Compiles the networks that training steps call; they are found by watching steps.
 
-    Networks, and losses that are modules; targets, metrics and decoding stay eager. Names in checkpoints stay as they
+    The steps are the first of each epoch, and of each :attr:`~posekit.PoseModule.phase` of a method. Compiled are
+    networks, and losses that are modules; targets, metrics and decoding stay eager. Names in checkpoints stay as they
     are, so a run may be resumed without it, and other runs with it; compiled arithmetic differs in the last bits.
 
     Args:
@@ -25,16 +26,17 @@ class CompileNetworks(Callback):
         dynamic: Whether one program serves all sizes; None lets the compiler find out.
 
     Raises:
-        UserError: An unknown back end.
+        UserError: An unknown back end or mode.
     """
 
     def __init__(self, backend: str = "inductor", mode: str | None = None, dynamic: bool | None = None) -> None:
-        check_backend(backend)
+        check_compiler(backend, mode)
         self.options: dict[str, Any] = {"backend": backend, "mode": mode, "dynamic": dynamic}
         self.compiled: list[str] = []
         self._watch = ExitStack()
         self._called: dict[str, nn.Module] = {}
         self._due = False
+        self._phase = ""
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Lets the next step be watched: methods may call other networks in another epoch."""
@@ -42,6 +44,9 @@ class CompileNetworks(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Begins to watch."""
+        phase = getattr(pl_module, "phase", "")
+        self._due = self._due or phase != self._phase
+        self._phase = phase
         if self._due:
             self._called = self._watch.enter_context(watching(pl_module, self.compiled))
 
@@ -61,11 +66,15 @@ class CompileNetworks(Callback):
         self.compiled += self._called
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Stops watching."""
+        """Stops watching, and gives the networks back."""
         self._watch.close()
+        self._give_back(pl_module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Gives the networks back as they were, e.g. for export."""
+        self._give_back(pl_module)
+
+    def _give_back(self, pl_module: LightningModule) -> None:
         parts = dict(pl_module.named_modules())
         for name in self.compiled:
             parts[name]._compiled_call_impl = None

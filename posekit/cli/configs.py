@@ -1,8 +1,10 @@
-"""Where the shipped configs are: in a source checkout, or installed beside the interpreter."""
+"""Where the shipped configs are: in a source checkout, or where pip has installed a package's data."""
 
 from __future__ import annotations
 
+import site
 import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,22 @@ _KEYS = "model, data, trainer …"
 
 def examples_folder() -> Path | None:
     """Returns the folder of shipped configs, or None."""
-    for folder in (Path(__file__).parents[2] / "examples", Path(sys.prefix) / "share" / "posekit" / "examples"):
-        if (folder / "quickstart.yaml").is_file():
-            return folder
-    return None
+    places = [Path(__file__).parents[2] / "examples", *(root / "share" / "posekit" / "examples" for root in _roots())]
+    return next((folder for folder in places if (folder / "quickstart.yaml").is_file()), None)
+
+
+def _roots() -> list[Path]:
+    """Returns where pip may have put a package's data: the environment's folder, the user's, or a target's."""
+    parents = Path(__file__).parents  # of --target the packages' own folder, of --prefix four levels up
+    found: list[str | Path | None] = [
+        sys.prefix,
+        sysconfig.get_path("data"),
+        site.getuserbase(),
+        "/usr/local",
+        parents[2],
+        *parents[4:6],
+    ]
+    return [Path(root) for root in found if root]
 
 
 def shipped_configs() -> dict[str, Path]:
@@ -48,6 +62,8 @@ def find_config(name: str) -> str:
         return str(shipped[short])
     if Path(name).exists():
         raise UserError(f"config {name} is no file")
+    if not shipped:
+        raise UserError(f"config {name} does not exist, and the shipped configs are not installed")
     raise UserError(f"config {name} does not exist; {unknown_name('shipped config', short, shipped)}")
 
 

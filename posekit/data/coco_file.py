@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posekit.data.coco_categories import people_category
-from posekit.data.joint_names import match_joints, set_hint
 from posekit.errors import UserError, counted, excerpt, listed
+from posekit.joint_names import match_joints, set_hint
 from posekit.json_file import read_json
 from posekit.skeletons import Skeleton
 
@@ -69,7 +69,7 @@ def read_coco(path: str | Path, skeleton: Skeleton, on_bad_annotation: OnFault =
     """Reads and checks a COCO keypoints file.
 
     The people's category: :func:`~posekit.data.coco_categories.people_category`. Its joints are put in the set's order
-    by their names: :func:`~posekit.data.joint_names.match_joints`. People without keypoints are unlabelled.
+    by their names: :func:`~posekit.joint_names.match_joints`. People without keypoints are unlabelled.
 
     Args:
         path: The JSON file.

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from posekit.errors import UserError
+from posekit.joint_names import match_joints
 from posekit.json_file import read_json
 from posekit.metrics._coco_match import Bools, DetectionRows, Floats, TruthRows
 from posekit.metrics._stack import joint_extent_area
 from posekit.metrics.oks_ap import evaluate_coco, summarise
-from posekit.skeletons import COCO17
+from posekit.skeletons import COCO17, SKELETONS
 
 Source = str | PathLike[str] | Mapping[str, Any] | Sequence[Mapping[str, Any]]
 Entry = Mapping[str, Any]
@@ -82,6 +83,7 @@ def load_coco(
     if not isinstance(results, list) or not all(isinstance(entry, Mapping) for entry in results):
         raise UserError(f"{res_name}: no COCO results file (a list of dicts)")
     images = _numbered(gt["images"], gt_name)
+    _warn_of_order(gt.get("categories"), sigmas, gt_name)
     annotations = _check_annotations(gt["annotations"], images, gt_name, box_area is None)
     truth = _truth(annotations, images, len(sigmas), gt_name, box_area)
     det = _detections(results, images, len(sigmas), res_name)
@@ -97,6 +99,22 @@ def load_coco(
         (truth.take(gt_in & _equal(gt_category, category)), det.take(det_in & _equal(det_category, category)))
         for category in categories
     ]
+
+
+def _warn_of_order(categories: Any, sigmas: Sequence[float], name: str) -> None:
+    """Warns of joints in another order than the joint set's: results of posekit have the set's."""
+    sets = [skeleton for skeleton in SKELETONS.values() if skeleton.sigmas == tuple(sigmas)]
+    for category in categories if isinstance(categories, list) else ():
+        joints = category.get("keypoints") if isinstance(category, Mapping) else None
+        if not isinstance(joints, list) or len(joints) != len(sigmas):
+            continue
+        matches = [match_joints([str(joint) for joint in joints], skeleton) for skeleton in sets]
+        if matches and all(match.order is not None for match in matches):
+            warnings.warn(
+                f"{name}: its joints stand in another order than {sets[0].name}'s, and are compared by their places; "
+                "posekit's results are in the order of the set: posekit validate compares them",
+                stacklevel=5,
+            )
 
 
 def content_of(source: Source, what: str) -> tuple[str, Any]:

@@ -274,6 +274,34 @@ def test_networks_are_compiled_from_their_second_step_on_and_given_back_at_the_e
     assert not any(part._forward_hooks for part in model.parts)
 
 
+def test_a_phase_within_an_epoch_is_compiled_and_a_failed_run_gives_the_networks_back(tmp_path):
+    class Phases(InTurn):
+        @property
+        def phase(self):
+            return "first" if self.global_step < 2 else "second"
+
+        def training_step(self, batch, batch_idx):
+            part = self.parts[self.phase == "second"]
+            self.seen.append([part._compiled_call_impl is not None for part in self.parts])
+            if len(self.seen) == 4:
+                raise ValueError("enough")
+            return part(batch).mean()
+
+    model = Phases()
+    trainer = pl.Trainer(
+        max_epochs=1, callbacks=[CompileNetworks(backend="eager")], logger=False, accelerator="cpu",
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="enough"):
+        trainer.fit(model, torch.utils.data.DataLoader(torch.rand(8, 2), batch_size=2))
+    assert model.seen == [[False, False], [True, False], [True, False], [True, True]]
+    assert [part._compiled_call_impl for part in model.parts] == [None, None]
+
+
 def test_an_unknown_back_end_is_refused_with_the_known_ones():
     with pytest.raises(UserError, match=r"unknown backend of torch.compile 'inducter'; known: .*Did you mean inductor"):
         CompileNetworks(backend="inducter")
+    with pytest.raises(UserError, match=r"unknown mode of torch.compile 'foo'; known: .*max-autotune"):
+        CompileNetworks(mode="foo")
+    with pytest.raises(UserError, match="is of the backend inductor alone"):
+        CompileNetworks(backend="eager", mode="default")

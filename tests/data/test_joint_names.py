@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from posekit.data.coco_file import read_coco
-from posekit.data.joint_names import match_joints, sets_of
 from posekit.errors import UserError
+from posekit.joint_names import match_joints, sets_of
 from posekit.skeletons import COCO17, CROWDPOSE14, H36M17, MPII16, SKELETONS
 
 SPELLINGS = {
@@ -20,6 +20,9 @@ SPELLINGS = {
     "joined": lambda joint: joint.replace("left_", "l").replace("right_", "r"),
     "closed": lambda joint: joint.replace("_", ""),
     "counted": lambda joint: f"{len(joint)}_{joint}",
+    "counted behind": lambda joint: f"{joint}_{len(joint)}",
+    "begun alike": lambda joint: f"kp_{joint}",
+    "ended alike": lambda joint: f"{joint} point",
 }
 
 

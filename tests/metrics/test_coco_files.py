@@ -8,6 +8,7 @@ import pytest
 from posekit.cli.evaluate import run
 from posekit.errors import UserError
 from posekit.metrics import evaluate_coco_keypoints
+from posekit.skeletons import COCO17
 from tests.metrics.coco_made import NAMES, difference, made, official
 
 
@@ -115,6 +116,17 @@ def test_warnings(content):
     assert difference(got, official(gt, [*results, results[0]])) < 1e-12
     gt["annotations"].append({**gt["annotations"][0], "id": 999, "image_id": 777})
     with pytest.warns(UserWarning, match="1 annotations belong to images that the file does not list"):
+        evaluate_coco_keypoints(gt, results)
+
+
+def test_joints_in_another_order_than_the_set_s_are_told(content, recwarn):
+    gt, results = content
+    gt = copy.deepcopy(gt)
+    gt["categories"][0]["keypoints"] = list(COCO17.joints)
+    evaluate_coco_keypoints(gt, results)
+    assert not [w for w in recwarn if "another order" in str(w.message)]
+    gt["categories"][0]["keypoints"] = [joint.title() for joint in COCO17.joints[::-1]]
+    with pytest.warns(UserWarning, match="its joints stand in another order than COCO17's"):
         evaluate_coco_keypoints(gt, results)
 
 

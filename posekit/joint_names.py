@@ -41,7 +41,7 @@ def match_joints(names: Sequence[str], skeleton: Skeleton) -> JointMatch:
         names: (K,) of the file's joints, as many as the set has.
         skeleton: The joint set.
     """
-    keys = [_key(name) for name in names]
+    keys = _keys(names)
     places = _places(keys, skeleton)
     if None not in places and len(set(places)) == len(places):
         order = [places.index(place) for place in range(len(places))]
@@ -59,7 +59,7 @@ def match_joints(names: Sequence[str], skeleton: Skeleton) -> JointMatch:
 
 def sets_of(names: Sequence[str]) -> list[str]:
     """Returns the names of posekit's joint sets that a file's joints are, in whatever order."""
-    keys = [_key(name) for name in names]
+    keys = _keys(names)
     alike = (s for s in SKELETONS.values() if len(s) == len(names))
     return [s.name for s in alike if set(_places(keys, s)) == set(range(len(s)))]
 
@@ -105,18 +105,32 @@ def _known() -> frozenset[str]:
     return frozenset(joints.union(*_SAME))
 
 
+def _keys(names: Sequence[str]) -> list[str]:
+    """Returns the names in the form in which they are compared, without what all begin or end with (``kp_nose``)."""
+    keys = [_key(name) for name in names]
+    if len(names) < 2 or any(key in _known() for key in keys):
+        return keys
+    words = [[word for word in _GAP.split(_HUMP.sub("_", name)) if word] for name in names]
+    while all(len(own) > 1 for own in words) and len({own[0].lower() for own in words}) == 1:
+        words = [own[1:] for own in words]
+    while all(len(own) > 1 for own in words) and len({own[-1].lower() for own in words}) == 1:
+        words = [own[:-1] for own in words]
+    return [_key("_".join(own)) for own in words]
+
+
 def _key(name: str) -> str:
     """Returns a name in the form in which names are compared: side, if any, and the rest without separators."""
     key = _plain_key(name)
     if key in _known():
         return key
-    # "00_nose"; "leftankle", "rhip", "ankleright": only where a joint comes of it.
-    key = _plain_key(name.lstrip("0123456789")) or key
-    forms = [key]
-    for side, whole in _SIDES.items():
-        forms += [f"{whole}_{key[len(side) :]}"] * key.startswith(side)
-        forms += [f"{whole}_{key[: -len(side)]}"] * (key.endswith(side) and len(side) > 1)
-    return next((form for form in forms if form in _known()), key)
+    # "00_nose", "nose_0"; "leftankle", "rhip", "ankleright": only where a joint comes of it.
+    digits = "0123456789"
+    forms = [form for form in map(_plain_key, (name.lstrip(digits), name.rstrip(digits), name.strip(digits))) if form]
+    for form in tuple(forms):
+        for side, whole in _SIDES.items():
+            forms += [f"{whole}_{form[len(side) :]}"] * form.startswith(side)
+            forms += [f"{whole}_{form[: -len(side)]}"] * (form.endswith(side) and len(side) > 1)
+    return next((form for form in forms if form in _known()), forms[0] if forms else key)
 
 
 def _plain_key(name: str) -> str:
