@@ -38,6 +38,10 @@ class CompileNetworks(Callback):
         self._due = False
         self._phase = ""
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Lets the first step be watched: a run resumed in the middle of an epoch does not start one."""
+        self._due = True
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Lets the next step be watched: methods may call other networks in another epoch."""
         self._due = True

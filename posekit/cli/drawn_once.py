@@ -55,3 +55,5 @@ class DrawnOnce(Callback):
         # Where an open file cannot be removed, as on Windows, this does nothing until the end.
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
+            if os.environ.get(RENDERED_FOLDER) == self._folder:
+                del os.environ[RENDERED_FOLDER]

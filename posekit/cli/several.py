@@ -15,7 +15,7 @@ _FIRST_SPEAKS = 3.0  # seconds that other processes wait with what the first one
 
 def local_rank() -> int:
     """Returns this process's number on its machine, as Lightning, torchrun or SLURM tell it."""
-    number = os.environ.get("LOCAL_RANK", "0")
+    number = os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID", "0")
     return int(number) if number.isdecimal() else 0
 
 

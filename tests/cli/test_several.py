@@ -41,6 +41,18 @@ def test_a_process_that_has_joined_a_group_ends_at_once(group, capsys, error, co
     assert ("OSError: x" in capsys.readouterr().err) == isinstance(error, OSError)
 
 
+@pytest.mark.parametrize(
+    ("told", "number"),
+    [({}, 0), ({"LOCAL_RANK": "2"}, 2), ({"SLURM_LOCALID": "3"}, 3), ({"LOCAL_RANK": "1", "SLURM_LOCALID": "0"}, 1)],
+)
+def test_a_process_s_number(monkeypatch, told, number):
+    for name in ("LOCAL_RANK", "SLURM_LOCALID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    assert several.local_rank() == number
+
+
 def test_others_end_as_ever(group):
     run(group, 0)
     with pytest.raises(OSError, match="x"):

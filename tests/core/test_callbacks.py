@@ -298,6 +298,16 @@ def test_a_phase_within_an_epoch_is_compiled_and_a_failed_run_gives_the_networks
     assert [part._compiled_call_impl for part in model.parts] == [None, None]
 
 
+def test_a_run_that_goes_on_within_an_epoch_is_compiled_too():
+    model, compiler = InTurn(), CompileNetworks(backend="eager")
+    trainer = SimpleNamespace(is_global_zero=True)
+    compiler.on_train_start(trainer, model)
+    compiler.on_train_batch_start(trainer, model, None, 3)
+    model.parts[0](torch.rand(1, 2))
+    compiler.on_train_batch_end(trainer, model, None, None, 3)
+    assert compiler.compiled == ["parts.0"]
+
+
 def test_an_unknown_back_end_is_refused_with_the_known_ones():
     with pytest.raises(UserError, match=r"unknown backend of torch.compile 'inducter'; known: .*Did you mean inductor"):
         CompileNetworks(backend="inducter")
