@@ -1,4 +1,4 @@
-"""Where a run stands in the trainer's loops: a checkpoint between a step and its validation tells of the latter."""
+"""Where a run stands in the trainer's loops, told by its checkpoints: validations and parts of epochs still to come."""
 
 from __future__ import annotations
 
@@ -33,6 +33,28 @@ def keep_validation_due(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
         # A batch that was begun and not ended is how the trainer knows that there is a validation to go on with.
         judged[kind].update(ready=1, started=1, processed=0, completed=0)
     judged["is_last_batch"] = False
+
+
+def keep_epoch_unfinished(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
+    """Changes a checkpoint of a run that ended within an epoch, by its steps or its time: resumed, it does the rest.
+
+    Lightning would take the epoch as done, and leave out the batches that were not trained.
+
+    Args:
+        trainer: Whose checkpoint it is.
+        checkpoint: Its content, changed in place where it has the loops' state.
+    """
+    state = checkpoint.get("loops", {}).get("fit_loop")
+    loop = trainer.fit_loop
+    epochs, batches = loop.epoch_progress.total, loop.epoch_loop.batch_progress
+    ended = epochs.started > 0 and epochs.processed == epochs.started
+    if state is None or not ended or batches.is_last_batch:
+        return
+    if not 0 < batches.current.ready < loop.max_batches:
+        return
+    for kind in ("total", "current"):
+        progress = state["epoch_progress"][kind]
+        progress["processed"] = progress["completed"] = progress["started"] - 1
 
 
 def validate_anew(trainer: Trainer) -> None:

@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from posekit.checkpoints import CHECKPOINT_KEY, read_checkpoint
 from posekit.errors import UserError, as_names, each_in_range, in_range, one_line, unknown_name
-from posekit.loop_progress import keep_validation_due
+from posekit.loop_progress import keep_epoch_unfinished, keep_validation_due
 from posekit.nn.shipped import weight_path
 from posekit.nn.weights import LoadReport, load_weights
 from posekit.optim import OPTIMIZERS, SCHEDULES, build_optimizer, build_schedule, group_options, impose_options
@@ -228,10 +228,11 @@ class PoseModule(LightningModule):
         return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Records which class the weights belong to, and the validation that is due after the last batch."""
+        """Records which class the weights belong to, and what is still to come: a validation, the rest of an epoch."""
         checkpoint[CHECKPOINT_KEY] = {"class_path": f"{type(self).__module__}.{type(self).__qualname__}"}
         if self._trainer is not None:
             keep_validation_due(self._trainer, checkpoint)
+            keep_epoch_unfinished(self._trainer, checkpoint)
 
     @property
     def _ddp_params_and_buffers_to_ignore(self) -> list[str]:

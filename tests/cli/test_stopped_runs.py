@@ -107,3 +107,22 @@ def test_a_termination_does_not_wait_for_the_validation(fit):
     stopped, said = fit(*words, stop=2, number=signal.SIGTERM)
     assert "stopped after step 2" in said
     assert validations(stopped) == []
+
+
+@pytest.mark.parametrize("steps", [2, 4, 6])
+@pytest.mark.parametrize("limit", ["steps", "time"])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_run_that_ended_within_an_epoch_does_the_rest_of_it(fit, steps, limit, accumulate):
+    words = ["--data.batch_size=4", f"--trainer.accumulate_grad_batches={accumulate}"]  # four batches an epoch
+    until = ["--trainer.callbacks+=tests.cli.toys.StopAt", f"--trainer.callbacks.step={steps}"]
+    if limit == "steps":
+        until = [f"--trainer.max_steps={steps // accumulate}"]
+    short, _ = fit(*words, *until)
+    ended = short / "checkpoints" / "last.ckpt"
+    assert read_checkpoint(ended)["global_step"] == steps // accumulate
+    runs = [fit(*words, *resume)[0] / "checkpoints/last.ckpt" for resume in ([f"--ckpt_path={ended}"], [])]
+    resumed, whole = map(read_checkpoint, runs)
+    assert resumed["global_step"] == whole["global_step"]
+    assert resumed["epoch"] == whole["epoch"]
+    for name, value in whole["state_dict"].items():
+        assert torch.equal(resumed["state_dict"][name], value)

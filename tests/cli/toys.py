@@ -75,6 +75,16 @@ class KillAt(Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+class StopAt(Callback):
+    """Ends the run after a training batch (1 is the first), as a limit of time does."""
+
+    def __init__(self, step: int = 1):
+        self.step = step
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        trainer.should_stop |= trainer.fit_loop.epoch_loop.total_batch_idx == self.step - 1
+
+
 class RaiseAt(Callback):
     """Raises an error at the start of a training batch (1 is the first), as a full device or disk does."""
 
