@@ -46,7 +46,8 @@ def keep_epoch_unfinished(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
     """
     state = checkpoint.get("loops", {}).get("fit_loop")
     loop = trainer.fit_loop
-    epochs, batches = loop.epoch_progress.total, loop.epoch_loop.batch_progress
+    epochs: Any = loop.epoch_progress.total
+    batches = loop.epoch_loop.batch_progress
     ended = epochs.started > 0 and epochs.processed == epochs.started
     if state is None or not ended or batches.is_last_batch:
         return

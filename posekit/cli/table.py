@@ -17,10 +17,10 @@ from typing import Any
 from rich.console import Console
 
 from posekit.cli.arguments import ArgumentParser
-from posekit.errors import UserError, counted
+from posekit.errors import UserError, counted, listed
 from posekit.files import atomic_write_bytes, atomic_write_text
 from posekit.tables import TableSpec, load_table, shipped_tables
-from posekit.tables.cells import matching
+from posekit.tables.cells import Run, matching
 from posekit.tables.options import check_options, check_validation
 from posekit.tables.plan import Planner
 from posekit.tables.plot import can_plot, plot
@@ -28,6 +28,9 @@ from posekit.tables.render import as_json, markdown, show
 from posekit.tables.results import gather
 from posekit.tables.runner import Outcome, beyond, estimates, run_missing
 from posekit.tables.store import Store, origin
+
+MOST_SEEDS = 1000
+"""More are a seed that was meant, not a number of them."""
 
 
 def run(argv: list[str]) -> None:
@@ -125,7 +128,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--all", action="store_true", help="every shipped table, the cheapest first")
     parser.add_argument("--budget", help="stop starting cells that would end later: 60m, 2h, 900s")
     parser.add_argument("--only", action="append", default=[], metavar="ROW", help="rows by name; * and ? match")
-    parser.add_argument("--seeds", help="number of seeds (3), or a list (0,1,5); the table's own by default")
+    parser.add_argument("--seeds", help="number of seeds (3), or a list (0,1,5 or 7,); the table's own by default")
     what = "print the cells and the estimated time; with --budget also which of them fit"
     parser.add_argument("--dry_run", "--dry-run", action="store_true", help=what)
     parser.add_argument("--output", default="runs/tables", help="results folder (default runs/tables)")
@@ -171,23 +174,25 @@ def minutes(text: str) -> float:
 
 
 def seeds_of(text: str | None, spec: TableSpec) -> list[int]:
-    """Reads ``--seeds``: a count, or a list of seeds.
+    """Reads ``--seeds``: a count, or a list of seeds; a comma at its end makes a list of one.
 
     Raises:
-        UserError: It is neither.
+        UserError: It is neither, or a count that can only be meant as a seed.
     """
     if text is None:
         return spec.seeds
     try:
-        numbers = [int(part) for part in text.split(",")]
+        numbers = [int(part) for part in text.strip().removesuffix(",").split(",")]
     except ValueError:
         raise UserError(f"--seeds must be a number (3) or a list (0,1,5), not {text!r}") from None
     if len(numbers) == 1 and "," not in text:
         if numbers[0] < 1:
             raise UserError(f"--seeds must be at least 1, not {numbers[0]}")
+        if numbers[0] > MOST_SEEDS:
+            raise UserError(f"--seeds must be at most {MOST_SEEDS}; a single seed is given as `{numbers[0]},`")
         return list(range(numbers[0]))
-    if min(numbers) < 0 or len(set(numbers)) < len(numbers):
-        raise UserError(f"--seeds must be different numbers from 0 on, not {text!r}")
+    if min(numbers) < 0 or max(numbers) >= 2**32 or len(set(numbers)) < len(numbers):
+        raise UserError(f"--seeds must be different numbers from 0 to {2**32 - 1}, not {text!r}")
     return numbers
 
 
@@ -231,7 +236,7 @@ def _show_plan(task: _Task, budget: float | None, console: Console) -> float | N
         state = f"{takes[run.key]:.1f} min" if run.key in takes else "done"
         seed = "" if run.seed is None else f", seed {run.seed}"
         note = "  (left out)" if run.key in left else ""
-        text = f"  {state:>9}  {run.job.command} {run.job.config}: {run.used_by}{seed}{note}"
+        text = f"  {state:>9}  {run.job.command} {run.job.config}: {run.used_by}{seed}{_shared(run, runs)}{note}"
         console.print(text, soft_wrap=True, markup=False)
     total = sum(takes.values())
     console.print(f"  about {total:.0f} minutes on two CPU cores for {len(runs)} runs", soft_wrap=True)
@@ -242,6 +247,12 @@ def _show_plan(task: _Task, budget: float | None, console: Console) -> float | N
     text += f"; left out: {counted(len(left), 'run')} (about {total - spent:.1f} minutes)"
     console.print(text, soft_wrap=True, markup=False)
     return budget - spent
+
+
+def _shared(run: Run, runs: Sequence[Run]) -> str:
+    """Says which runs start from a run, where there are several."""
+    names = [other.used_by for other in runs if other.before is not None and other.before.key == run.key]
+    return f" (shared by {len(names)} runs: {listed(names)})" if len(names) > 1 else ""
 
 
 def _write(planner: Planner, store: Store, outcome: Outcome, command: str, console: Console) -> None:

@@ -18,6 +18,7 @@ from posekit.metrics.pose_files import (
     METRES,
     PoseTable,
     check_finite,
+    check_unit,
     is_prediction,
     load_numpy,
     poses_of,
@@ -42,7 +43,8 @@ def evaluate_h36m(gt: str | Path, results: str | Path, unit: str = "m", root: in
         root: Joint of the ground truth that both poses are centred on.
 
     Raises:
-        UserError: A file is missing or wrong, or the two have different joints that are not known by name.
+        UserError: A file is missing or wrong, or in the other unit, or the two have different joints that are not known
+            by name.
     """
     pair = _aligned(Path(gt), Path(results), unit, root)
     target, pred, weight, names = pair.target, pair.pred, pair.weight, pair.actions
@@ -105,6 +107,8 @@ def _aligned(gt: Path, results: Path, unit: str, root: int) -> _Pair:
     check_finite(weight, gt)
     if not 0 <= root < target.shape[1]:
         raise UserError(f"root is joint {root}, but the poses of {gt.name} have joints 0 to {target.shape[1] - 1}")
+    if not truth.predicted:
+        check_unit(target, weight > 0, unit, gt)
     own = truth.named or (joints_of(H36M17) if target.shape[1] == len(H36M17) else None)
     pair = _Pair(target, pred, weight, truth.actions, own.names if own is not None else None, root, [])
     if own is not None and found.named is not None and own.names != found.named.names:
@@ -163,7 +167,7 @@ def _poses3d(path: Path) -> _Poses:
         content = content_of(path, "poses")[1]
         arrays = row_arrays(content) or {"": content}
     else:
-        arrays = load_numpy(path)
+        arrays = load_numpy(path, "an array S (N, J, 3)")
     key = next((k for k in ("joints3d", "pred", "S", "positions_3d", "") if k in arrays), None)
     if key is None:
         raise UserError(

@@ -21,6 +21,7 @@ from posekit.metrics.pose_files import (
     METRES,
     PoseTable,
     check_finite,
+    check_unit,
     is_prediction,
     load_numpy,
     poses_of,
@@ -52,7 +53,7 @@ def evaluate_3dhp(gt: str | Path, results: str | Path, unit: str = "mm") -> Pose
         unit: ``m`` or ``mm``, of .npz and JSON files, but for a prediction's, which is in metres.
 
     Raises:
-        UserError: A file is missing or wrong.
+        UserError: A file is missing or wrong, or in the other unit.
     """
     truth = _sequences_3dhp(Path(gt), unit)
     found = _predicted(Path(results), unit, {name: len(valid) for name, (_, valid) in truth.items()})
@@ -225,7 +226,8 @@ def _arrays(path: Path) -> dict[str, Any]:
     """Reads the arrays of a file by name."""
     if not path.is_file():
         raise UserError(f"file {path} does not exist")
-    content = content_of(path, "poses")[1] if path.suffix == ".json" else load_numpy(path)
+    needed = "an array TS1 (F, 17, 3) and so on"
+    content = content_of(path, "poses")[1] if path.suffix == ".json" else load_numpy(path, needed)
     content = row_arrays(content) or content
     if not isinstance(content, Mapping):
         raise UserError(f"{path.name}: no dict of sequences")
@@ -258,6 +260,8 @@ def _sequences_3dhp(path: Path, unit: str) -> dict[str, tuple[Floats, Any]]:
         raise UserError(f"{path.name} has {lost[0]}, but no sequence {lost[0].removesuffix('_valid')}")
     if not sequences:
         raise UserError(f"{path.name} has no sequence (TS1 with poses (F, 17, 3), ...)")
+    poses = np.concatenate([poses[valid] for poses, valid in sequences.values()])
+    check_unit(poses, np.ones(poses.shape[:2], dtype=bool), unit, path)
     return sequences
 
 

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from posekit.errors import UserError, one_line
-from posekit.metrics._coco_match import Floats
+from posekit.metrics._coco_match import Bools, Floats
 
 METRES = {"m": 1.0, "mm": 0.001}
 _LIMIT = 1e15  # of any number; squares of much larger ones overflow
+_LARGEST, _SMALLEST = 20.0, 0.02  # m; between them lies a person's extent, in true units
 
 
 @dataclass
@@ -68,8 +69,37 @@ def check_finite(poses: Floats, path: Path, what: str = "pose [{}]") -> None:
         raise UserError(f"{path.name}: {label} holds NaN or infinity, or more than {_LIMIT:g}")
 
 
-def load_numpy(path: Path) -> dict[str, Any]:
+def check_unit(poses: Floats, counts: Bools, unit: str, path: Path) -> None:
+    """Refuses true poses that are a thousand times too large or too small for people: the unit is another.
+
+    Args:
+        poses: (N, J, 3) in metres, as read in that unit.
+        counts: (N, J), joints that count.
+        unit: ``m`` or ``mm``.
+        path: The file.
+
+    Raises:
+        UserError: In ``m`` the median pose extends over more than 20 m, or in ``mm`` over less than 20 mm.
+    """
+    known = (counts & np.isfinite(poses).all(-1))[..., None]
+    high, low = (np.where(known, poses, gap) for gap in (-np.inf, np.inf))
+    extents = (high.max(1) - low.min(1)).max(-1)
+    extents = extents[(extents > 0) & np.isfinite(extents)]
+    extent = float(np.median(extents)) if len(extents) else 1.0
+    if extent > _LARGEST if unit == "m" else extent < _SMALLEST:
+        other = "mm" if unit == "m" else "m"
+        raise UserError(
+            f"{path.name}: its poses extend over {extent / METRES[unit]:.3g} {unit}, which are no people's: "
+            f"if both files are in {other}, give --unit {other}"
+        )
+
+
+def load_numpy(path: Path, needed: str = "arrays of numbers") -> dict[str, Any]:
     """Reads the arrays of an .npz, or the one of an .npy under the name ``""``.
+
+    Args:
+        path: The file.
+        needed: What it should hold, for messages.
 
     Raises:
         UserError: The file cannot be read.
@@ -78,4 +108,9 @@ def load_numpy(path: Path) -> dict[str, Any]:
         loaded = np.load(path)
         return {"": loaded} if isinstance(loaded, np.ndarray) else {k: loaded[k] for k in loaded.files}
     except Exception as error:
+        if str(error).startswith("Object arrays"):  # numpy's words for an array of anything but numbers and text
+            raise UserError(
+                f"{path} holds pickled objects, which are not read (VideoPose3D's data_3d_h36m.npz: dicts of poses in "
+                f"world coordinates); needed is {needed}"
+            ) from None
         raise UserError(f"{path}: no numpy file that can be read ({one_line(error)})") from None

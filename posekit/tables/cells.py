@@ -144,7 +144,8 @@ def make_run(
     if job.after is not None:
         earlier = spec.jobs[job.after]
         shared = parts if job.after_overrides else [_only(part, spec, earlier) for part in parts]
-        before = _run(spec, earlier, shared, seed, extra, f"{name} ({earlier.name})", None)
+        own = f" / {column.name}" if column and column.overrides and job.after_overrides else ""
+        before = _run(spec, earlier, shared, seed, extra, f"{name}{own} ({earlier.name})", None)
     return _run(spec, job, parts, seed, extra, name + (f" / {column.name}" if column else ""), before)
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import product
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from posekit.cli.configs import examples_folder
-from posekit.errors import UserError, one_line, unknown_name
+from posekit.errors import UserError, one_line, unknown_name, yes_or_no
 from posekit.tables.spec import COMMANDS, Column, Curve, Job, Overrides, Row, Select, TableSpec
 from posekit.yaml_file import read_yaml
 
@@ -98,11 +99,18 @@ class _Reader:
         return str(value)
 
     def number(self, where: str, value: Any, least: float = -math.inf) -> float:
-        """Returns a finite number."""
+        """Returns a finite number; YAML takes one like 1e-6 for text."""
+        if isinstance(value, str):
+            with suppress(ValueError):
+                value = float(value)
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < least:
             more = "" if least == -math.inf else f" of at least {least:g}"
             raise self.fail(f"{where} must be a number{more}, not {value!r}")
         return value
+
+    def flag(self, where: str, value: Any) -> bool:
+        """Returns true or false; null is false."""
+        return bool(yes_or_no(f"table {self.path}", where, value, none=True))
 
     def options(self, where: str, entry: Any, jobs: Mapping[str, Any] = MappingProxyType({})) -> Overrides:
         """Returns options, flat or by job."""
@@ -111,6 +119,10 @@ class _Reader:
             raise self.fail(f"{where} must hold options, not {entry!r}")
         if entry and all(key in jobs for key in entry):
             return {job: self.options(f"{where}.{job}", part) for job, part in entry.items()}
+        mixed = [key for key in entry if key in jobs]
+        if mixed:
+            own, others = ", ".join(map(str, mixed)), ", ".join(key for key in entry if key not in jobs)
+            raise self.fail(f"{where} mixes jobs ({own}) with options ({others}): give every option a job")
         return dict(entry)
 
     def seeds(self, where: str, entry: Any) -> list[int]:
@@ -131,8 +143,7 @@ class _Reader:
             if len(set(names)) != len(names):
                 raise self.fail(f"two {what}s have the same name")
         for job in jobs.values():
-            if job.after is not None and job.after not in jobs:
-                raise self.fail(str(unknown_name(f"after of job {job.name}", job.after, jobs)))
+            self.check_after(job, jobs, [job.overrides, entry["rows"], entry["columns"]])
         if not entry.get("select") and any(len(row.tune) > 1 for row in rows):
             raise self.fail("a row is tuned, so the table needs select (metric, better)")
         return TableSpec(
@@ -157,6 +168,9 @@ class _Reader:
             job |= self.take(f"real of job {name}", job["real"], (), (*optional, "config", "data_folder"))
         if job["command"] not in COMMANDS:
             raise self.fail(str(unknown_name(f"command of job {name}", str(job["command"]), COMMANDS)))
+        shares = job["command"] in ("validate", "test")  # else a row would show another row's checkpoint
+        if job.get("after_overrides") is not None:
+            shares = self.flag(f"after_overrides of job {name}", job["after_overrides"])
         return Job(
             name=name,
             command=job["command"],
@@ -164,9 +178,30 @@ class _Reader:
             overrides=self.options(f"overrides of job {name}", job.get("overrides")),
             minutes=float(self.number(f"minutes of job {name}", job.get("minutes", 1.0), 0)),
             after=job.get("after"),
-            after_overrides=bool(job.get("after_overrides", False)),
-            data_folder=bool(job.get("data_folder", False)),
+            after_overrides=shares,
+            data_folder=self.flag(f"data_folder of job {name}", job.get("data_folder")),
         )
+
+    def check_after(self, job: Job, jobs: Mapping[str, Job], options: Sequence[Any]) -> None:
+        """Refuses a job after one that leaves no checkpoint or is itself after another, and a test of no checkpoint."""
+        where = f"after of job {job.name}"
+        if job.after is None:
+            if any("{checkpoint}" in str(value) for value in job.overrides.values()):
+                raise self.fail(f"job {job.name} takes {{checkpoint}}, but says not of which job (after)")
+            return
+        if not isinstance(job.after, str) or job.after not in jobs:
+            raise self.fail(str(unknown_name(where, str(job.after), jobs)))
+        if job.command in ("validate", "test") and not any("{checkpoint}" in str(part) for part in options):
+            text = f'job {job.name} is after {job.after}, but lacks ckpt_path: "{{checkpoint}}" in its overrides'
+            raise self.fail(text)
+        earlier = jobs[job.after]
+        if job.command == "count":
+            raise self.fail(f"{where}: a count starts from no checkpoint")
+        if earlier.command != "fit":
+            raise self.fail(f"{where}: {earlier.name} leaves no checkpoint, for it is a {earlier.command}, not a fit")
+        if earlier.after is not None:
+            chain = f"{earlier.name} is itself after {earlier.after}"
+            raise self.fail(f"{where}: {chain}, but only two jobs may follow one another")
 
     def column(self, entry: Any, jobs: Mapping[str, Job], real: bool) -> Column:
         optional = ("job", "scale", "digits", "better", "overrides")
@@ -176,7 +211,7 @@ class _Reader:
         if real and other is not None:
             column |= self.take(f"real of column {name}", other, (), ("metric", *optional))
         column["metric"] = self.text(f"metric of column {name}", column["metric"])
-        self.number(f"scale of column {name}", column.get("scale", 1.0))
+        column["scale"] = self.number(f"scale of column {name}", column.get("scale", 1.0))
         digits = column.get("digits", 1)
         if type(digits) is not int or not 0 <= digits <= 12:
             raise self.fail(f"digits of column {name} must be a whole number from 0 to 12, not {digits!r}")
@@ -202,8 +237,9 @@ class _Reader:
                 raise self.fail(
                     str(unknown_name(f"column in paper of row {row['name']}", name, [c.name for c in columns]))
                 )
+        external = self.flag(f"external of row {row['name']}", row.get("external"))
         for key in ("overrides", "tune", "seeds"):
-            if row.get("external") and row.get(key):
+            if external and row.get(key):
                 raise self.fail(f"row {row['name']} is external, so it has no {key}")
         tune = self.tune(f"tune of row {row['name']}", row.get("tune") or {}, jobs)
         seeds = row.get("seeds")
@@ -212,7 +248,7 @@ class _Reader:
             group=self.text(f"group of row {row['name']}", row.get("group", "")),
             overrides=self.options(f"overrides of row {row['name']}", row.get("overrides"), jobs),
             paper={name: float(value) for name, value in paper.items() if value is not None},
-            external=bool(row.get("external", False)),
+            external=external,
             config=row.get("config"),
             tune=({},) if real else tune,  # on real data the config's value, the paper's, stands
             seeds=None if seeds is None else tuple(self.seeds(f"seeds of row {row['name']}", seeds)),

@@ -165,13 +165,18 @@ def markdown(results: Results, about: Mapping[str, Any]) -> str:
     """
     head = ["", *headings(results)]
     lines = [f"# {results.spec.name}: {results.spec.title}", ""]
-    lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    lines += ["| " + " | ".join(line) + " |" for line in body(results)]
+    lines += [_markdown_line(head), "|" + "---|" * len(head)]
+    lines += [_markdown_line(line) for line in body(results)]
     for text in _footer(results):
         lines += ["", text]
     lacking = missing_lines(results.missing, len(results.runs), [_row_name(row) for row in results.hidden])
     lines += ["", *(f"- {line}" for line in [*_about_lines(about), *lacking])]
     return "\n".join(lines) + "\n"
+
+
+def _markdown_line(texts: Sequence[str]) -> str:
+    """Returns a table's line; a bar or a line's end in a name would else begin another cell or row."""
+    return "| " + " | ".join(" ".join(text.splitlines()).replace("|", "\\|") for text in texts) + " |"
 
 
 def _about_lines(about: Mapping[str, Any]) -> list[str]:

@@ -156,11 +156,12 @@ def _run_one(store: Store, run: Run, keeps_checkpoint: bool) -> str | None:
     work = store.folder / "work" / run.key
     shutil.rmtree(work, ignore_errors=True)  # of a run that was killed
     work.mkdir(parents=True)
-    overrides = _filled(store, run)
+    overrides, config = _filled(store, run), run.job.config
     if run.job.data_folder and "data.root" in overrides:
         (work / "data").symlink_to(Path(overrides.pop("data.root")).expanduser().absolute())
-        overrides |= _weights(run)
-    job = {"command": run.job.command, "config": run.job.config, "overrides": overrides, "seed": run.seed}
+        overrides = {key: _from_here(value) for key, value in overrides.items()} | _weights(run)
+        config = str(Path(config).absolute()) if _is_file(config) else config
+    job = {"command": run.job.command, "config": config, "overrides": overrides, "seed": run.seed}
     atomic_write_text(work / "job.json", json.dumps(job, default=str))
     log = store.folder / "logs" / f"{run.key}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -224,6 +225,29 @@ def _weights(run: Run) -> dict[str, str]:
     named = {key: value_of(run, key) for key in ("model.init_from", "model.backbone_weights")}
     files = {key: Path(value) for key, value in named.items() if isinstance(value, str)}
     return {key: str(path.absolute()) for key, path in files.items() if path.is_file()}
+
+
+def _from_here(value: Any) -> Any:
+    """Returns an option's value, files as seen from here, for a run that gets a folder of its own.
+
+    What lies in ``data`` is that folder's; a bare word is a name, whatever lies here under it.
+    """
+    if isinstance(value, Mapping):
+        return {key: _from_here(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_from_here(part) for part in value]
+    if not isinstance(value, str) or not _is_file(value):
+        return value
+    path = Path(value)
+    named = len(path.parts) > 1 or path.suffix
+    return str(path.absolute()) if named and path.parts[0] != "data" else value
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).is_file()
+    except (OSError, ValueError):  # text that is too long for a name, or can be none
+        return False
 
 
 def _last_line(log: Path) -> str:

@@ -351,6 +351,29 @@ def test_3dhp(tmp_path):
     rejected("3dhp", tmp_path / "folder", tmp_path / "pred.npz", match=r"annot_data\.mat")
 
 
+def test_the_wrong_unit_is_refused(tmp_path):
+    truth = np.random.default_rng(0).normal(0, 300, (4, 17, 3))
+    truth[0] = 0  # not labelled, or not a person: the median counts
+    np.savez(tmp_path / "mm.npz", S=truth)
+    np.savez(tmp_path / "m.npz", S=truth / 1000)
+    large, small = [tmp_path / "mm.npz"] * 2, [tmp_path / "m.npz"] * 2
+    rejected("h36m", *large, match=r"mm.npz: its poses extend over 1\S+ m, .* are in mm, give --unit mm$")
+    assert command("h36m", *large, "--unit", "mm", out=tmp_path / "o.json")["MPJPE"] == 0
+    rejected("h36m", *small, "--unit", "mm", match=r"m.npz: its poses extend over 1\S+ mm, .* in m, give --unit m$")
+    np.savez(tmp_path / "mm.npz", TS1=truth)
+    np.savez(tmp_path / "m.npz", TS1=truth / 1000)
+    rejected("3dhp", *small, match=r"m.npz: its poses extend over .* give --unit m$")
+    rejected("3dhp", *large, "--unit", "m", match=r"mm.npz: its poses extend over .* give --unit mm$")
+    assert command("3dhp", *small, "--unit", "m", out=tmp_path / "o.json")["MPJPE"] == 0
+
+
+def test_files_of_pickled_dicts_are_named(tmp_path):
+    np.savez(tmp_path / "data.npz", positions_3d=np.array({"S1": {"Walking": np.zeros((2, 32, 3))}}, dtype=object))
+    words = [tmp_path / "data.npz"] * 2
+    rejected("h36m", *words, match=r"holds pickled objects, .*world coordinates\); needed is an array S \(N, J, 3\)")
+    rejected("3dhp", *words, match=r"data.npz holds pickled objects, .*; needed is an array TS1 \(F, 17, 3\)")
+
+
 def test_benchmarks_run():
     report = bench_metrics(images=150, repeats=1)
     assert report["largest_difference"] < 1e-12

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -14,7 +15,7 @@ from posekit.tables import load_table, shipped_tables
 from posekit.tables.plan import Planner
 from posekit.tables.render import as_json, body, headings, markdown, order_lines
 from posekit.tables.results import gather, spearman
-from posekit.tables.runner import _weights, estimates, run_missing
+from posekit.tables.runner import _run_one, _weights, estimates, run_missing
 from posekit.tables.store import Store
 from posekit.tables.worker import history, words_of
 
@@ -58,6 +59,12 @@ def write(folder, content, name="t"):
 
 def change(content, **keys):
     return {**json.loads(json.dumps(content)), **keys}
+
+
+def jobs(**changes):
+    """The keys of a table of three training runs, which are changed."""
+    plain = {name: {"command": "fit", "config": "quickstart", **changes.get(name, {})} for name in "abc"}
+    return {"jobs": plain, "rows": [{"name": "x"}]}
 
 
 def table_runs(spec, seeds, extra, only=()):
@@ -105,6 +112,41 @@ def test_a_job_after_another_starts_from_its_checkpoint(tmp_path):
     assert [r.job.name for r in runs] == ["first", "second", "second"]  # one beginning serves both rows
     assert [r.overrides["model.lr"] for r in runs] == [1, 2, 3]
     assert runs[1].before == runs[2].before == runs[0]
+
+
+def judged(**options):
+    """A table's file of a training run and a validation of what it leaves."""
+    fit = {"command": "fit", "config": "quickstart"}
+    judge = {"command": "validate", "config": "quickstart", "after": "fit",
+             "overrides": {"ckpt_path": "{checkpoint}", "data.val_size": 9}}  # fmt: skip
+    columns = [{"name": name, "job": name, "metric": "val/AP"} for name in ("fit", "judge")]
+    rows = [{"name": str(epochs), "overrides": {"trainer.max_epochs": epochs}} for epochs in (1, 4)]
+    return change(GRID, jobs={"fit": fit, "judge": {**judge, **options}}, columns=columns, rows=rows)
+
+
+def test_a_validation_is_of_its_own_row_s_checkpoint(tmp_path):
+    runs = table_runs(load_table(write(tmp_path, judged())), [0], {})
+    assert [(run.job.name, run.overrides["trainer.max_epochs"]) for run in runs] == [
+        ("fit", 1), ("judge", 1), ("fit", 4), ("judge", 4),
+    ]  # fmt: skip
+    assert [run.before for run in runs[1::2]] == runs[::2]
+    assert all("data.val_size" not in run.overrides for run in runs[::2])
+    content = judged()
+    content["rows"] = [{"name": str(n), "overrides": {"judge": {"data.val_size": n}}} for n in (1, 4)]
+    runs = table_runs(load_table(write(tmp_path, content)), [0], {})
+    assert [run.job.name for run in runs] == ["fit", "judge", "judge"]
+    content = change(judged(), columns=[{"name": "c", "job": "judge", "metric": "x", "overrides": {"model.lr": 1}}])
+    runs = table_runs(load_table(write(tmp_path, content)), [0], {})
+    assert [run.used_by for run in runs] == ["1 / c (fit)", "1 / c", "4 / c (fit)", "4 / c"]
+
+
+def test_one_checkpoint_for_all_rows_is_said(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    content = judged(after_overrides=False)
+    content["columns"] = content["columns"][1:]
+    content["jobs"]["fit"]["overrides"] = {"trainer.check_val_every_n_epoch": 1}
+    main(["table", write(tmp_path, content), "--dry-run"])
+    assert "fit quickstart: 1 (fit), seed 0 (shared by 2 runs: 1 / judge; 4 / judge)\n" in capsys.readouterr().out
 
 
 def test_a_row_may_take_another_config_and_differ_on_real_data(tmp_path):
@@ -181,6 +223,37 @@ def test_weights_are_found_from_a_run_s_own_folder(tmp_path, monkeypatch):
     assert _weights(run) == {}
     (tmp_path / "w.pth").touch()
     assert _weights(run) == {"model.init_from": str(tmp_path / "w.pth")}
+
+
+def test_files_of_one_s_own_are_found_from_a_run_s_own_folder(tmp_path, monkeypatch):
+    """The worker's folder is another than this one, but what lies in ``data`` is of the data's root."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("own/c.yaml", "own/boxes.json", "w.pth", "data/labels.json", "hdm", "root/x"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "own/c.yaml").write_text("model: {class_path: HDM}\n")
+    options = {
+        "model.init_from": "w.pth", "model.loss": "hdm", "data.labels": "data/labels.json", "data.boxes": "none.json",
+        "data.sets": [{"boxes": "own/boxes.json"}], "model.note": "x" * 300,
+    }  # fmt: skip
+    content = change(GRID, columns=[{"name": "AP", "metric": "val/AP"}], rows=[{"name": "a", "overrides": options}])
+    content["jobs"]["fit"] |= {"config": "own/c.yaml", "overrides": {}, "real": {"data_folder": True}}
+    (run,) = table_runs(load_table(write(tmp_path, content), real=True), [0], {"data.root": "root"})
+    found = []
+
+    class Failed:
+        def __init__(self, words, **options):
+            found.append(json.loads(Path(words[3]).read_text()))
+
+        def wait(self):
+            return 2
+
+    monkeypatch.setattr("posekit.tables.runner.subprocess.Popen", Failed)
+    _run_one(Store(tmp_path / "s"), run, keeps_checkpoint=False)
+    (job,) = found
+    assert job["config"] == str(tmp_path / "own/c.yaml")
+    own = {"model.init_from": str(tmp_path / "w.pth"), "data.sets": [{"boxes": str(tmp_path / "own/boxes.json")}]}
+    assert job["overrides"] == options | own
 
 
 def test_order_over_a_grid_names_the_reversed_pairs(tmp_path):
@@ -265,11 +338,41 @@ def test_results_of_another_version_are_refused(tmp_path):
         ({"columns": [{"name": "AP", "metric": "val/AP", "job": "fitt"}]}, "job of column AP"),
         ({"curve": {"job": "fit", "x": "val/loss"}}, "curve lacks 'y'"),
         ({"seeds": ["one"]}, "seeds must be different numbers from 0 on"),
+        ({"rows": [{"name": "a", "external": "no"}]}, "external of row a must be true or false (or null), not 'no'"),
+        (
+            {"rows": [{"name": "a", "overrides": {"fit": {"model.lr": 1}, "model.lr": 2}}]},
+            "overrides of row a mixes jobs (fit) with options (model.lr): give every option a job",
+        ),
+        ({"columns": [{"name": "AP", "metric": "val/AP", "scale": "ten"}]}, "scale of column AP must be a number"),
+        (jobs(b={"after": "a"}, c={"after": "b"}), "after of job c: b is itself after a, but only two jobs may follow"),
+        (jobs(a={"after": "a"}), "after of job a: a is itself after a"),
+        (jobs(a={"after": "b"}, b={"after": "a"}), "after of job a: b is itself after a"),
+        (
+            jobs(b={"command": "count"}, c={"after": "b"}),
+            "after of job c: b leaves no checkpoint, for it is a count, not",
+        ),
+        (jobs(b={"command": "count", "after": "a"}), "after of job b: a count starts from no checkpoint"),
+        (jobs(b={"overrides": {"ckpt_path": "{checkpoint}"}}), "job b takes {checkpoint}, but says not of which job"),
+        (jobs(b={"command": "test", "after": "a"}), 'job b is after a, but lacks ckpt_path: "{checkpoint}" in its'),
+        (jobs(b={"after": "a", "after_overrides": "false"}), "after_overrides of job b must be true or false"),
     ],
 )
 def test_faults_of_a_table_file_are_named(tmp_path, keys, message):
     with pytest.raises(UserError, match=re.escape(message)):
         load_table(write(tmp_path, change(GRID, **keys)))
+
+
+def test_numbers_that_yaml_takes_for_text_are_read(tmp_path):
+    path = tmp_path / "t.yaml"
+    path.write_text(yaml.safe_dump(GRID).replace("minutes: 4", "minutes: 1e2").replace("scale: 100", "scale: 1e-6"))
+    spec = load_table(str(path))
+    assert (spec.jobs["fit"].minutes, spec.columns[0].scale) == (100, 1e-6)
+
+
+def test_a_bar_in_a_name_is_no_end_of_a_cell(tmp_path):
+    spec = load_table(write(tmp_path, change(GRID, rows=[{"name": "a|b"}])))
+    lines = markdown(gather(Planner(spec, [0], {})), ABOUT).splitlines()
+    assert [line for line in lines if line.startswith("| ")] == ["|  | 0 | 1 |", r"| a\|b | - | - |"]
 
 
 def test_every_shipped_table_reads_and_lists_its_runs():
@@ -292,7 +395,10 @@ def test_words_and_times():
 def test_seeds(tmp_path):
     spec = load_table(write(tmp_path, GRID))
     assert [seeds_of(t, spec) for t in (None, "3", "4,7")] == [[0], [0, 1, 2], [4, 7]]
-    for text in ("0", "x", "1,1", "-1,2"):
+    assert seeds_of("20261122,", spec) == [20261122]
+    with pytest.raises(UserError, match="at most 1000; a single seed is given as `20261122,`"):
+        seeds_of("20261122", spec)
+    for text in ("0", "x", "1,1", "-1,2", "0,4294967296", ","):
         with pytest.raises(UserError, match="--seeds must be"):
             seeds_of(text, spec)
 
