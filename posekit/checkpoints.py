@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pickle
 import warnings
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from posekit.errors import UserError, one_line
+from posekit.files import damaged_record, is_archive
 
 CHECKPOINT_KEY = "posekit"
 """Under which a checkpoint says what wrote it."""
@@ -24,7 +24,7 @@ def read_checkpoint(path: str | Path, expected: type[Any] | None = None) -> dict
         expected: Class of the method, or one that it derives from; None takes any.
 
     Raises:
-        UserError: The file is missing, truncated, no checkpoint of posekit, or of another class than expected.
+        UserError: The file is missing, truncated, damaged, no checkpoint of posekit, or of another class than expected.
     """
     path = Path(path)
     if not path.is_file():
@@ -32,6 +32,8 @@ def read_checkpoint(path: str | Path, expected: type[Any] | None = None) -> dict
         raise UserError(f"checkpoint {path} {fault}; give a file{_others(path)}")
     if _is_text(path):
         raise UserError(f"{path} is a text file, no checkpoint")
+    if record := damaged_record(path):  # torch does not look at the checksums
+        raise UserError(f"checkpoint {path} cannot be read: damaged in its record {record}{_others(path)}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what torch says of a pickle that is about to be refused
@@ -40,7 +42,7 @@ def read_checkpoint(path: str | Path, expected: type[Any] | None = None) -> dict
         raise UserError(f"{path} is no checkpoint, or holds pickled objects, which posekit refuses to load") from None
     except Exception as error:
         # Of a file that is no archive torch says misleading things.
-        reason = f" ({one_line(error)})" if zipfile.is_zipfile(path) else ""
+        reason = f" ({one_line(error)})" if is_archive(path) else ""
         raise UserError(
             f"checkpoint {path} cannot be read: truncated, or not a checkpoint{reason}{_others(path)}"
         ) from None
@@ -64,7 +66,7 @@ def _is_text(path: Path) -> bool:
 
 def _others(path: Path) -> str:
     """Names the other checkpoints beside one that is broken, the newest first, but for those that are broken too."""
-    others = [p for p in path.parent.glob("*.ckpt") if p != path and zipfile.is_zipfile(p)]
+    others = [p for p in path.parent.glob("*.ckpt") if p != path and is_archive(p)]
     names = [p.name for p in sorted(others, key=lambda p: p.stat().st_mtime, reverse=True)]
     return f"; in the same folder: {', '.join(names)}" if names else ""
 

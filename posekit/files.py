@@ -1,10 +1,18 @@
-"""Files that appear whole or not at all, and whether a file is there."""
+"""Files that appear whole or not at all, and whether a file is there, and as it was written."""
 
 from __future__ import annotations
 
 import os
 import tempfile
+import zipfile
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_BLOCK = 1 << 20
+_FOLDER = 0x10  # among a record's attributes
 
 
 def is_there(path: Path) -> bool:
@@ -18,8 +26,13 @@ def is_there(path: Path) -> bool:
         return False
 
 
-def atomic_write_bytes(path: str | Path, content: bytes) -> None:
+def atomic_write_bytes(path: str | Path, content: bytes, durable: bool = False) -> None:
     """Writes a file by way of a temporary one in the same folder, which is made if need be.
+
+    Args:
+        path: The file.
+        content: Its bytes.
+        durable: Waits until the disk has them, so that a power cut cannot take the earlier file and leave no later one.
 
     Raises:
         OSError: The folder cannot be made or written to; an earlier file of that name is left as it was.
@@ -30,6 +43,9 @@ def atomic_write_bytes(path: str | Path, content: bytes) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         # mkstemp makes a file for the owner alone; what a run leaves should have the usual rights.
         umask = os.umask(0)
         os.umask(umask)
@@ -45,3 +61,62 @@ def atomic_write_bytes(path: str | Path, content: bytes) -> None:
 def atomic_write_text(path: str | Path, text: str) -> None:
     """Writes a UTF-8 text file; see :func:`atomic_write_bytes`."""
     atomic_write_bytes(path, text.encode())
+
+
+class _Unnamed:
+    """A file that can only be written to: NumPy sends arrays past a real one's buffer, with errors that say nothing."""
+
+    def __init__(self, file: Any) -> None:
+        self.write = file.write
+
+
+def write_array(path: Path, array: NDArray[Any]) -> None:
+    """Writes an array as an ``.npy`` file, without any pickle.
+
+    Raises:
+        OSError: It cannot be written; unlike ``numpy.save``'s it has the system's number of the error, and the file.
+    """
+    try:
+        with path.open("wb") as file:
+            np.lib.format.write_array(_Unnamed(file), np.asarray(array), allow_pickle=False)
+    except OSError as error:
+        error.filename = str(path)
+        raise
+
+
+def is_archive(path: Path) -> bool:
+    """Tells whether a file is a zip archive whose table can be read; of some broken ones ``is_zipfile`` raises."""
+    try:
+        zipfile.ZipFile(path).close()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        return False
+    return True
+
+
+def damaged_record(path: Path) -> str | None:
+    """Returns the name of a zip archive's first record whose bytes are not those that were written.
+
+    None where all are, or where the file is no readable archive. Records of checksum 0 are passed over: torch writes
+    that where it was told to compute none (``torch.serialization.set_crc32_options``).
+    """
+    if not is_archive(path):
+        return None
+    with zipfile.ZipFile(path) as archive:
+        for record in archive.infolist():
+            if record.CRC and not _is_whole(archive, record):
+                return record.filename
+    return None
+
+
+def _is_whole(archive: zipfile.ZipFile, record: zipfile.ZipInfo) -> bool:
+    if record.compress_type == zipfile.ZIP_STORED and record.compress_size != record.file_size:
+        return False
+    if record.external_attr & _FOLDER and record.file_size:  # torch would leave such a tensor's memory as it was
+        return False
+    try:
+        with archive.open(record) as file:
+            while file.read(_BLOCK):  # which raises at the end if the checksum differs
+                pass
+    except Exception:  # a header of changed bits raises whatever they happen to mean
+        return False
+    return True

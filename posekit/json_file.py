@@ -1,4 +1,4 @@
-"""JSON files: annotations, boxes and results that are read, numbers that are written."""
+"""JSON files: annotations, boxes and results that are read, with their numbers, and numbers that are written."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from posekit.errors import UserError, one_line
 from posekit.files import atomic_write_text
@@ -42,6 +42,26 @@ def read_json(path: Path, what: str = "file") -> Any:
         raise UserError(f"{what} {path} is no JSON that can be read: it is nested too deeply") from None
     except ValueError as error:  # a number of thousands of digits
         raise UserError(f"{what} {path} is no JSON that can be read: {one_line(error)}") from None
+
+
+def is_whole(value: Any) -> TypeGuard[int]:
+    """Tells whether a value is a whole number of 64 bits."""
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+
+
+def whole(value: Any) -> int | None:
+    """Returns a whole number of 64 bits, also of one that was written as a float (``785.0``), else None."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:  # larger ones may have been rounded
+        value = int(value)
+    return value if is_whole(value) else None
+
+
+def numbers(value: Any, length: int) -> list[float] | None:
+    """Returns a list of that many finite numbers as it is, else None."""
+    if not isinstance(value, list) or len(value) != length:
+        return None
+    # The comparison is false for NaN and infinities; files of 200,000 people make NumPy's check too slow here.
+    return value if all(type(v) in (int, float) and -1e15 < v < 1e15 for v in value) else None
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:

@@ -98,6 +98,9 @@ class PoseModule(LightningModule):
 
     monitor: ClassVar[str] = "val/loss"
     monitor_mode: ClassVar[str] = "min"
+    learned_options: ClassVar[tuple[str, ...]] = ()
+    """Arguments that a fit fills in where they are None, and keeps in checkpoints: with a config that says nothing of
+    them the checkpoint's count."""
     views: tuple[str, ...] = ()
     """Views of data that the method learns from and is evaluated on: ``crops``, ``clips``, ``scenes``, ``motion``,
     ``mixture``. Empty takes anything."""
@@ -207,7 +210,7 @@ class PoseModule(LightningModule):
             return None
         report = load_weights(self, weight_path(self.init_from), convert=self.convert_weights, skip=self.init_skip)
         rank_zero_info(f"init_from {self.init_from}: {report}")
-        if len(report.matched) < 0.5 * (len(report.matched) + len(report.missing)):
+        if len(report.matched) < 0.5 * report.total:
             rank_zero_warn(f"init_from {self.init_from} fits less than half of the network: most of it starts anew")
         return report
 

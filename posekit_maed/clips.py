@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from posekit.data.batch import CROP_FIELDS
+from posekit.data.clips import ClipBox
 from posekit.data.datamodule import PoseDataModule
 from posekit.data.mixture import Mixture
 from posekit.errors import UserError
@@ -122,6 +123,28 @@ def half_crops_to_pixels(points: Tensor, size: torch.Size | tuple[int, int]) -> 
 def half_side(size: torch.Size | tuple[int, int]) -> float:
     """Returns half the longer side of a crop (H, W), px."""
     return (max(size) - 1) / 2
+
+
+class CropRule(NamedTuple):
+    """How people are cut out of frames; None where the data do not say, or say different things."""
+
+    clip_box: ClipBox | None
+    box_scale: float | None
+
+
+def crop_rule(datamodule: PoseDataModule) -> CropRule:
+    """Returns how the data that a run learns from are cut, by what clips say if there are any.
+
+    Args:
+        datamodule: The run's.
+    """
+    used = [datamodule]
+    if isinstance(datamodule, Mixture):
+        used = [part.data for part in datamodule.parts.values() if part.ratio > 0]
+    clips = [data for data in used if getattr(data, "view", None) == "clips"]
+    boxes = {getattr(data, "clip_box", None) for data in clips}
+    scales = {getattr(data, "box_scale", None) for data in clips or used}
+    return CropRule(boxes.pop() if len(boxes) == 1 else None, scales.pop() if len(scales) == 1 else None)
 
 
 def check_length(datamodule: PoseDataModule, limit: int | None, keep_every: int) -> None:

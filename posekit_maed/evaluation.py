@@ -48,7 +48,9 @@ class JointSet(NamedTuple):
 EVAL_JOINTS = {
     # Vertices times the Human3.6M regressor: the 14 joints of LSP (3DPW), or 17 of Human3.6M.
     "h36m14": JointSet("H36M17", (*_LIMBS, 8, 10), _GROUND_TRUTH),
-    "h36m17": JointSet("H36M17", (*_LIMBS, 8, 0, 7, 9, 10), (*range(25, 38), 39, 41, 42, 43)),
+    # Human3.6M's joint 9, the middle of the face, is SPIN49's head (VIBE's names), and its head is the head top. The
+    # published picks 39, 41, 42, 43 are for SPIN's own label files, which call these two jaw and head.
+    "h36m17": JointSet("H36M17", (*_LIMBS, 8, 0, 7, 9, 10), (*range(25, 38), 39, 41, 43, 38)),
     # The model's own joints: 17 of MPI-INF-3DHP, or the 14 of LSP.
     "mpii3d17": JointSet("SPIN49", (*_GROUND_TRUTH, 39, 41, 43), (*_GROUND_TRUTH, 39, 41, 43)),
     "spin14": JointSet("SPIN49", _GROUND_TRUTH, _GROUND_TRUTH),

@@ -15,15 +15,17 @@ from typing_extensions import TypedDict
 
 from posekit.body import BodyOutput, load_body
 from posekit.data.batch import Pose3DPrediction
+from posekit.data.clips import CLIP_BOXES, ClipBox
 from posekit.data.datamodule import PoseDataModule
 from posekit.data.one_person import person_windows, predict_windows
+from posekit.data.video_clips import BOX_SCALE
 from posekit.errors import UserError, in_range, unknown_name
 from posekit.geometry import matrix_to_axis_angle, project_weak_perspective, rot6d_to_matrix
 from posekit.module import PoseModule, StepOutput, picture_size
 from posekit.nn import LoadReport
 from posekit.nn.precision import full_precision
 from posekit.skeletons import get_skeleton
-from posekit_maed.clips import as_clips, check_length, targets_of
+from posekit_maed.clips import as_clips, check_length, crop_rule, targets_of
 from posekit_maed.evaluation import BodyMetrics, EvaluatedJoints
 from posekit_maed.interpolation import KeptFrames, interpolate
 from posekit_maed.labels import has_joints3d, strange_bodies
@@ -78,12 +80,15 @@ class MAED(PoseModule):
         loss_weights: Coefficients in place of the paper's; see :data:`posekit_maed.losses.WEIGHTS`.
         loss_form: ``mean`` (published code) or ``sum`` (supplement).
         official_masking: See :class:`~posekit_maed.losses.BodyLoss`.
-        hybrid_weights: Weights of clips and pictures in one step: ``frames`` (shares of all frames; published code) or
-            ``equal`` (supplement).
+        hybrid_weights: Weights of clips and pictures in one step: ``frames`` (shares of all real frames; published
+            code) or ``equal`` (supplement).
         keep_every: Run only each so-manieth frame and interpolate the rest (2 makes 8 frames of 16).
         official_interpolation: The published code's time axis of that interpolation.
         eval_joints: Joints that are compared: ``h36m14``, ``h36m17``, ``mpii3d17`` or ``spin14``.
         across_clips: Accelerations across the borders of videos count, as in the published evaluation.
+        clip_box: Which box cuts a frame of a video to predict on: ``frame`` (its own, as in the published code),
+            ``key`` or ``window``; None takes that of the training clips, or ``frame``.
+        box_scale: Enlargement of those boxes; None takes that of the training data, or 1.25.
         init_decoder: Whether ``init_from`` fills the decoder too. The published second stage takes the encoder alone.
         lr: See :class:`~posekit.module.PoseModule`, also for the next one.
         weight_decay: Of the optimiser.
@@ -98,6 +103,7 @@ class MAED(PoseModule):
     monitor: ClassVar[str] = "val/PA-MPJPE"
     monitor_mode: ClassVar[str] = "min"
     predicts: ClassVar[str] = "clips"
+    learned_options: ClassVar[tuple[str, ...]] = ("clip_box", "box_scale")
     clip_frames: int = 16
     clip_halo: ClassVar[int] = 0
     prediction_writer: ClassVar[str] = "PredictionWriter3D"
@@ -131,6 +137,8 @@ class MAED(PoseModule):
         official_interpolation: bool = False,
         eval_joints: str = "h36m14",
         across_clips: bool = False,
+        clip_box: ClipBox | None = None,
+        box_scale: float | None = None,
         init_decoder: bool = True,
         lr: float = 1e-4,
         weight_decay: float = 1e-5,
@@ -148,12 +156,18 @@ class MAED(PoseModule):
             raise unknown_name("hybrid_weights", hybrid_weights, HYBRID_WEIGHTS)
         for name, count in {"keep_every": keep_every, "max_frames": max_frames}.items():
             in_range("MAED", name, count, "[1, inf)", whole=True)
+        if clip_box is not None and clip_box not in CLIP_BOXES:
+            raise unknown_name("clip_box of MAED", clip_box, CLIP_BOXES)
+        if box_scale is not None:
+            in_range("MAED", "box_scale", box_scale, "(0, inf)")
         if num_betas != 10:
             raise UserError(f"MAED's decoders give 10 shape coefficients, so num_betas cannot be {num_betas}")
         self.image_size = picture_size(image_size, (224, 224))
         # Resolved, so that a checkpoint tells a source of pictures what to make of them.
         self.hparams.update(skeleton=self.skeleton.name, image_size=list(self.image_size))
         self.clip_frames = max_frames
+        self.clip_box: ClipBox = clip_box or "frame"
+        self.box_scale = box_scale or BOX_SCALE
         self.hybrid_weights = hybrid_weights
         self.keep_every = keep_every
         self._labelled3d: bool | None = None  # whether validation has labels in 3D, once it was looked at
@@ -200,6 +214,8 @@ class MAED(PoseModule):
         datamodule = getattr(self.trainer, "datamodule", None)
         if stage != "predict" and isinstance(datamodule, PoseDataModule):
             self._compare_bodies(datamodule, stage)
+            if stage == "fit":
+                self._follow_crops(datamodule)
 
     def check_data(self, datamodule: Any) -> None:
         """Refuses other kinds of batches, and clips of more frames than the encoder tells apart.
@@ -211,6 +227,13 @@ class MAED(PoseModule):
         if isinstance(datamodule, PoseDataModule):
             limit = getattr(self.network.encoder, "longest", None)
             check_length(datamodule, limit, self.keep_every)
+
+    def _follow_crops(self, datamodule: PoseDataModule) -> None:
+        """Notes, for checkpoints too, how the training data are cut: predictions are to see people so."""
+        rule = crop_rule(datamodule)
+        self.clip_box = self.hparams.get("clip_box") or rule.clip_box or self.clip_box
+        self.box_scale = self.hparams.get("box_scale") or rule.box_scale or self.box_scale
+        self.hparams.update(clip_box=self.clip_box, box_scale=self.box_scale)
 
     def _compare_bodies(self, datamodule: PoseDataModule, stage: str) -> None:
         kind = "builtin" if self.body.is_builtin else "SMPL"
@@ -342,7 +365,7 @@ class MAED(PoseModule):
         outputs = [self._part(part, stage) for part in parts.values()]
         if len(outputs) == 1:
             return outputs[0]
-        shares = self._shares([part["image"].shape[0] * part["image"].shape[1] for part in parts.values()])
+        shares = self._shares([part["valid"].sum() for part in parts.values()])
         merged: StepOutput[Any] = StepOutput(
             sum((share * output.loss for share, output in zip(shares, outputs, strict=True)), torch.zeros(())),
             batch_size=sum(output.batch_size for output in outputs),
@@ -352,10 +375,12 @@ class MAED(PoseModule):
         merged.predictions = outputs[0].predictions
         return merged
 
-    def _shares(self, frames: list[int]) -> list[float]:
+    def _shares(self, frames: list[Tensor]) -> list[Tensor]:
+        """Returns the parts' weights; ``frames`` are their numbers of real frames, scalars that nobody waits for."""
         if self.hybrid_weights == "equal":
-            return [1 / len(frames)] * len(frames)
-        return [count / sum(frames) for count in frames]
+            return [torch.full_like(count, 1 / len(frames), dtype=torch.float32) for count in frames]
+        total = torch.stack(frames).sum().clamp(min=1)
+        return [count / total for count in frames]
 
     def _part(self, batch: dict[str, Any], stage: str) -> StepOutput[Any]:
         images = batch["image"]
@@ -389,14 +414,14 @@ class MAED(PoseModule):
         return prediction_rows(part, parameters, output, self._joints(output))
 
     def predict(
-        self, frames: Sequence[NDArray[np.uint8]], boxes: ArrayLike | None = None, box_scale: float = 1.25
+        self, frames: Sequence[NDArray[np.uint8]], boxes: ArrayLike | None = None, box_scale: float | None = None
     ) -> Pose3DPrediction:
         """Finds one person's body in consecutive frames, as ``posekit predict`` does; for notebooks.
 
         Args:
             frames: (T, H, W, 3) uint8 RGB, or a list of such pictures; one picture is a clip of one frame.
             boxes: (T, 4) the person's box in each frame, xywh in px; None takes whole frames, not enlarged.
-            box_scale: How much boxes are enlarged before cropping.
+            box_scale: How much boxes are enlarged before cropping; None takes that of the training data, or 1.25.
 
         Returns:
             A row per frame, on the CPU: ``body_pose``, ``body_shape``, ``vertices``, ``joints3d``, ``keypoints`` in the
@@ -406,7 +431,8 @@ class MAED(PoseModule):
             UserError: The frames or the boxes are of another type or shape.
         """
         size, length = self.image_size, self.clip_frames
-        windows = person_windows(frames, boxes, self.skeleton, size, length, box_scale=box_scale)
+        scale = self.box_scale if box_scale is None else box_scale
+        windows = person_windows(frames, boxes, self.skeleton, size, length, box_scale=scale, clip_box=self.clip_box)
         return cast(Pose3DPrediction, predict_windows(self, windows))
 
     @property

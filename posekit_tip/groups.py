@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from posekit.errors import UserError
-from posekit.metrics.posetrack_files import SLOTS_2018
+from posekit.posetrack import SLOTS_2018
 from posekit.skeletons import COCO17, POSETRACK15, Skeleton
 
 ARM = ("shoulder", "elbow", "wrist", "hand", "collar")

@@ -20,7 +20,8 @@ from posekit.topdown import TopDownModule
 class PoseTrackScoring(TopDownModule):
     """Adds PoseTrack's AP to a top-down method of POSETRACK15: ``PoseTrack/AP`` and its columns, in per cent.
 
-    A data module that has the annotations says so by ``posetrack_annotations(split)``, the files of its sequences.
+    A data module that has the annotations says so by ``posetrack_annotations(split)``, the files of its sequences; of
+    faulty people in them the metric makes what the data module's ``on_bad_annotation`` says.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -38,7 +39,8 @@ class PoseTrackScoring(TopDownModule):
                 del self.posetrack_ap[stage]
             files = getattr(datamodule, "posetrack_annotations", None)
             if files is not None and self.skeleton.name == POSETRACK15.name:
-                self.posetrack_ap[stage] = PoseTrackAP(files(stage)).to(self.device)
+                on_fault: Any = getattr(datamodule, "on_bad_annotation", "error")
+                self.posetrack_ap[stage] = PoseTrackAP(files(stage), on_bad_annotation=on_fault).to(self.device)
         if stage in self.posetrack_ap:
             cast(PoseTrackAP, self.posetrack_ap[stage]).reset()
 

@@ -149,9 +149,11 @@ def posetrack(write, version):
             assert len(people.ids) + people.skipped == persons(path) + persons(other)
             labelled = int(people.labelled.sum())
             assert len(data.make_dataset("val")) <= labelled
-            frames = read_sequence(path)  # the evaluation's own reader
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the data module has counted them
+                frames = read_sequence(path, False, fault)  # as the evaluation sees the file
             assert len(frames) == len(alone.image_ids)
-            assert sum(len(frame.people.xy) for frame in frames) == persons(path)
+            assert sum(len(frame.people.xy) for frame in frames) == len(alone.ids)
 
         return Case(path, json.loads(path.read_text()), use)
 

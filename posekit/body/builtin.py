@@ -43,11 +43,12 @@ _COMMON_ROWS: dict[str, _RegressorRow] = {
     "head_bottom": {12: 0.5, 15: 0.5}, "upper_neck": {12: 0.5, 15: 0.5}, "jaw": {12: 0.5, 15: 0.5},
     "thorax": {12: 0.5, 13: 0.25, 14: 0.25}, "spine": {6: 1.0},
 }  # fmt: skip
-# Where a set differs: H36M's trunk, OpenPose's neck between the shoulders, the crown for SPIN's H36M head.
+# Where a set differs: H36M's trunk, OpenPose's neck between the shoulders, the middle of the face for H36M's neck
+# and SPIN's head (which is what all label files of that name hold).
 _SPECIAL_ROWS: dict[str, dict[str, _RegressorRow]] = {
     "H36M17": {"pelvis": {0: 0.5, 1: 0.25, 2: 0.25}, "thorax": {12: 1.0}, "neck": "nose"},
     "SMPL24": _SMPL24_ROWS,
-    "SPIN49": {"op_neck": {16: 0.5, 17: 0.5}, "head": "head_top"},
+    "SPIN49": {"op_neck": {16: 0.5, 17: 0.5}, "head": "nose"},
 }
 
 

@@ -15,7 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posekit.errors import UserError, one_line
-from posekit.safe_pickle import ARRAY_NAMES, CONTAINER_NAMES, Named, PlainType, RefusedPickleError, SafeUnpickler
+from posekit.safe_pickle import (
+    ARRAY_NAMES,
+    CONTAINER_NAMES,
+    Named,
+    PlainType,
+    RefusedPickleError,
+    SafeUnpickler,
+    shown,
+)
 
 Array = NDArray[Any]
 
@@ -26,6 +34,10 @@ class _NumberType(PlainType):
     PERMITTED = r"b1|[iu][1248]|f[248]"
 
 
+# Of the stand-ins' states; chumpy's hold much besides.
+_USED = ("x", "a", "idxs", "preferred_shape", "_shape", "data", "indices", "indptr")
+
+
 class _Chumpy:
     """Stands for ``chumpy.ch.Ch``: its array is the entry ``x`` of its state."""
 
@@ -34,7 +46,7 @@ class _Chumpy:
     def __init__(self, *_: Any) -> None: ...
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.state = state
+        self.state = {name: state[name] for name in _USED if name in state}
 
 
 class _Selection(_Chumpy):
@@ -53,7 +65,10 @@ class _Sparse(_Chumpy):
         """Fills a dense array; an index outside the shape is an error of numpy's, not a write outside memory."""
         rows, columns = (int(n) for n in self.state["_shape"])
         data, indices, starts = (_resolve(self.state[key]) for key in ("data", "indices", "indptr"))
-        column = np.repeat(np.arange(columns), np.diff(starts))
+        counts = np.diff(starts)
+        if len(counts) != columns or (counts < 0).any() or counts.sum() != len(indices):  # it might not fit in memory
+            raise ValueError("a sparse matrix whose columns do not fit its data")
+        column = np.repeat(np.arange(columns), counts)
         dense = np.zeros((rows, columns), dtype=data.dtype)
         np.add.at(dense, (indices, column), data)
         return dense
@@ -66,7 +81,7 @@ def _object(*_: Any) -> Any:
 
 def _new_instance(kind: Any, *_: Any) -> _Chumpy:
     if not (isinstance(kind, type) and issubclass(kind, _Chumpy)):
-        raise RefusedPickleError(f"copyreg._reconstructor of {kind!r}")
+        raise RefusedPickleError(f"copyreg._reconstructor of {shown(kind)}")
     return kind()
 
 

@@ -56,7 +56,7 @@ class BestCheckpoint(ModelCheckpoint):
             return
         target = Path(self.dirpath) / source.name
         if self._trainer.is_global_zero and not (target.exists() and target.samefile(source)):
-            atomic_write_bytes(target, source.read_bytes())
+            atomic_write_bytes(target, source.read_bytes(), durable=True)
         strategy.barrier("the earlier best checkpoint")
         self.best_model_path = self.kth_best_model_path = str(target)
         self.best_model_score = self.kth_value = score

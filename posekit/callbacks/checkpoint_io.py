@@ -32,6 +32,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         try:
-            atomic_write_bytes(str(path), buffer.getvalue())
+            atomic_write_bytes(str(path), buffer.getvalue(), durable=True)
         except OSError as error:
             raise UserError(f"checkpoint {path} cannot be written: {error.strerror or error}") from None

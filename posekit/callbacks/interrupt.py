@@ -46,6 +46,7 @@ class CleanInterrupt(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes the signal over: here, for what came earlier the trainer would put back at its end."""
         self.agreed, self._in_step, self._asked = False, False, None
+        _note_saved_step(trainer)
         if threading.current_thread() is not threading.main_thread():
             return
         if trainer.world_size > 1:
@@ -128,6 +129,17 @@ class CleanInterrupt(Callback):
             self._asked = stop
         else:
             stop()
+
+
+def _note_saved_step(trainer: Trainer) -> None:
+    """Tells keepers that save every so many steps that the step which a resumed run begins with has been saved.
+
+    Lightning forgets it, and would save it again after the next batch: with ``accumulate_grad_batches`` in the middle
+    of a step, whose gradients the file would lack.
+    """
+    for keeper in trainer.checkpoint_callbacks:
+        if isinstance(keeper, ModelCheckpoint) and keeper._every_n_train_steps > 0:
+            keeper._last_global_step_saved = trainer.global_step
 
 
 def _terminate(notify: Callable[[], None] | None = None) -> None:

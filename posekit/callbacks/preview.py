@@ -11,8 +11,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
 
+from posekit.callbacks.joint_set import joint_set
 from posekit.callbacks.run_folder import run_folder
 from posekit.data.transforms import denormalize_image
+from posekit.errors import UserError
 from posekit.files import atomic_write_bytes
 from posekit.geometry import crop_points
 from posekit.module import StepOutput
@@ -66,8 +68,13 @@ class PredictionPreview(Callback):
         if wanted <= 0 or not drawable or trainer.sanity_checking or not trainer.is_global_zero:
             return
         assert isinstance(found, dict)
+        data = getattr(trainer, "datamodule", None)
+        try:
+            skeleton = joint_set(pl_module, data, found["keypoints"].shape[1])
+        except UserError:  # a picture less costs no run
+            return
         if isinstance(batch["keypoints"], list):
-            self._collect_scenes(found, batch, wanted, pl_module.skeleton)
+            self._collect_scenes(found, batch, wanted, skeleton)
             return
         batch = _key_frames(batch)
         if len(batch["image"]) != len(found["keypoints"]):
@@ -76,7 +83,7 @@ class PredictionPreview(Callback):
         predicted[..., :2] = crop_points(predicted[..., :2], batch["affine"][:wanted].cpu())
         labels = np.concatenate([batch["keypoints"][:wanted].cpu(), batch["visible"][:wanted, :, None].cpu()], axis=-1)
         for image, above, below in zip(batch["image"][:wanted].cpu(), predicted.numpy(), labels, strict=True):
-            self._tiles.append(self._tile(denormalize_image(image), above, below, pl_module.skeleton))
+            self._tiles.append(self._tile(denormalize_image(image), above, below, skeleton))
 
     def _collect_scenes(self, found: Any, batch: Any, wanted: int, skeleton: Any) -> None:
         """Draws whole pictures, all people of each."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -17,9 +19,13 @@ from rich.console import Console
 from torch import Tensor
 
 from posekit.callbacks.gather import from_all
+from posekit.callbacks.joint_set import joint_set
+from posekit.data.opencv_log import set_opencv_log, silence_opencv
 from posekit.errors import UserError, counted
 from posekit.files import atomic_write_bytes, atomic_write_text
 from posekit.visualization import TrackPainter, draw_people, interim_figure
+
+_ROOM = 1 << 16  # bytes; a disk with less is full
 
 
 def coco_results(rows: dict[str, NDArray[np.floating]]) -> list[dict[str, Any]]:
@@ -199,7 +205,9 @@ class PredictionWriter(Callback):
     def _draw_video(self, datamodule: Any, name: str, paint: Callable[[int], NDArray[np.uint8]]) -> Path:
         path, part = self.output / f"{name}.mp4", self.output / f"{name}.part.mp4"
         try:
-            if _write_video(part, (paint(image_id) for image_id in datamodule.frames), datamodule.fps or 25.0):
+            count = _write_video(part, (paint(image_id) for image_id in datamodule.frames), datamodule.fps or 25.0)
+            if count:
+                _check_video(part, count)
                 part.replace(path)
         except BaseException:
             part.unlink(missing_ok=True)
@@ -222,7 +230,10 @@ class PredictionWriter(Callback):
             )
             return own
         boxes = None if painter is not None else rows["boxes"][mine]
-        picture = draw_people(image, rows["keypoints"][mine], pl_module.skeleton, boxes, self.threshold)
+        people, picture = rows["keypoints"][mine], image
+        if len(people):  # rows of nobody have no joints to count
+            joints = joint_set(pl_module, datamodule, people.shape[1])
+            picture = draw_people(image, people, joints, boxes, self.threshold)
         return picture if painter is None else painter.paint(picture, image_id)
 
     def _interim(self, datamodule: Any, image_id: int, rows: dict[str, NDArray[np.floating]]) -> NDArray[np.uint8]:
@@ -230,15 +241,15 @@ class PredictionWriter(Callback):
         return interim_figure(datamodule.read_frame(image_id), rows["ends"][shown], rows["interim"][shown])
 
 
-def _write_video(path: Path, pictures: Iterable[NDArray[np.uint8]], fps: float) -> bool:
-    """Writes pictures to a video, and tells whether there were any.
+def _write_video(path: Path, pictures: Iterable[NDArray[np.uint8]], fps: float) -> int:
+    """Writes pictures to a video, and returns how many there were.
 
     Raises:
         UserError: OpenCV cannot write it.
     """
-    writer = None
+    writer, count = None, 0
     try:
-        for picture in pictures:
+        for count, picture in enumerate(map(_even, pictures), start=1):  # noqa: B007  (it is returned)
             if writer is None:
                 size = (picture.shape[1], picture.shape[0])
                 writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, size)
@@ -250,7 +261,35 @@ def _write_video(path: Path, pictures: Iterable[NDArray[np.uint8]], fps: float) 
     finally:
         if writer is not None:
             writer.release()
-    return writer is not None
+    return count
+
+
+def _even(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Repeats the last row or column of a picture of odd size, which the codec would cut off."""
+    height, width = picture.shape[:2]
+    return cv2.copyMakeBorder(picture, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE).astype(np.uint8, copy=False)
+
+
+def _check_video(path: Path, count: int) -> None:
+    """Reads a video's last picture: OpenCV says nothing of what it could not write.
+
+    Raises:
+        OSError: The disk is full.
+        UserError: The video lacks pictures for another reason.
+    """
+    level = silence_opencv()
+    try:
+        reader = cv2.VideoCapture(str(path))
+        whole = reader.get(cv2.CAP_PROP_FRAME_COUNT) >= count and reader.set(cv2.CAP_PROP_POS_FRAMES, count - 1)
+        whole = whole and reader.read()[0]
+        reader.release()
+    finally:
+        set_opencv_log(level)
+    if whole:
+        return
+    if shutil.disk_usage(path.parent).free < _ROOM:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    raise UserError(f"OpenCV could not write {path} to its end; --trainer.callbacks.overlays false leaves it out")
 
 
 def overlay_names(files: Mapping[int, object]) -> dict[int, str]:

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from posekit.body import write_glb, write_obj
 from posekit.callbacks.gather import from_all
+from posekit.callbacks.joint_set import joint_set
 from posekit.callbacks.writer import PredictionWriter, to_numpy
 from posekit.errors import UserError, counted, unknown_name
 from posekit.files import atomic_write_bytes, atomic_write_text
@@ -164,7 +165,9 @@ class PredictionWriter3D(PredictionWriter):
                 vertices = about_image_center(vertices, focal, rows["center"][mine], image.shape[:2])
             return draw_mesh(image, vertices, pl_module.mesh_faces, focal, opacity=self.opacity)
         if "keypoints" in rows:
-            return draw_people(image, rows["keypoints"][mine], pl_module.skeleton, threshold=self.threshold)
+            people = rows["keypoints"][mine]
+            joints = joint_set(pl_module, datamodule, people.shape[1])
+            return draw_people(image, people, joints, threshold=self.threshold)
         return image
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -9,6 +10,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
 from posekit.cli.messages import explain
+from posekit.cli.nulls import refuse_nulls
 from posekit.cli.quiet import one_line_errors
 from posekit.cli.words import check_classes_named, checkpoint_words, resolve_configs, say_untrained
 from posekit.data.datamodule import LINKED, PoseDataModule
@@ -36,8 +38,13 @@ def link_values(config: Any) -> None:
     """Makes data module and method agree on the linked values: a side that says nothing takes the other's.
 
     Raises:
-        UserError: Both sides say something and differ.
+        UserError: Both sides say something and differ, or a value is null that must not be.
     """
+    _agree(config)
+    refuse_nulls(config)
+
+
+def _agree(config: Any) -> None:
     model, data = config.model.get("init_args"), config.data.get("init_args")
     if model is None or data is None:
         return
@@ -51,10 +58,16 @@ def link_values(config: Any) -> None:
         elif data.get(key, theirs) is None:
             data[key] = ours  # the data's own value is a default, which gives way
         elif _plain(ours) != _plain(theirs):
-            raise UserError(
-                f"model.{key}={_plain(ours)} but data.{key}={_plain(theirs)}: the two are linked; "
-                f"set data.{key} alone, the model takes it from there"
-            )
+            advice = f"set data.{key} alone, the model takes it from there"
+            cls = import_class(config.model.class_path)
+            if _plain(_default(cls, key)) == _plain(ours):
+                advice = f"give model.{key} as well, or let its default in {cls.__name__} be None, which gives way"
+            raise UserError(f"model.{key}={_plain(ours)} but data.{key}={_plain(theirs)}: the two are linked; {advice}")
+
+
+def _default(cls: type[Any], key: str) -> Any:
+    parameter = inspect.signature(cls).parameters.get(key)
+    return None if parameter is None else parameter.default
 
 
 def _plain(value: Any) -> Any:

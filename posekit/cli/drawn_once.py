@@ -10,7 +10,7 @@ import tempfile
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
-from posekit.data.synthetic.cache import RENDERED_FOLDER
+from posekit.data.synthetic.cache import RENDERED_FOLDER, TEMPORARY
 
 
 def starts_others(trainer: Trainer) -> bool:
@@ -32,7 +32,7 @@ class DrawnOnce(Callback):
     def __init__(self) -> None:
         self._folder: str | None = None
         if RENDERED_FOLDER not in os.environ:
-            self._folder = os.environ[RENDERED_FOLDER] = tempfile.mkdtemp(prefix="posekit-drawn-")
+            self._folder = os.environ[RENDERED_FOLDER] = tempfile.mkdtemp(prefix=TEMPORARY)
             atexit.register(self._remove)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from posekit.callbacks.memory import is_out_of_memory
+from posekit.data.synthetic.cache import TEMPORARY
 from posekit.errors import UserError, one_line
 
 _NOISE = (
@@ -47,6 +48,7 @@ _CHATTER = (
 _OTHER_GONE = re.compile(r"[Cc]onnection (closed|reset) by peer|remote process exited|communicator was aborted")
 
 _FULL = "the disk is full: free some space"
+_ELSEWHERE = ", or name a folder on another disk by the variable TMPDIR"
 _RESUME = ", then go on with --ckpt_path and the run's last checkpoint, if it has left one"
 
 
@@ -114,7 +116,8 @@ def one_line_errors(*, resumes: bool = False) -> Iterator[None]:
     except OSError as error:
         if _is_full_disk(error):
             where = f" ({error.filename})" if error.filename else ""
-            raise UserError(_FULL + where + (_RESUME if resumes else "")) from None
+            elsewhere = _ELSEWHERE if TEMPORARY in where else ""
+            raise UserError(_FULL + where + elsewhere + (_RESUME if resumes else "")) from None
         if error.filename is None:
             raise
         raise UserError(f"{error.filename}: {error.strerror}") from None

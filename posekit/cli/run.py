@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import ModelCheckpoint, ModelSummary
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
@@ -96,10 +97,12 @@ class PoseCLI(LightningCLI):
         if self.command in ("validate", "test") and untrained:
             say_untrained(f"{self.command} judges")
         if self.ckpt_given is not None and config.model.get("init_args"):
-            config.model.init_args["init_from"] = None  # the checkpoint has all weights
+            _follow_checkpoint(config.model, self.ckpt_given)
 
     def after_instantiate_classes(self) -> None:
         """Reads and checks the data before anything is written, so that a refused run leaves nothing behind."""
+        if self.command == "fit" and self.config[self.command].trainer.get("sync_batchnorm"):
+            _check_sync_batchnorm(self.trainer)
         if self.command != "predict" or not hasattr(self.datamodule, "source"):
             self.model.check_data(self.datamodule)
         if hasattr(self.datamodule, "adapt_to"):
@@ -165,6 +168,14 @@ class PoseCLI(LightningCLI):
         return [CleanInterrupt(), best, LastCheckpoint(), RecentCheckpoint(RECENT_EVERY)]
 
 
+def _follow_checkpoint(model: Any, checkpoint: dict[str, Any]) -> None:
+    """Takes from a checkpoint what it knows better than a config, as that of its own run, written at its start."""
+    model.init_args["init_from"] = None  # the checkpoint has all weights
+    for name in import_class(model.class_path).learned_options:
+        if model.init_args.get(name) is None:
+            model.init_args[name] = checkpoint["hyper_parameters"].get(name)
+
+
 def _check_interval(trainer: Any) -> None:
     """Refuses an interval that the framework would divide by.
 
@@ -177,6 +188,16 @@ def _check_interval(trainer: Any) -> None:
             f"trainer.val_check_interval is {interval}, but must be positive; "
             "trainer.limit_val_batches=0 turns validation off"
         )
+
+
+def _check_sync_batchnorm(trainer: Trainer) -> None:
+    """Refuses batch norm over several processes of the CPU, for which PyTorch has none.
+
+    Raises:
+        UserError: The processes are the CPU's.
+    """
+    if trainer.world_size > 1 and isinstance(trainer.accelerator, CPUAccelerator):
+        raise UserError("trainer.sync_batchnorm needs a GPU; leave it out on the CPU")
 
 
 def _takes_the_place(given: Callback, default: Callback) -> bool:

@@ -63,13 +63,18 @@ def _checked_config(name: str) -> str:
 
 
 def _check_keys_of_class(where: str, key: str, entry: Any) -> None:
-    """Refuses a class's options beside ``class_path``, of which the parser says that ``class_path`` is unknown.
+    """Refuses a class's options beside ``class_path`` (of it the parser would say that it is unknown), or left blank.
 
     Raises:
-        UserError: There are some.
+        UserError: There are some, or ``init_args`` is blank.
     """
     if not isinstance(entry, dict) or "class_path" not in entry:
         return
+    if "init_args" in entry and not isinstance(entry["init_args"], dict):
+        raise UserError(
+            f"{where}: {key}.init_args must hold the class's options, not {excerpt(entry['init_args'])}; "
+            "leave the key out where there are none"
+        )
     stray = [str(name) for name in entry if name not in ("class_path", "init_args", "dict_kwargs")]
     if stray:
         raise UserError(

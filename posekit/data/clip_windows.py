@@ -39,8 +39,9 @@ class Window:
         key    Around every row that may be a key frame (labelled frames), ``frames // 2`` neighbours a side, ``stride``
                apart in frame numbers. A missing neighbour is replaced by the key frame and not valid (DCPose's rule).
         pool   Out of ``frames * stride`` consecutive rows every ``stride``-th one (MAED's supplement: 16 of 128). The
-               first is drawn from 0 … stride - 1 in training; evaluation takes all of them, so that the interleaved
-               clips cover the pool. A run of rows is filled up to a multiple of the pool by reflection.
+               first is drawn from 0 … stride - 1 in training (of fewer, where a short run leaves some without a real
+               row); evaluation takes all of them, so that the interleaved clips cover the pool. A run of rows is
+               filled up to a multiple of the pool by reflection.
         chunk  ``frames`` consecutive rows (with a ``stride`` the interleaved sequences are cut one by one), every
                ``hop``. ``halo`` rows at either end are context: with ``tail="pad"`` every row is a key of exactly one
                window.
@@ -140,6 +141,10 @@ class Window:
         windows = [self._of_run(run, train) for run in self._runs(frames) if len(run) >= self.min_frames]
         width = self.frames * self.stride if self.kind == "pool" and train else self.frames
         return join(windows, width)
+
+    def starts(self, valid: Bool) -> Int:
+        """Returns the first rows that a training pool may be thinned from: a short track leaves some without a row."""
+        return np.flatnonzero(valid.reshape(self.frames, self.stride).any(0))
 
     def thin(self, rows: Int, valid: Bool, start: int) -> tuple[Int, Bool]:
         """Returns every ``stride``-th of a training pool's rows and their validity, from ``start`` on."""

@@ -209,8 +209,8 @@ class ClipDataset(Dataset[dict[str, Any]]):
     def _choose(self, rng: np.random.Generator, index: int) -> _Clip:
         rows, valid, keys, key = (column[index] for column in self.windows)
         if self.window.kind == "pool" and self.train:
-            start = int(rng.integers(self.window.stride))
-            rows, valid = self.window.thin(rows, valid, start)
+            starts = self.window.starts(valid)
+            rows, valid = self.window.thin(rows, valid, int(starts[rng.integers(len(starts))]))
             keys, key = valid, len(rows) // 2
         track = self.tracks[int(self.track_of[index])]
         sample_id = index if self.window.kind == "pool" else int(track.sample_ids[rows[key]])

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, Literal, TypeGuard
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from posekit.data.coco_categories import people_category
 from posekit.errors import UserError, counted, excerpt, listed
 from posekit.joint_names import match_joints, set_hint
-from posekit.json_file import read_json
+from posekit.json_file import numbers, read_json, whole
 from posekit.skeletons import Skeleton
 
 log = logging.getLogger(__name__)
@@ -194,30 +194,10 @@ def escapes_folder(name: str) -> bool:
     return absolute or ".." in windows.parts or "\0" in name
 
 
-def is_whole(value: Any) -> TypeGuard[int]:
-    """Tells whether a value is a whole number of 64 bits."""
-    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
-
-
-def whole(value: Any) -> int | None:
-    """Returns a whole number of 64 bits, also of one that was written as a float (``785.0``), else None."""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:  # larger ones may have been rounded
-        value = int(value)
-    return value if is_whole(value) else None
-
-
 def _label(entry: Any, number: int) -> str:
     """Returns an entry's id, or its place in the list if it has none."""
     known = isinstance(entry, dict) and entry.get("id") is not None
     return str(entry["id"]) if known else f"number {number} of the list"
-
-
-def numbers(value: Any, length: int) -> list[float] | None:
-    """Returns a list of that many finite numbers as it is, else None."""
-    if not isinstance(value, list) or len(value) != length:
-        return None
-    # The comparison is false for NaN and infinities; files of 200,000 people make NumPy's check too slow here.
-    return value if all(type(v) in (int, float) and -1e15 < v < 1e15 for v in value) else None
 
 
 def box_fault(box: Any) -> str | None:

@@ -9,10 +9,10 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from posekit.data.coco import COCOKeypoints
-from posekit.data.coco_file import AREA_SHARE, CocoPeople, numbers
+from posekit.data.coco_file import AREA_SHARE, CocoPeople
 from posekit.data.datamodule import Split
 from posekit.errors import UserError, unknown_name
-from posekit.json_file import read_json
+from posekit.json_file import numbers, read_json
 
 LEVELS = ("easy", "medium", "hard")
 

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posekit.data.coco_categories import listed_category, nobody, people_category
-from posekit.data.coco_file import OnFault, box_fault, numbers, report_faults, whole
+from posekit.data.coco_file import OnFault, box_fault, report_faults
 from posekit.errors import UserError, excerpt
-from posekit.json_file import read_json
+from posekit.json_file import numbers, read_json, whole
 
 log = logging.getLogger(__name__)
 

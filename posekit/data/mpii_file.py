@@ -14,9 +14,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from posekit.data.coco_file import AREA_SHARE, CocoPeople, OnFault, escapes_folder, numbers, report_faults
+from posekit.data.coco_file import AREA_SHARE, CocoPeople, OnFault, escapes_folder, report_faults
 from posekit.errors import UserError, excerpt
-from posekit.json_file import read_json
+from posekit.json_file import numbers, read_json
 from posekit.mat5 import read_mat5
 from posekit.skeletons import MPII16
 

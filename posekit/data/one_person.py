@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from posekit.data.clip_windows import Window
-from posekit.data.clips import ClipDataset, Track
+from posekit.data.clips import ClipBox, ClipDataset, Track
 from posekit.data.images import require_picture
 from posekit.data.video_boxes import smooth_boxes
 from posekit.errors import UserError
@@ -31,6 +31,7 @@ def person_windows(
     length: int,
     halo: int = 0,
     box_scale: float = 1.25,
+    clip_box: ClipBox = "window",
 ) -> DataLoader[dict[str, Any]]:
     """Cuts one person out of consecutive frames.
 
@@ -42,6 +43,7 @@ def person_windows(
         length: Frames of a window at most.
         halo: Frames at either end of a window that it does not answer for.
         box_scale: Enlargement of boxes.
+        clip_box: Which box cuts a frame: ``"window"`` (around all boxes of the window), ``"frame"`` or ``"key"``.
 
     Raises:
         UserError: There are no frames, or they or the boxes are of another kind.
@@ -61,7 +63,7 @@ def person_windows(
         joints=np.zeros((count, len(skeleton), 3)), keys=np.ones(count, dtype=bool),
     )  # fmt: skip
     window = Window.chunk(max(min(length, count + 2 * halo), 2 * halo + 1), halo=halo)
-    return DataLoader(ClipDataset([track], skeleton, size, window, box_scale, clip_box="window"))
+    return DataLoader(ClipDataset([track], skeleton, size, window, box_scale, clip_box=clip_box))
 
 
 def _checked(boxes: ArrayLike | None, count: int) -> NDArray[np.float64]:

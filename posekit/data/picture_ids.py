@@ -7,8 +7,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from posekit.data.coco_file import whole
 from posekit.errors import UserError
+from posekit.json_file import whole
 
 
 def picture_ids(path: Path | None, names: list[str], content: Any) -> list[int]:

@@ -22,7 +22,7 @@ from posekit.data.posetrack_file import PoseTrackPeople, read_posetrack
 from posekit.data.posetrack_tracks import build_tracks, find_frames, ranks, read_boxes
 from posekit.data.transforms import PersonAugmentation
 from posekit.errors import UserError, unknown_name
-from posekit.metrics.posetrack_files import sequence_files
+from posekit.posetrack import sequence_files
 from posekit.skeletons import POSETRACK15, get_skeleton
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,8 @@ class PoseTrack(AnnotatedPeople):
         limit: Use only the first so many sequence files of each split.
         on_broken_image: ``"error"`` or ``"skip"``: labelled images that are absent or broken are left out, counted and
             named; broken neighbours are replaced by the key frame.
-        on_bad_annotation: ``"error"`` or ``"skip"``: faulty people are left out, counted and named.
+        on_bad_annotation: ``"error"`` or ``"skip"``: faulty people are left out, counted and named; TIP's PoseTrack AP
+            leaves out the same.
         verify_images: Look at the beginning and end of every labelled image file at the start, and at the size it says.
         apply_exif: Turn images as their EXIF orientation says, for annotations that were made on turned images.
         skeleton: Joint set of the samples.

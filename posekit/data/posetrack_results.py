@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from posekit.data.posetrack_file import slots_of
 from posekit.errors import UserError, unknown_name
 from posekit.files import atomic_write_text
 from posekit.json_file import read_json
-from posekit.metrics.posetrack_files import SLOTS_2018, Frame, Paths, read_sequence, sequence_files
+from posekit.posetrack import SLOTS_2018, FrameEntry, Paths, form_of, read_frames, sequence_files, slots_of
 from posekit.skeletons import POSETRACK15
 
 Float = NDArray[np.float64]
@@ -33,8 +32,8 @@ def write_posetrack_results(
 ) -> list[Path]:
     """Writes one file per sequence, of the ground truth's file names; each appears whole or not at all.
 
-    Frames without people have an empty list. People whose sample id came before (repeated by a distributed sampler)
-    are left out.
+    Frames without people have an empty list; the people of a frame are in the order of their sample ids. People whose
+    sample id came before (repeated by a distributed sampler) are left out.
 
     Args:
         predictions: One dict or several (``predict_step``'s) with ``keypoints`` (N, 15 or 17, 3): x, y in original px
@@ -59,18 +58,18 @@ def write_posetrack_results(
         raise unknown_name("form of PoseTrack results", form, ("auto", "2017", "2018"))
     people = _gather([predictions] if isinstance(predictions, Mapping) else predictions)
     files = sequence_files(ground_truth_files, "ground truth")
-    order = np.argsort(people["image_id"], kind="stable")
+    # As PoseTrackAP has them, for poseval breaks ties by the order: people without an id (-1) stay as they came.
+    order = np.lexsort((np.maximum(people["sample"], -1), people["image_id"]))
     ids = people["image_id"][order]
     running, known, written = 0, 0, []
     for name, path in files.items():
-        frames = read_sequence(path)
+        content = read_json(path, "ground truth")
+        frames = read_frames(path, content)  # its people do not matter
         image_ids = [f.image_id if f.image_id >= 0 else running + i for i, f in enumerate(frames)]
         running += len(frames)
         rows = [order[slice(*np.searchsorted(ids, [i, i + 1]))] for i in image_ids]
         known += sum(map(len, rows))
-        content = read_json(path, "ground truth")
-        own = "2017" if "annolist" in content else "2018"
-        write = _as_2017 if (form if form != "auto" else own) == "2017" else _as_2018
+        write = _as_2017 if (form_of(path, content) if form == "auto" else form) == "2017" else _as_2018
         result = write(path, content, frames, image_ids, rows, people, dcpose_compat_dummy)
         written.append(Path(out_folder) / name)
         atomic_write_text(written[-1], json.dumps(result) + "\n")
@@ -113,7 +112,7 @@ def _gather(batches: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[Any]]:
             **{n: np.zeros(0, np.int64) for n in list(columns)[1:]},
         }
     people = {name: np.concatenate(parts) for name, parts in columns.items()}
-    _, first = np.unique(people.pop("sample"), return_index=True)
+    _, first = np.unique(people["sample"], return_index=True)
     people = {name: values[np.sort(first)] for name, values in people.items()}
     for name in ("image_id", "track_id"):
         people[name] = people[name].astype(np.int64)
@@ -128,7 +127,7 @@ def _array(values: Any) -> NDArray[Any]:
 def _as_2017(
     path: Path,
     content: Mapping[str, Any],
-    frames: Sequence[Frame],
+    frames: Sequence[FrameEntry],
     image_ids: Sequence[int],
     rows: Sequence[NDArray[np.int64]],
     people: Mapping[str, NDArray[Any]],
@@ -164,7 +163,7 @@ def _points(joints: Float) -> list[dict[str, list[float]]]:
 def _as_2018(
     path: Path,
     content: Mapping[str, Any],
-    frames: Sequence[Frame],
+    frames: Sequence[FrameEntry],
     image_ids: Sequence[int],
     rows: Sequence[NDArray[np.int64]],
     people: Mapping[str, NDArray[Any]],

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posekit.data.clips import Track
-from posekit.data.coco_file import OnFault, box_fault, numbers, report_faults
+from posekit.data.coco_file import OnFault, box_fault, report_faults
 from posekit.data.crops import CropTable, PictureReader
 from posekit.data.detections import Boxes, category_fault, make_boxes
 from posekit.data.posetrack_file import PoseTrackPeople
 from posekit.errors import UserError
-from posekit.json_file import read_json
+from posekit.json_file import numbers, read_json
 
 Int = NDArray[np.int64]
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 from torch.utils.data import Dataset
 
-from posekit.data.coco_file import CocoPeople, OnFault, is_whole, numbers
+from posekit.data.coco_file import CocoPeople, OnFault
 from posekit.data.crops import Key, PictureReader, read_or_skip, split_key
 from posekit.data.transforms import (
     augmentation_rng,
@@ -26,6 +26,7 @@ from posekit.data.transforms import (
 )
 from posekit.errors import UserError
 from posekit.geometry.affine import apply_affine, crop_affine
+from posekit.json_file import is_whole, numbers
 from posekit.skeletons import Skeleton
 
 Fit = Literal["pad", "short_side"]

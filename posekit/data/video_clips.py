@@ -27,13 +27,14 @@ from posekit.data.video_boxes import (
     square_boxes,
 )
 from posekit.data.video_source import Video, Videos, open_videos
-from posekit.errors import UserError, named, unknown_name
+from posekit.errors import UserError, counted, listed, named, unknown_name
 from posekit.json_file import read_json
 from posekit.skeletons import get_skeleton
 
 log = logging.getLogger(__name__)
 
 FRAMES = 16  # of a window, where neither the user nor the method says
+BOX_SCALE = 1.25  # likewise
 
 
 class VideoClips(PoseDataModule):
@@ -43,9 +44,10 @@ class VideoClips(PoseDataModule):
     whose names are numbers), or pictures, which become clips of one frame. Without boxes every whole frame is one
     person. The format of the boxes: :func:`~posekit.data.video_boxes.read_video_boxes`.
 
-    Prediction: windows of ``frames`` consecutive frames, cut by one box around the person's in all of them, so that
-    features of a frame serve all its neighbours. Every frame of a person is marked in ``keys`` of exactly one window;
-    ``halo`` frames at either end are its context. ``row_ids`` number a person's frames, ``track_id`` the person.
+    Prediction: windows of ``frames`` consecutive frames, cut as the method's training clips were, else by one box
+    around the person's in all of them, so that features of a frame serve all its neighbours. Every frame of a person is
+    marked in ``keys`` of exactly one window; ``halo`` frames at either end are its context. ``row_ids`` number a
+    person's frames, ``track_id`` the person.
 
     Training (adaptation to unlabelled clips): windows of ``frames`` out of at least ``min_frames`` consecutive frames
     at ``fps``. Frames in which two people's boxes overlap by more than ``max_overlap``, or a box is lower than
@@ -68,7 +70,7 @@ class VideoClips(PoseDataModule):
             ``"key"``; None takes the method's ``clip_box``, or ``"window"``.
         smooth: Frames over which centre and size of a person's boxes are averaged; 1 leaves them as they are.
         square: Make boxes square.
-        box_scale: Enlargement of boxes; whole frames are not enlarged.
+        box_scale: Enlargement of boxes; None takes the method's ``box_scale``, or 1.25. Whole frames are not enlarged.
         score_threshold: Boxes of a lower score are left out.
         max_overlap: See above.
         min_height: See above, px.
@@ -108,7 +110,7 @@ class VideoClips(PoseDataModule):
         clip_box: ClipBox | None = None,
         smooth: int = 15,
         square: bool = False,
-        box_scale: float = 1.25,
+        box_scale: float | None = None,
         score_threshold: float = 0.0,
         max_overlap: float = 0.2,
         min_height: float = 96.0,
@@ -168,7 +170,7 @@ class VideoClips(PoseDataModule):
                 raise UserError(f"VideoClips: {option} is {rate}, but must be positive")
 
     def adapt_to(self, method: Any) -> None:
-        """Takes over ``clip_frames``, ``clip_halo`` and ``clip_box`` from a method, where the user has said nothing.
+        """Takes over a method's ``clip_frames``, ``clip_halo``, ``clip_box`` and ``box_scale`` that the user left open.
 
         Args:
             method: A method on clips, before the data are set up.
@@ -176,6 +178,7 @@ class VideoClips(PoseDataModule):
         self.window_frames = self.window_frames or getattr(method, "clip_frames", None)
         self.halo = getattr(method, "clip_halo", None) if self.halo is None else self.halo
         self.clip_box = self.clip_box or getattr(method, "clip_box", None)
+        self.box_scale = self.box_scale or getattr(method, "box_scale", None)
 
     # -- data sets ----------------------------------------------------------------------------------------------------
 
@@ -199,15 +202,22 @@ class VideoClips(PoseDataModule):
             names = ((opened.videos[p.video].name, p.person) for p in people)
             self.track_names = {i: {"video": video, "person": person} for i, (video, person) in enumerate(names)}
         dataset = ClipDataset(
-            tracks, get_skeleton(self.skeleton), self.image_size, window, self.box_scale, self.augmentation,
-            self.clip_box or "window", self.on_broken_image, split == "train", self.seed,
+            tracks, get_skeleton(self.skeleton), self.image_size, window, self.box_scale or BOX_SCALE,
+            self.augmentation, self.clip_box or "window", self.on_broken_image, split == "train", self.seed,
         )  # fmt: skip
+        rate = f" at {self.train_fps:g} per second" if self.train_fps else ""
+        wanted = (
+            f"is followed over {window.min_frames} consecutive frames{rate} (min_frames), alone "
+            f"(max_overlap {self.max_overlap:g}) and {self.min_height:g} px high (min_height)"
+        )
         if not len(dataset):
-            rate = f" at {self.train_fps:g} per second" if self.train_fps else ""
-            raise UserError(
-                f"VideoClips: nobody in {self.source} is followed over {window.min_frames} consecutive frames{rate} "
-                f"(min_frames), alone (max_overlap {self.max_overlap:g}) and {self.min_height:g} px high (min_height)"
-            )
+            raise UserError(f"VideoClips: nobody in {self.source} {wanted}")
+        if split == "train":
+            used = {people[track].video for track in np.unique(dataset.track_of).tolist()}
+            unused = [video.name for number, video in enumerate(opened.videos) if number not in used]
+            if unused:
+                count = counted(len(unused), "picture" if opened.pictures else "video")
+                log.warning("VideoClips: left out %s in which nobody %s: %s", count, wanted, listed(unused))
         return dataset
 
     def read_frame(self, image_id: int) -> NDArray[np.uint8]:

@@ -10,19 +10,20 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from posekit.errors import UserError
+from posekit.errors import UserError, unknown_name
 from posekit.metrics._coco_match import Bools, Floats
 from posekit.metrics._stack import as_array
 from posekit.metrics.pck import HEAD_SHARE
-from posekit.metrics.posetrack_files import SLOTS_2018, Frame, Paths, People, read_sequence, sequence_files
+from posekit.metrics.posetrack_files import Frame, People, read_sequence
 from posekit.metrics.rows import RowsMetric, first_dict_of_sample, process_rank
+from posekit.posetrack import SLOTS_2018, Paths, sequence_files
 from posekit.skeletons import POSETRACK15
 
 JOINTS = len(POSETRACK15)
@@ -83,7 +84,7 @@ def evaluate_posetrack_files(gt: Paths, predictions: Paths, threshold: float = 0
     for name, path in truth_files.items():
         if name not in found_files:
             raise UserError(f"the predictions have no file {name}, which the ground truth has")
-        frames += _paired(read_sequence(path), read_sequence(found_files[name]), name)
+        frames += _paired(read_sequence(path, scored=False), read_sequence(found_files[name]), name)
     surplus = sorted(set(found_files) - set(truth_files))
     if surplus:
         warnings.warn(
@@ -221,12 +222,12 @@ def _average_precision(scores: Floats, hits: Bools, people: int) -> tuple[float,
     return 100.0 * area, 100.0 * float(precision[-1]), 100.0 * float(recall[-1])
 
 
-def _frames_by_id(paths: Iterable[Path]) -> dict[int, Frame]:
+def _frames_by_id(paths: Iterable[Path], on_bad_annotation: Literal["error", "skip"]) -> dict[int, Frame]:
     """Reads sequence files; a frame of the 2017 format has its running number for an id."""
     frames: dict[int, Frame] = {}
     files: dict[int, Path] = {}
     for path in paths:
-        for frame in read_sequence(path):
+        for frame in read_sequence(path, False, on_bad_annotation):
             key = frame.image_id if frame.image_id >= 0 else len(frames)
             if key in frames:
                 raise UserError(
@@ -246,6 +247,8 @@ class PoseTrackAP(RowsMetric):
     Args:
         annotations: Folder of the sequences' JSON files (2017, 2018 or 21), or the files.
         threshold: Share of the head size within which a joint is a hit.
+        on_bad_annotation: ``"error"`` refuses faulty annotations, ``"skip"`` leaves them out and warns: the same people
+            as a data module of that option does.
         kwargs: Arguments of ``torchmetrics.Metric``.
 
     Raises:
@@ -260,11 +263,19 @@ class PoseTrackAP(RowsMetric):
     points: list[Tensor]  # (N, 15, 3) x, y, score; NaN score: not predicted
     keys: list[Tensor]  # (N, 3) image, sample, dict
 
-    def __init__(self, annotations: Paths, threshold: float = 0.5, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        annotations: Paths,
+        threshold: float = 0.5,
+        on_bad_annotation: Literal["error", "skip"] = "error",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
+        if on_bad_annotation not in ("error", "skip"):
+            raise unknown_name("on_bad_annotation of PoseTrackAP", on_bad_annotation, ("error", "skip"))
         self.threshold = threshold
         self._dicts = 0  # never reset, as in KeypointAP
-        self.frames = _frames_by_id(sequence_files(annotations, "ground truth").values())
+        self.frames = _frames_by_id(sequence_files(annotations, "ground truth").values(), on_bad_annotation)
         self.add_rows("points")
         self.add_rows("keys", torch.int64)
 

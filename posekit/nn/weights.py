@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from posekit.errors import UserError, as_names, unknown_name
+from posekit.files import damaged_record
 
 State = dict[str, Tensor]
 
@@ -65,9 +66,13 @@ class LoadReport:
         """Tells whether the whole module was loaded (the file may hold more)."""
         return not self.missing and not self.wrong_shape
 
+    @property
+    def total(self) -> int:
+        """Number of the module's tensors that a file is expected to hold."""
+        return len(self.matched) + len(self.missing) + len(self.wrong_shape)
+
     def __str__(self) -> str:
-        total = len(self.matched) + len(self.missing) + len(self.wrong_shape)
-        parts = [f"loaded {len(self.matched)} of {total} tensors from {self.source}"]
+        parts = [f"loaded {len(self.matched)} of {self.total} tensors from {self.source}"]
         if self.renaming:
             parts[0] += f" ({self.renaming})"
         if self.wrong_shape:
@@ -139,7 +144,7 @@ def read_state_dict(path: str | PathLike[str]) -> State:
             dict itself or wrapped as ``state_dict``, ``model`` and the like.
 
     Raises:
-        UserError: The file is missing, truncated, no checkpoint, holds pickled objects, or holds no tensors.
+        UserError: The file is missing, truncated, damaged, no checkpoint, holds pickled objects, or holds no tensors.
     """
     path = _existing(path)
     state = _tensors(_read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path))
@@ -184,6 +189,8 @@ def _read_safetensors(path: Path) -> State:
 
 
 def _read_torch(path: Path) -> Any:
+    if record := damaged_record(path):  # torch does not look at the checksums
+        raise UserError(f"{path} is damaged in its record {record}")
     # Broken files raise nearly anything here (EOFError, KeyError, OSError, RuntimeError, UnpicklingError, ...), and all
     # of it means the same to the user.
     try:

@@ -15,6 +15,7 @@ from posekit.safe_pickle.stand_ins import (
     PlainType,
     RefusedPickleError,
     broken_text,
+    shown,
 )
 
 __all__ = [
@@ -30,4 +31,5 @@ __all__ = [
     "load_npz_object",
     "load_object_array",
     "load_pickle",
+    "shown",
 ]

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from posekit.errors import UserError
 from posekit.safe_pickle.reader import guarded, load_object_array, permitted
+from posekit.safe_pickle.sharing import check_sharing
 from posekit.safe_pickle.stand_ins import (
     ARRAY_CLASS,
     PLAIN_NAMES,
@@ -25,7 +26,10 @@ from posekit.safe_pickle.stand_ins import (
     RefusedPickleError,
     check_text,
     plain_dtype,
+    shown,
 )
+
+_CHUNK = 1 << 16
 
 
 class _Wrapper:
@@ -45,7 +49,7 @@ class _Wrapper:
     def read(self, file: IO[bytes]) -> NDArray[Any]:
         """Reads the array behind the wrapper."""
         if self.subclass is not ARRAY_CLASS or not isinstance(self.dtype, PlainType):
-            raise RefusedPickleError(f"a subclass of numpy.ndarray ({self.subclass!r})")
+            raise RefusedPickleError(f"a subclass of numpy.ndarray ({shown(self.subclass)})")
         if self.dtype.dtype.hasobject:
             found = load_object_array(file)
             if not isinstance(found, np.ndarray):
@@ -81,7 +85,7 @@ class _JoblibUnpickler(pickle._Unpickler):
         return permitted(_JOBLIB_NAMES, module, name)
 
     def persistent_load(self, pid: Any) -> Any:
-        raise RefusedPickleError(f"the persistent object {pid!r}")
+        raise RefusedPickleError(f"the persistent object {shown(pid)}")
 
     def load_build(self) -> None:
         super().load_build()  # type: ignore[misc]
@@ -103,7 +107,29 @@ def load_joblib(path: str | Path, what: str = "file") -> Any:
         UserError: It is absent or broken, compressed by LZ4, or names anything but plain data.
     """
     path = Path(path)
-    return guarded(path, what, lambda file: _JoblibUnpickler(_decompressed(path, what, file)).load())
+    return guarded(path, what, lambda file: check_sharing(_JoblibUnpickler(_decompressed(path, what, file)).load()))
+
+
+class _Inflated(io.RawIOBase):
+    """What a file compressed by zlib holds, decompressed as it is read: a small file may hold a thousand times more."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._inflate = zlib.decompressobj()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._inflate.eof:
+            chunk = self._inflate.unconsumed_tail or self._file.read(_CHUNK)
+            data = self._inflate.decompress(chunk, len(buffer))
+            if data:
+                buffer[: len(data)] = data
+                return len(data)
+            if not chunk:
+                raise EOFError("it ends within its compressed data")
+        return 0
 
 
 def _decompressed(path: Path, what: str, file: IO[bytes]) -> IO[bytes]:
@@ -122,5 +148,5 @@ def _decompressed(path: Path, what: str, file: IO[bytes]) -> IO[bytes]:
         if head.startswith(magic):
             return opener()
     if head[:1] == b"x":
-        return io.BytesIO(zlib.decompress(file.read()))
+        return io.BufferedReader(_Inflated(file), _CHUNK)
     return file

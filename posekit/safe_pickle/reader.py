@@ -11,7 +11,8 @@ from typing import IO, Any
 import numpy as np
 
 from posekit.errors import UserError, one_line
-from posekit.safe_pickle.stand_ins import PLAIN_NAMES, RefusedPickleError
+from posekit.safe_pickle.sharing import check_sharing
+from posekit.safe_pickle.stand_ins import PLAIN_NAMES, RefusedPickleError, shown
 
 
 def permitted(names: Mapping[tuple[str, str], Any], module: str, name: str) -> Any:
@@ -38,6 +39,14 @@ class SafeUnpickler(pickle.Unpickler):
         super().__init__(file, encoding="latin1")
         self.names = names
 
+    def load(self) -> Any:
+        """Returns the pickle's content.
+
+        Raises:
+            RefusedPickleError: It names what is not permitted, or would be far larger written out than it is.
+        """
+        return check_sharing(super().load())
+
     def find_class(self, module: str, name: str) -> Any:
         """Returns what a name stands for.
 
@@ -52,7 +61,7 @@ class SafeUnpickler(pickle.Unpickler):
         Raises:
             RefusedPickleError: Always.
         """
-        raise RefusedPickleError(f"the persistent object {pid!r}")
+        raise RefusedPickleError(f"the persistent object {shown(pid)}")
 
 
 def load_pickle(path: str | Path, what: str = "file") -> Any:
@@ -96,6 +105,8 @@ def guarded(path: Path, what: str, load: Callable[[IO[bytes]], Any]) -> Any:
         absent = isinstance(error, FileNotFoundError)
         reason = "does not exist" if absent else f"cannot be read ({error.strerror or error})"
         raise UserError(f"{what} {path} {reason}") from None
+    except MemoryError:
+        raise UserError(f"{what} {path} is damaged, or needs more memory than there is") from None
     except UserError:
         raise
     except Exception as error:  # broken pickles raise whatever their bytes happen to mean

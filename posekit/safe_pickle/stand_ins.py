@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import reprlib
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -43,13 +44,24 @@ class Named:
         raise RefusedPickleError(f"a state of {self!r}")
 
 
+def shown(value: Any) -> str:
+    """Returns a value of a file for messages: written out, a few bytes of nested parts might fill the memory."""
+    return reprlib.repr(value)
+
+
+def _bytes(value: Any) -> bytes:
+    if not isinstance(value, (bytes, bytearray)):  # bytes(n) would be n zeros
+        raise RefusedPickleError(f"bytes that are a {type(value).__name__}")
+    return bytes(value)
+
+
 class PlainType:
     """Stands for ``numpy.dtype``: numbers, texts and objects, never records, whose fields a file could forge."""
 
     PERMITTED: ClassVar[str] = r"b1|[iu][1248]|f[248]|c8|c16|[SUa]\d{1,6}|O8?"
 
     def __init__(self, name: Any, *_: Any) -> None:
-        text = name if isinstance(name, str) else bytes(name).decode("latin1")
+        text = name if isinstance(name, str) else _bytes(name).decode("latin1")
         if not re.fullmatch(rf"[<>|=]?({self.PERMITTED})", text):
             raise RefusedPickleError(f"arrays of type {text[:30]!r}")
         self.dtype = np.dtype(text)
@@ -109,7 +121,7 @@ ARRAY_CLASS = Named(_array_class)
 def _reconstruct(kind: Any, *_: Any) -> _Array:
     """Makes an empty array, whose state follows."""
     if kind is not ARRAY_CLASS:
-        raise RefusedPickleError(f"a subclass of numpy.ndarray ({kind!r})")
+        raise RefusedPickleError(f"a subclass of numpy.ndarray ({shown(kind)})")
     return _Array((0,), np.int8)
 
 
@@ -125,7 +137,7 @@ def plain_dtype(kind: Any) -> np.dtype[Any]:
 
 
 def _scalar(kind: Any, content: Any = None) -> Any:
-    raw = content.encode("latin1") if isinstance(content, str) else bytes(content)
+    raw = content.encode("latin1") if isinstance(content, str) else _bytes(content)
     array = np.frombuffer(raw, dtype=plain_dtype(kind), count=1)
     check_text(array)
     return array[0]
@@ -141,12 +153,19 @@ def _from_buffer(content: Any, kind: Any, shape: Any, order: Any) -> NDArray[Any
 
 def _encode(text: str, encoding: str = "latin1") -> bytes:
     if encoding not in ("latin1", "latin-1", "utf-8", "ascii"):
-        raise RefusedPickleError(f"the encoding {encoding!r}")
+        raise RefusedPickleError(f"the encoding {shown(encoding)}")
     return text.encode(encoding)
 
 
 def _default_dict(factory: Any = None, *content: Any) -> dict[Any, Any]:
     return dict(*content)
+
+
+def _text(*content: Any) -> str:
+    """Stands for ``str``, which would write nested parts out."""
+    if len(content) > 3 or not all(isinstance(part, (str, bytes, bytearray, bool, int, float)) for part in content):
+        raise RefusedPickleError(f"str() of {', '.join(type(part).__name__ for part in content[:3])}")
+    return str(*content)
 
 
 _CONTENT = (str, bytes, bytearray, list, tuple, set, frozenset, dict)
@@ -164,7 +183,7 @@ def _made_of_content(kind: Callable[..., Any]) -> Named:
 
 
 _CONTAINERS = {kind.__name__: kind for kind in (set, frozenset, list, tuple, dict, bytes, bytearray)}
-_VALUES = {kind.__name__: kind for kind in (int, float, complex, bool, str, slice, range)}
+_VALUES = {kind.__name__: kind for kind in (int, float, complex, bool, slice, range)} | {"str": _text}
 
 ARRAY_NAMES: dict[tuple[str, str], Any] = {
     ("_codecs", "encode"): Named(_encode),
@@ -191,7 +210,7 @@ PLAIN_NAMES: dict[tuple[str, str], Any] = {
     **ARRAY_NAMES,
     **CONTAINER_NAMES,
     **{(module, name): Named(kind) for module in ("builtins", "__builtin__") for name, kind in _VALUES.items()},
-    ("__builtin__", "unicode"): Named(str),
+    ("__builtin__", "unicode"): Named(_text),
     ("__builtin__", "long"): Named(int),
     ("__builtin__", "xrange"): Named(range),
     ("collections", "OrderedDict"): _made_of_content(dict),

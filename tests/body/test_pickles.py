@@ -3,6 +3,7 @@
 import pickle
 import pickletools
 import sys
+import time
 import types
 
 import numpy as np
@@ -164,6 +165,36 @@ def test_permitted_names_cannot_be_turned_against_the_reader(tmp_path):
     wrong = csc_matrix((4, 2))
     wrong.data, wrong.indices, wrong.indptr = np.ones(1), np.array([9]), np.array([0, 1, 1])
     assert "IndexError" in refusal(tmp_path, {"J_regressor": wrong})
+
+
+def test_parts_that_hold_one_another_twice_are_not_written_out(tmp_path):
+    """A list in a list twice, 28 times over: 541 bytes, and gigabytes as arrays."""
+    nested = b"](K\x01K\x01e" + b"2\x86" * 28
+    items = b"".join(b"X" + len(name).to_bytes(4, "little") + name.encode() + nested for name in toy_arrays())
+    start = time.monotonic()
+    assert "elements to be repeated to" in refusal(tmp_path, b"\x80\x02}(" + items + b"u.")
+    laughs = b"cnumpy.core.multiarray\n_reconstruct\n(](K\x01e" + b"2\x86" * 60 + b"tR."
+    assert len(refusal(tmp_path, laughs)) < 600
+    assert time.monotonic() - start < 20
+
+
+def test_selections_out_of_one_another_are_not_followed(chumpy, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "chumpy.reordering", types.ModuleType("chumpy.reordering"))
+    monkeypatch.setattr(Select, "__module__", "chumpy.reordering")
+    sys.modules["chumpy.reordering"].Select = Select
+    part = chumpy(np.zeros(2, int))
+    for _ in range(40):
+        part = Select(part, part, (2,))
+    start = time.monotonic()
+    assert "elements to be repeated to" in refusal(tmp_path, {"shapedirs": part})
+    assert time.monotonic() - start < 5
+
+
+def test_a_sparse_matrix_of_more_columns_than_it_has_is_refused(tmp_path):
+    wrong = csc_matrix((4, 2))
+    for starts in ([0, 1], [0, 1, 10**9], [0, 5, 1], [1, 1, 1]):
+        wrong.data, wrong.indices, wrong.indptr = np.ones(1), np.array([1]), np.array(starts)
+        assert "columns do not fit" in refusal(tmp_path, {"J_regressor": wrong})
 
 
 def test_broken_files_are_one_line(tmp_path):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from posekit.cli import main
+from posekit.cli.build import build_from_config
 from posekit.cli.configs import shipped_configs
 
 from .test_run import refused
@@ -129,3 +130,31 @@ def test_notebook_helper(checkpoint):
     assert model.predict(image)["keypoints"].shape == (1, 17, 3)
     assert model.predict(image, np.zeros((0, 4)))["keypoints"].shape == (0, 17, 3)
     assert model.image_size == (96, 128)
+
+
+@pytest.mark.parametrize(("words", "text"), [
+    (["--config", "hdm/coco_mini", "--data.root", "null"], "data.root must be str, not null"),
+    (["--config", "quickstart", "--data.train_size", "null"], "data.train_size must be int, not null"),
+    (["--config", "quickstart", "--data.batch_size", "null"], "data.batch_size must be int, not null"),
+    (["--config", "quickstart", "--data.view", "null"], "data.view must be str, not null"),
+    (["--config", "quickstart", "--model.backbone", "null"], "model.backbone must be str, not null"),
+    (["--model", "MAED", "--data", "Human36M", "--data.root", "null"], "data.root must be "),
+    (["--config", "nlrd/synthetic_small", "--data.target", "{class_path: VideoClips, init_args: {source: null}}"],
+     "data: target: source must be given"),
+])  # fmt: skip
+def test_a_blank_value_is_named(capsys, words, text):
+    assert text in refused(capsys, "fit", *words)
+
+
+def test_a_blank_value_of_a_config_is_named(tmp_path, capsys):
+    path = tmp_path / "blank.yaml"
+    path.write_text("model:\n  class_path: HDM\ndata:\n  class_path: COCOKeypoints\n  init_args:\n    root:\n")
+    assert "data.root must be str, not null (a blank value, or ~, is null)" in refused(capsys, "fit", "-c", str(path))
+    path.write_text("model:\n  class_path: HDM\n  init_args:\ndata:\n  class_path: SyntheticPeople\n")
+    assert "blank.yaml: model.init_args must hold the class's options, not None" in refused(
+        capsys, "fit", "-c", str(path)
+    )
+
+
+def test_values_that_may_be_null_are_taken():
+    build_from_config(["--config", "quickstart", "--data.val_batch_size", "null", "--model.init_from", "null"])

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from posekit.callbacks import AtomicCheckpointIO, CleanInterrupt, LastCheckpoint, OutOfMemoryAdvice, RecentCheckpoint
 from posekit.cli import main
@@ -146,6 +147,22 @@ def test_recent_states_are_of_whole_steps(tmp_path):
     found = [torch.load(path, weights_only=True) for path in sorted(tmp_path.glob("*.ckpt"))]
     batches = [content["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["ready"] for content in found]
     assert batches == [2, 4, 5]  # the epoch's last batch ends a step by itself
+
+
+def test_a_resumed_run_does_not_save_its_first_step_again(tmp_path):
+    options = {"accumulate_grad_batches": 2, "limit_train_batches": 6, "limit_val_batches": 0, "max_epochs": 1}
+
+    def run(folder, checkpoint=None, **more):
+        keeper = ModelCheckpoint(str(tmp_path / folder), "{step}", every_n_train_steps=1, save_top_k=-1)
+        trainer = Trainer(
+            accelerator="cpu", callbacks=[CleanInterrupt(), keeper], plugins=[AtomicCheckpointIO()], logger=False,
+            enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, **options | more,
+        )  # fmt: skip
+        trainer.fit(toys.Toy(lr=0.05), datamodule=toys.ToyData(batch_size=2), ckpt_path=checkpoint, weights_only=True)
+        return sorted(path.name for path in (tmp_path / folder).iterdir())
+
+    assert run("first", max_steps=1) == ["step=1.ckpt"]
+    assert run("second", tmp_path / "first" / "step=1.ckpt") == ["step=2.ckpt", "step=3.ckpt"]
 
 
 def test_methods_of_manual_optimisation_have_recent_states_too(tmp_path):

@@ -202,6 +202,10 @@ def test_a_fit_that_never_validates_says_so(config, capsys, caplog):
         (["--trainer.accelerator=foo"], "invalid accelerator name: `accelerator='foo'`"),
         (["--seed_everything=-1"], "seed_everything is -1, but must be from 0 to 4294967295"),
         (["--trainer.val_check_interval=0"], "trainer.val_check_interval is 0, but must be positive"),
+        (
+            ["--trainer.sync_batchnorm=true", "--trainer.accelerator=cpu", "--trainer.devices=2"],
+            "trainer.sync_batchnorm needs a GPU; leave it out on the CPU",
+        ),
         (["--config=three.yaml"], "config three.yaml: trainer must hold keys such as max_epochs, not 3"),
         (["--config=beside.yaml"], "model.lr stands beside class_path; options of a class go under model.init_args"),
         (["--trainer.callbacks+=EarlyStoping"], "of trainer.callbacks. Did you mean EarlyStopping? Known: "),

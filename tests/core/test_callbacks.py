@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from posekit.callbacks.checkpoint_io import AtomicCheckpointIO
 from posekit.callbacks.compile_networks import CompileNetworks
 from posekit.callbacks.model_table import ModelTable
 from posekit.callbacks.result_table import ResultTable
@@ -15,7 +16,7 @@ from posekit.callbacks.throughput import process_memory
 from posekit.callbacks.writer import PredictionWriter, coco_results, overlay_names
 from posekit.callbacks.writer3d import PredictionWriter3D
 from posekit.errors import UserError
-from posekit.files import atomic_write_text
+from posekit.files import atomic_write_bytes, atomic_write_text
 from posekit.metrics.keypoint_error import KeypointError
 from posekit.skeletons import get_skeleton
 
@@ -35,6 +36,16 @@ def test_a_failed_write_keeps_the_earlier_file(tmp_path):
         atomic_write_text(path, None)
     assert path.read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_durable_file_is_on_the_disk_before_it_takes_its_place(tmp_path, monkeypatch, durable):
+    path, synced = tmp_path / "x.ckpt", []
+    monkeypatch.setattr("posekit.files.os.fsync", lambda _: synced.append(path.exists()))
+    atomic_write_bytes(path, b"1", durable=durable)
+    assert synced == ([False] if durable else [])
+    AtomicCheckpointIO().save_checkpoint({"a": 1}, tmp_path / "y.ckpt")
+    assert len(synced) == durable + 1
 
 
 def test_coco_results_keep_large_ids_exactly(tmp_path):
@@ -148,6 +159,77 @@ def test_a_video_that_opencv_cannot_write_is_refused(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="no codec for mp4 video"):
         writer.on_predict_end(trainer, SimpleNamespace(skeleton=get_skeleton("COCO17")))
     assert not list(tmp_path.glob("*.mp4"))
+
+
+class CutShort(Unopened):
+    """A video writer whose disk is full: it says nothing, and its file has no index."""
+
+    def __init__(self, path, *_):
+        Path(path).write_bytes(b"\0\0\0\x18ftypmp42" + bytes(500))
+
+    def isOpened(self):
+        return True
+
+    def write(self, _):
+        pass
+
+
+class Forgetful(Unopened):
+    """A video writer that loses the last picture."""
+
+    def __init__(self, *arguments):
+        self.inner, self.last = WRITER(*arguments), None
+
+    def isOpened(self):
+        return True
+
+    def write(self, picture):
+        if self.last is not None:
+            self.inner.write(self.last)
+        self.last = picture
+
+    def release(self):
+        self.inner.release()
+
+
+WRITER = cv2.VideoWriter
+
+
+def video(count, size=(64, 64), fps=5.0):
+    grey = np.full((*size, 3), 120, np.uint8)
+    return SimpleNamespace(
+        frames={k: f"v#{k}" for k in range(count)}, is_video=True, fps=fps, read_frame=lambda _: grey.copy()
+    )
+
+
+@pytest.mark.parametrize(
+    ("stand_in", "free", "error", "message"),
+    [(CutShort, 0, OSError, "No space left"), (CutShort, 1 << 30, UserError, r"could not write .*overlay.*to its end"),
+     (Forgetful, 1 << 30, UserError, "to its end")],
+)  # fmt: skip
+def test_a_video_that_is_not_whole_is_told_and_removed(tmp_path, monkeypatch, capfd, stand_in, free, error, message):
+    monkeypatch.setattr(cv2, "VideoWriter", stand_in)
+    monkeypatch.setattr("posekit.callbacks.writer.shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+    trainer = SimpleNamespace(datamodule=video(3), world_size=1, is_global_zero=True)
+    writer = PredictionWriter(str(tmp_path))
+    writer.on_predict_start(trainer, None)
+    with pytest.raises(error, match=message):
+        writer.on_predict_end(trainer, SimpleNamespace(skeleton=get_skeleton("COCO17")))
+    assert not list(tmp_path.glob("*.mp4"))
+    assert "moov" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("count", "fps"), [(1, 25.0), (13, 29.97), (40, 12.345)])
+def test_a_video_of_odd_size_keeps_its_border(tmp_path, count, fps):
+    trainer = SimpleNamespace(datamodule=video(count, (49, 65), fps), world_size=1, is_global_zero=True)
+    writer = PredictionWriter(str(tmp_path))
+    writer.on_predict_start(trainer, None)
+    writer.on_predict_end(trainer, SimpleNamespace(skeleton=get_skeleton("COCO17")))
+    capture = cv2.VideoCapture(str(tmp_path / "overlay.mp4"))
+    found = [capture.read()[1] for _ in range(count)]
+    assert not capture.read()[0]
+    assert {picture.shape for picture in found} == {(50, 66, 3)}
+    assert np.abs(found[-1].astype(int) - 120).max() < 12  # the added border repeats the edge
 
 
 @pytest.mark.parametrize("writer", [PredictionWriter, PredictionWriter3D])

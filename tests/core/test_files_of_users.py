@@ -1,12 +1,15 @@
 """YAML files and checkpoints that users are given by others."""
 
+import contextlib
 import pickle
 import time
 
 import pytest
+import torch
 
 from posekit.checkpoints import read_checkpoint
 from posekit.errors import UserError
+from posekit.nn import read_state_dict
 from posekit.yaml_file import read_yaml
 
 
@@ -22,6 +25,53 @@ def test_pickles_in_place_of_a_checkpoint_are_refused_without_further_words(tmp_
         read_checkpoint(path)
     assert not recwarn.list  # torch's own ask for an issue in its tracker
     assert capfd.readouterr() == ("", "")
+
+
+def _checkpoint(path):
+    needed = {"state_dict": {"w": torch.ones(4096)}, "hyper_parameters": {}, "posekit": {"class_path": "a.B"}}
+    torch.save(needed, path)
+    return path
+
+
+def _damage(path):
+    """Zeroes a part of a tensor, as a disk does that was cut off from its power."""
+    content = bytearray(path.read_bytes())
+    start = content.index(torch.ones(1024).numpy().tobytes())
+    content[start : start + 4096] = bytes(4096)
+    path.write_bytes(content)
+
+
+def test_damaged_tensors_are_not_taken_for_weights(tmp_path):
+    path, other = _checkpoint(tmp_path / "last.ckpt"), _checkpoint(tmp_path / "best.ckpt")
+    assert read_checkpoint(path)["state_dict"]["w"].sum() == 4096
+    _damage(path)
+    with pytest.raises(UserError, match=r"last\.ckpt cannot be read: damaged in its record \S+/data/0; .*: best\.ckpt"):
+        read_checkpoint(path)
+    with pytest.raises(UserError, match=r"last\.ckpt is damaged in its record \S+/data/0$"):
+        read_state_dict(path)
+    assert read_state_dict(other)["w"].sum() == 4096
+
+
+def test_checkpoints_without_checksums_are_read(tmp_path):
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    try:
+        path = _checkpoint(tmp_path / "last.ckpt")
+    finally:
+        torch.serialization.set_crc32_options(before)
+    assert read_checkpoint(path)["state_dict"]["w"].sum() == 4096
+
+
+@pytest.mark.parametrize("step", [7, 61])
+def test_changed_bytes_anywhere_are_one_line_or_do_no_harm(tmp_path, step):
+    path = _checkpoint(tmp_path / "last.ckpt")
+    good = path.read_bytes()
+    for place in [*range(0, 2000, step), *range(len(good) - 1200, len(good), step)]:
+        content = bytearray(good)
+        content[place] ^= 0x15
+        path.write_bytes(content)
+        with contextlib.suppress(UserError):
+            assert read_checkpoint(path)["state_dict"]["w"].sum() == 4096, place
 
 
 def _nested(depth, width, last="x"):

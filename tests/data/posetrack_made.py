@@ -5,7 +5,7 @@ import json
 import cv2
 import numpy as np
 
-from posekit.metrics.posetrack_files import SLOTS_2018
+from posekit.posetrack import SLOTS_2018
 from posekit.skeletons import POSETRACK15
 
 SIZE = (160, 120)

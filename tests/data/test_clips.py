@@ -144,6 +144,15 @@ def test_training_pools_start_at_random_and_overlap_by_half():
     assert np.diff(data[(5, 1)]["frame"]).tolist() == [8, 8, 8]
 
 
+def test_training_pools_of_short_tracks_have_a_real_frame():
+    data = dataset(make_track(range(5)), Window.pool(4, 8), train=True)
+    drawn = [data[(epoch, 0)] for epoch in range(60)]
+    assert all(sample["valid"].any() for sample in drawn)
+    assert {int(sample["frame"][0]) for sample in drawn} == set(range(5))
+    longer = dataset(make_track(range(12)), Window.pool(4, 8), train=True)
+    assert {int(longer[(epoch, 0)]["frame"][0]) for epoch in range(60)} == set(range(8))
+
+
 def test_short_videos_are_reflected():
     track = make_track(range(5))
     window = Window.pool(8, 1, count_padding=False).of(track.frames, track.keys, train=False)

@@ -4,8 +4,9 @@ import re
 
 import pytest
 
-from posekit.data.coco_file import escapes_folder, read_coco, whole
+from posekit.data.coco_file import escapes_folder, read_coco
 from posekit.errors import UserError
+from posekit.json_file import whole
 from posekit.skeletons import COCO17, MPII16
 
 

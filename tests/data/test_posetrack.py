@@ -12,7 +12,7 @@ from posekit.data.posetrack import PoseTrack
 from posekit.data.posetrack_results import write_posetrack_results
 from posekit.errors import UserError
 from posekit.metrics import PoseTrackAP, evaluate_posetrack
-from posekit.metrics.posetrack_files import SLOTS_2018
+from posekit.posetrack import SLOTS_2018
 from posekit.skeletons import POSETRACK15
 from tests.data.posetrack_made import edit, joints_of, make_2017, make_2018, write_frames
 from tests.shared import SHARED, requires_shared
@@ -337,6 +337,21 @@ def test_repeated_samples_are_written_once(made, tmp_path):
     assert evaluate_posetrack(files, tmp_path / "out")["precision"] == 100
 
 
+def test_people_of_a_frame_are_in_the_order_of_their_samples(made, tmp_path):
+    data = module(made)
+    found = as_predictions(samples(data))
+    files = data.posetrack_annotations("val")
+    write_posetrack_results(found, files, tmp_path / "one")
+    backwards = {name: value.flip(0) for name, value in found.items()}  # as another process may have had them
+    write_posetrack_results([{n: v[part] for n, v in backwards.items()} for part in (slice(0, 3), slice(3, 10))], files,
+                            tmp_path / "other")  # fmt: skip
+    for path in files:
+        assert (tmp_path / "one" / path.name).read_text() == (tmp_path / "other" / path.name).read_text()
+    del found["sample_id"]  # they stay as they came
+    write_posetrack_results(found, files, tmp_path / "none")
+    assert (tmp_path / "one" / files[0].name).read_text() == (tmp_path / "none" / files[0].name).read_text()
+
+
 class Trainer:
     """What a callback looks at."""
 
@@ -391,6 +406,50 @@ def test_people_without_head_box_train_and_the_metric_names_them(made):
     metric.update(as_predictions(found))
     with pytest.raises(UserError, match=r"0000\d+.jpg: annotated person 1 has no head box"):
         metric.compute()
+
+
+@pytest.mark.parametrize("nothing", [None, [], {}, [None]])
+def test_a_head_box_without_a_value_is_a_missing_one(tmp_path, nothing):
+    folder = make_2017(tmp_path)
+    edit(folder / "000001_a_relpath_5sec.json", lambda c: c["annolist"][2]["annorect"][1].update(x1=nothing))
+    data = module(tmp_path)
+    found = samples(data)
+    assert len(found) == 10
+    metric = PoseTrackAP(data.posetrack_annotations("val"))
+    metric.update(as_predictions(found))
+    with pytest.raises(UserError, match=r"00000003.jpg: annotated person 1 has no head box"):
+        metric.compute()
+
+
+def _single_structs(content):
+    for frame in content["annolist"]:
+        frame["image"], region = frame["image"][0], frame["ignore_regions"][0]
+        frame["ignore_regions"] = {"point": region["point"][0]}
+        for rect in frame["annorect"]:
+            rect["annopoints"] = rect["annopoints"][0]
+
+
+def test_structs_that_lack_their_list_are_read_alike_by_the_metric(tmp_path):
+    folder = make_2017(tmp_path)
+    edit(folder / "000001_a_relpath_5sec.json", _single_structs)
+    data = module(tmp_path)
+    assert data.sequences("val").regions[0][0].tolist() == [[150, 0]]
+    metric = PoseTrackAP(data.posetrack_annotations("val"))
+    assert metric.frames[0].regions[0].tolist() == [[150, 0]]
+    assert metric.frames[0].name == data.sequences("val").names[0]
+    metric.update(as_predictions(samples(data)))
+    assert metric.compute()["AP"] == pytest.approx(100)
+
+
+def test_upper_neck_is_the_neck_for_the_metric_too(tmp_path):
+    make_2018(tmp_path)
+    names = ["upper_neck" if name == "head_bottom" else name for name in SLOTS_2018]
+    for path in (tmp_path / "annotations/val").glob("*.json"):
+        edit(path, lambda c: c["categories"][0].update(keypoints=names))
+    data = module(tmp_path)
+    metric = PoseTrackAP(data.posetrack_annotations("val"))
+    metric.update(as_predictions(samples(data)))
+    assert metric.compute()["AP"] == pytest.approx(100)
 
 
 def test_missing_and_broken_pictures(tmp_path, caplog):
@@ -458,6 +517,10 @@ def test_numbers_beyond_64_bits_are_no_tracks_and_no_ids(tmp_path):
     assert len(module(tmp_path).dataset("val")) > 0
 
 
+def _corner(content):
+    return content["annolist"][0]["ignore_regions"][0]["point"][0]
+
+
 def _point(content):
     return content["annolist"][0]["annorect"][0]["annopoints"][0]["point"][0]
 
@@ -468,6 +531,16 @@ def _point(content):
         (lambda c: _point(c).update(id=[15]), "frame 0 .* person 0 has a point id 15, known are 0 to 14"),
         (lambda c: _point(c).update(x=["a"]), "has a point whose id, x or y is no finite number"),
         (lambda c: c["annolist"][0].update(image=[]), "frame 0 of annolist has no file name"),
+        (lambda c: c["annolist"][0].update(image=3), "frame 0 of annolist has an image that is neither a struct nor"),
+        (
+            lambda c: c["annolist"][1].update(ignore_regions=7),
+            r"frame 1 \(.*2.jpg\) has an ignore_regions that is neither",
+        ),
+        (lambda c: _corner(c).update(x=["a"]), r"frame 0 \(.*1.jpg\) has an ignore region with a corner whose x or y"),
+        (
+            lambda c: c["annolist"][0]["annorect"][1].update(x1=["a"]),
+            r"person 1 has a head box \(x1, y1, x2, y2\) that",
+        ),
     ],
 )
 def test_faulty_files_2017(tmp_path, change, text):

@@ -1,5 +1,6 @@
 import json
 import logging
+import re
 import time
 from pathlib import Path
 
@@ -148,13 +149,17 @@ def test_a_methods_window_is_taken_over(write_video):
         clip_frames = 5
         clip_halo = 2
         clip_box = "frame"
+        box_scale = 1.5
 
+    assert module(write_video()).dataset("predict").box_scale == 1.25
     data = module(write_video())
     data.adapt_to(Method())
+    assert data.dataset("predict").box_scale == 1.5
     assert clips(data)[0]["image"].shape[0] == 5
     assert data.dataset("predict").clip_box == "frame"
-    data = module(write_video(), frames=3, halo=0)
+    data = module(write_video(), frames=3, halo=0, clip_box="key", box_scale=1.1)
     data.adapt_to(Method())
+    assert (data.dataset("predict").clip_box, data.dataset("predict").box_scale) == ("key", 1.1)
     assert [s["image"].shape[0] for s in clips(data)] == [3, 3, 3]
 
 
@@ -351,6 +356,19 @@ def test_views_of_training_are_random_and_repeat(write_video):
     assert torch.equal(dataset[(1, 0)]["affine"], dataset[(1, 0)]["affine"])
     assert not torch.equal(dataset[(1, 0)]["affine"], dataset[(2, 0)]["affine"])
     assert module(write_video(2), augmentation=ClipAugmentation(flip=1.0)).augmentation.flip == 1
+
+
+def test_videos_without_a_clip_to_learn_from_are_named(write_video, tmp_path, caplog):
+    for name, count in (("long.mp4", 20), ("short.mp4", 5), ("brief.mp4", 3)):
+        write_video(count, name)
+    data = module(tmp_path, frames=4, min_frames=12, fps=25, min_height=1)
+    assert len(data.dataset("train"))
+    text = r"left out 2 videos in which nobody is followed over 12 .* at 25 per second .*: brief.mp4; short.mp4\n"
+    assert re.search(text, caplog.text)
+    caplog.clear()
+    clips(module(tmp_path / "long.mp4", frames=4, min_frames=12, min_height=1), "train")
+    data.dataset("predict")
+    assert "left out" not in caplog.text
 
 
 def test_nothing_long_enough_is_one_line(write_video):

@@ -1,8 +1,11 @@
 import base64
+import contextlib
 import os
 import pickle
 import subprocess
 import sys
+import time
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -115,13 +118,43 @@ def test_other_names_are_refused(tmp_path, program):
         b"cbuiltins\nbytearray\n(cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(S'i8'\ntRS'\\x00\\x00\\x00\\x00\\x00\\x01\\x00\\x00'\n"
         b"tRtR.",
         b"cbuiltins\nlist\n(cbuiltins\nrange\n(I1000000000000\ntRtR.",
+        b"cnumpy\ndtype\n(I1000000000000\ntR.",
+        b"cbuiltins\nstr\n((K\x01K\x01l" + b"2\x86" * 60 + b"tR.",
         b"cnumpy\nndarray\n((I1000000\nI1000000\ntcnumpy\ndtype\n(S'f8'\ntRtR.",
     ],
 )
 def test_sizes_without_data_are_refused(tmp_path, program):
     path = tmp_path / "bomb.pkl"
     path.write_bytes(program)
-    with pytest.raises(UserError, match=r"its pickle asks for (bytes|bytearray|list|numpy\.ndarray)"):
+    with pytest.raises(UserError, match=r"its pickle asks for (bytes|bytearray|list|str|numpy\.ndarray)"):
+        load_pickle(path)
+
+
+@pytest.mark.parametrize("load", [load_pickle, load_joblib])
+@pytest.mark.parametrize("part", ["list", "array", "range"])
+def test_parts_that_are_repeated_beyond_measure_are_refused(tmp_path, load, part):
+    path = tmp_path / "laughs.pkl"
+    value = {"list": [1, 1], "array": np.zeros(1000), "range": range(10**6)}[part]
+    for _ in range(24):
+        value = [value, value]
+    path.write_bytes(pickle.dumps({"poses": value}))
+    start = time.monotonic()
+    with pytest.raises(
+        UserError, match=r"laughs.pkl is refused: its pickle asks for [\d,]+ elements to be repeated to"
+    ):
+        load(path)
+    assert time.monotonic() - start < 5
+
+
+def test_parts_may_be_shared_and_may_not_hold_themselves(tmp_path):
+    path = tmp_path / "shared.pkl"
+    shape, rows = np.zeros(10), [["a", 1]] * 1000
+    path.write_bytes(pickle.dumps({"betas": [shape, shape], "rows": rows, "objects": np.array([rows, None], object)}))
+    found = load_pickle(path)
+    assert found["betas"][0] is found["betas"][1]
+    assert found["rows"] == rows
+    path.write_bytes(b"\x80\x02]q\x00(h\x00h\x00e.")
+    with pytest.raises(UserError, match="a part of it holds itself"):
         load_pickle(path)
 
 
@@ -188,6 +221,26 @@ def test_files_of_joblib_itself(tmp_path, kind):
     np.testing.assert_array_equal(found["x"], np.arange(4, dtype=np.float32))
     assert np.asarray(found["names"]).tolist() == ["a", "bc"]
     assert np.asarray(found["mixed"]).tolist() == ["s", None]
+
+
+@pytest.mark.parametrize("end", [None, -9])
+def test_zlib_is_decompressed_as_far_as_it_is_read(tmp_path, end):
+    path = tmp_path / "more.pt"
+    content = pickle.dumps({"x": np.arange(300_000)}, 2)
+    path.write_bytes(zlib.compress(content + bytes(1 << 28))[: end and len(content) // 100])
+    tracemalloc.start()
+    with pytest.raises(UserError, match="truncated or no pickle") if end else contextlib.nullcontext():
+        assert load_joblib(path)["x"].sum() == 300_000 * 299_999 // 2
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 26
+
+
+def test_more_memory_than_there_is(tmp_path):
+    path = tmp_path / "large.pt"
+    path.write_bytes(zlib.compress(b"\x80\x04\x8e" + (1 << 60).to_bytes(8, "little") + b"ab"))
+    with pytest.raises(UserError, match=r"large\.pt is damaged, or needs more memory than there is$"):
+        load_joblib(path)
 
 
 def test_lz4_is_named(tmp_path):

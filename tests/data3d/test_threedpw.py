@@ -2,8 +2,9 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 
-from posekit.body import load_builtin_body
+from posekit.body import load_body, load_builtin_body
 from posekit.data import ThreeDPW
 from posekit.errors import UserError
 from posekit.geometry import axis_angle_to_matrix
@@ -132,6 +133,29 @@ def test_mesh_joints_and_evaluation(tmp_path):
     assert np.abs(own.joints3d[0, hip] - smpl.joints3d[0, hip]).max() < 0.1
 
 
+def test_training_on_spin_s_joints_takes_those_of_the_mesh(tmp_path):
+    """MAED's training labels: the model's own joints; its evaluation: Human3.6M's regressor."""
+    for split in ("train", "validation"):
+        write(tmp_path, split)
+    data = ThreeDPW(str(tmp_path), body="builtin", eval_joints=14)
+    (train,), (val,) = data.tracks("train"), data.tracks("val")
+    lsp = slice(25, 39)
+    for track in (train, val):
+        assert np.flatnonzero(track.joints3d_weight[0]).tolist() == list(range(25, 39))
+    body = load_body()
+    output = body(torch.from_numpy(axis_angle_to_matrix(train.body_pose)).float(), torch.zeros(FRAMES, 10))
+    own, h36m = (body.joints(output, name).numpy() for name in ("SPIN49", "H36M17"))
+    hips = [SPIN49.index("right_hip"), SPIN49.index("left_hip")]
+    moved = [points - points[:, hips].mean(1, keepdims=True) for points in (train.joints3d, own)]
+    seen = train.keys
+    np.testing.assert_allclose(moved[0][seen, lsp], moved[1][seen, lsp], atol=1e-5)
+    neck = val.joints3d[:, SPIN49.index("neck")] - val.joints3d[:, hips].mean(1)
+    wanted = h36m[:, H36M17.index("thorax")] - h36m[:, [H36M17.index("right_hip"), H36M17.index("left_hip")]].mean(1)
+    np.testing.assert_allclose(neck[seen], wanted[seen], atol=1e-5)
+    (other,) = ThreeDPW(str(tmp_path), body="builtin", skeleton="H36M17").tracks("train")
+    assert (other.joints3d_weight[0] > 0).all()
+
+
 def test_a_missing_body_or_regressor_is_no_faulty_recording(tmp_path):
     """Leaving out what cannot be read would leave out the recordings of women."""
     root = write(tmp_path / "data")
@@ -139,16 +163,20 @@ def test_a_missing_body_or_regressor_is_no_faulty_recording(tmp_path):
     bodies.mkdir()
     np.savez(bodies / "SMPL_MALE.npz", **toy_arrays())
     np.save(bodies / "J_regressor_h36m.npy", np.ones((17, 48)) / 48)
+    joints = {"body_joints": "H36M17"}
     for fault in ("error", "skip"):
         with pytest.raises(UserError, match=r"ThreeDPW: data\.body .*SMPL_FEMALE") as raised:
-            ThreeDPW(str(root), body=str(bodies), gender="own", on_bad_annotation=fault).dataset("train")
+            ThreeDPW(str(root), body=str(bodies), gender="own", on_bad_annotation=fault, **joints).dataset("train")
         assert "on_bad_annotation" not in str(raised.value)
     np.savez(bodies / "SMPL_FEMALE.npz", **toy_arrays())
-    (track,) = ThreeDPW(str(root), body=str(bodies), gender="own").tracks("train")
+    (track,) = ThreeDPW(str(root), body=str(bodies), gender="own", **joints).tracks("train")
     assert (track.joints3d_weight[0] > 0).any()
+    with pytest.raises(UserError, match=r"ThreeDPW: data\.body .* J_regressor_extra\.npy"):
+        ThreeDPW(str(root), body=str(bodies), gender="own").dataset("train")
     (bodies / "J_regressor_h36m.npy").unlink()
+    data = ThreeDPW(str(root), body=str(bodies / "SMPL_MALE.npz"), on_bad_annotation="skip", **joints)
     with pytest.raises(UserError, match=r"need J_regressor_h36m\.npy beside the body's file") as raised:
-        ThreeDPW(str(root), body=str(bodies / "SMPL_MALE.npz"), on_bad_annotation="skip").dataset("train")
+        data.dataset("train")
     assert ".." not in str(raised.value).replace("...", "")
 
 

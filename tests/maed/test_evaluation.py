@@ -9,8 +9,56 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from posekit.body import load_body
+from posekit.data.body3d.human36m_files import JOINTS17, JOINTS32
+from posekit.data.body3d.mpi_inf_3dhp import TEST_JOINTS, TRAIN_JOINTS
 from posekit.data.clip_windows import Window
+from posekit.data.joint_maps import source_of
+from posekit.geometry import axis_angle_to_matrix
+from posekit.skeletons import H36M17, LSP14, SPIN49
 from posekit_maed.evaluation import BodyMetrics, EvaluatedJoints
+
+# What the data modules' files are labelled with, and the evaluations that are meant for them.
+H36M_FILES = (JOINTS17, JOINTS32, source_of(H36M17))
+EVALUATIONS = [
+    *((source, joints) for source in H36M_FILES for joints in ("h36m14", "h36m17")),
+    (TRAIN_JOINTS, "mpii3d17"),
+    (TEST_JOINTS, "mpii3d17"),
+    (source_of(LSP14), "spin14"),
+    (source_of(SPIN49), "spin14"),
+    (source_of(SPIN49), "mpii3d17"),
+]
+
+
+def labels_in_files(body, output, source):
+    """Returns joints (N, J, 3) of posed bodies as a data set's files have them, NaN where the body has none."""
+    own = {}
+    for skeleton in (SPIN49, H36M17) if source in H36M_FILES else (H36M17, SPIN49):
+        own |= dict(zip(skeleton.joints, body.joints(output, skeleton.name).unbind(1), strict=True))
+    if source.name != SPIN49.name:  # the middle of the face in Human3.6M's and MPI-INF-3DHP's files alike
+        own["head"] = body.joints(output, "H36M17")[:, H36M17.index("neck")]
+    nowhere = torch.full_like(own["pelvis"], torch.nan)
+    return torch.stack([own.get(name, nowhere) for name in source.joints], 1).double().numpy()
+
+
+@pytest.mark.parametrize(("source", "joints"), EVALUATIONS, ids=lambda value: getattr(value, "name", value))
+def test_labels_of_a_data_set_made_from_the_answer_are_no_error(source, joints):
+    frames, body = 5, load_body()
+    generator = torch.Generator().manual_seed(0)
+    turns = axis_angle_to_matrix(0.3 * torch.randn(frames, 24, 3, generator=generator))
+    output = body(turns, torch.randn(frames, 10, generator=generator))
+    labels = labels_in_files(body, output, source)
+    mapped = source.map_to(SPIN49)(labels, np.isfinite(labels).all(-1).astype(float))
+    compared = EvaluatedJoints(body, joints)
+    assert (mapped.weight[:, compared.target] == 1).all()
+    batch = {
+        "valid": torch.ones(1, frames, dtype=torch.bool), "sample_id": torch.zeros(1, dtype=torch.int64),
+        "joints3d": torch.from_numpy(mapped.points)[None], "joints3d_weight": torch.from_numpy(mapped.weight)[None],
+    }  # fmt: skip
+    errors = BodyMetrics(len(compared.target))
+    errors.add_clips(batch, body, compared, output)
+    found = errors.compute()
+    for name in ("MPJPE", "PA-MPJPE", "acceleration_error"):
+        assert float(found[name]) < 0.01, name
 
 
 class GivenJoints:

@@ -8,6 +8,7 @@ import torch
 from posekit.callbacks import BestCheckpoint
 from posekit.data import LSPExtended, Mixture, PoseDatabase, SyntheticPeople
 from posekit.data.mixture import MixturePart
+from posekit_maed.clips import crop_rule
 from tests.data3d.test_penn_and_lsp import write_lsp
 from tests.data3d.test_pose_database import write
 from tests.maed.conftest import SIZE
@@ -75,3 +76,26 @@ def test_a_mixture_is_judged_by_the_part_that_is_evaluated(make, tmp_path):
     assert "val/shape" not in trainer.callback_metrics
     assert np.isfinite(float(trainer.callback_metrics["val/loss"]))
     assert torch.isfinite(next(module.parameters())).all()
+
+
+@pytest.mark.parametrize(("options", "expected"), [({}, ("frame", 1.3)), ({"clip_box": "window"}, ("window", 1.3))])
+def test_predictions_cut_people_as_the_training_data_do(make, tmp_path, options, expected):
+    data = database(tmp_path / "db")
+    data.box_scale = 1.3
+    module = make(**options)
+    trainer, _ = run(module, data, tmp_path)
+    trainer.save_checkpoint(tmp_path / "a.ckpt", weights_only=True)
+    loaded = type(module).load_from_checkpoint(tmp_path / "a.ckpt")
+    assert (loaded.clip_box, loaded.box_scale) == expected
+
+
+def test_the_rule_of_crops_is_that_of_the_clips_if_they_agree(tmp_path):
+    videos, pictures = synthetic(), synthetic()
+    pictures.view = "crops"
+    assert crop_rule(videos) == ("key", None)
+    assert crop_rule(pictures) == (None, None)
+    part = MixturePart(database(tmp_path / "db"))
+    mixture = Mixture(clips={"a": part}, images={"b": MixturePart(pictures)}, skeleton="SPIN49", image_size=SIZE)
+    assert crop_rule(mixture) == ("frame", 1.25)
+    mixture = Mixture(clips={"a": part, "c": MixturePart(videos)}, skeleton="SPIN49", image_size=SIZE)
+    assert crop_rule(mixture) == (None, None)

@@ -48,6 +48,20 @@ def test_hybrid_gradient_is_the_weighted_sum_of_both(make, clips, weights, share
     torch.testing.assert_close(at_once, accumulated, atol=1e-4, rtol=1e-3)
 
 
+def test_padding_of_clips_weighs_nothing_in_a_hybrid_step(make, clips):
+    module = make().eval()
+    video, pictures = clips(frames=4), crops_of(clips(3, seed=1))
+    once = module.step({"clips": video, "images": pictures}, "train").loss
+    per_frame = [name for name, value in video.items() if value.ndim > 1]
+    padded = {n: torch.cat([v, v[:, :1].expand_as(v)], 1) if n in per_frame else v for n, v in video.items()}
+    padded["valid"][:, 4:] = False
+    more = module.step({"clips": padded, "images": pictures}, "train").loss
+    torch.testing.assert_close(more, once, rtol=1e-5, atol=0)
+    empty = {**video, "valid": torch.zeros_like(video["valid"])}
+    alone = module.step(pictures, "train").loss
+    torch.testing.assert_close(module.step({"clips": empty, "images": pictures}, "train").loss, alone)
+
+
 def test_forward_has_the_published_outputs(make, clips):
     module = make().eval()
     batch = clips()
@@ -217,6 +231,8 @@ def test_checkpoint_round_trip(make, clips, tmp_path):
     [
         ({"skeleton": "COCO17"}, "SPIN49"),
         ({"hybrid_weights": "frame"}, "equal"),
+        ({"clip_box": "frames"}, "window"),
+        ({"box_scale": 0.0}, "MAED: box_scale"),
         ({"keep_every": 0}, "keep_every"),
         ({"keep_every": 1.5}, "MAED: keep_every must be a whole number of at least 1, not 1.5"),
         ({"hidden_dim": 0}, "MAED: hidden_dim must be a whole number of at least 1, not 0"),

@@ -7,10 +7,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from posekit.callbacks import PredictionWriter3D
 from posekit.callbacks.writer3d import about_image_center
 from posekit.cli import main
+from posekit.data import VideoClips
 from posekit.errors import UserError
 from posekit.skeletons import SPIN49
 from posekit_maed import MAED
@@ -147,6 +149,21 @@ def test_predict_command_on_a_video_and_a_picture(checkpoint, tmp_path, monkeypa
     assert list((tmp_path / "picture/overlays").glob("*.jpg"))
 
 
+def test_a_run_s_config_does_not_hide_what_its_fit_has_learned(checkpoint, tmp_path, monkeypatch):
+    content = torch.load(checkpoint, weights_only=True)
+    given = dict(content["hyper_parameters"])
+    content["hyper_parameters"] |= {"clip_box": "window", "box_scale": 1.4}
+    torch.save(content, tmp_path / "a.ckpt")
+    arguments = {k: v for k, v in given.items() if not k.startswith("_")} | {"clip_box": None, "box_scale": 1.1}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"model": {"class_path": "MAED", "init_args": arguments}}))
+    cv2.imwrite(str(tmp_path / "p.jpg"), np.full((60, 80, 3), 90, np.uint8))
+    seen = []
+    monkeypatch.setattr(VideoClips, "adapt_to", lambda self, method: seen.append((method.clip_box, method.box_scale)))
+    monkeypatch.chdir(tmp_path)
+    main(["predict", "--config", "config.yaml", "--ckpt_path", "a.ckpt", "--input", "p.jpg", "--output", "out"])
+    assert seen == [("window", 1.1)]
+
+
 def test_predict_in_python_answers_as_the_command_does(checkpoint, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
@@ -179,6 +196,28 @@ def test_predict_in_python_answers_as_the_command_does(checkpoint, tmp_path, mon
     ):
         with pytest.raises(UserError, match=text):
             model.predict(*mistake)
+
+
+def test_a_moving_person_is_cut_out_by_each_frame_s_own_box(checkpoint, monkeypatch):
+    model = MAED.load_from_checkpoint(checkpoint)
+    seen = []
+    step = model.predict_step
+    monkeypatch.setattr(model, "predict_step", lambda batch, number: seen.append(batch) or step(batch, number))
+    frames = [np.zeros((60, 400, 3), np.uint8)] * 3
+    boxes = np.array([[10.0 + 100 * k, 5, 30, 50] for k in range(3)])
+    monkeypatch.setattr("posekit.data.one_person.SMOOTH", 1)
+    found = model.predict(frames, boxes)
+    (batch,) = seen
+    width, height = model.image_size
+    middle = torch.from_numpy(boxes[:, :2] + boxes[:, 2:] / 2).float()
+    in_crop = torch.einsum("nij,nj->ni", batch["affine"][0], torch.cat([middle, torch.ones(3, 1)], 1))
+    torch.testing.assert_close(in_crop, torch.tensor([(width - 1) / 2, (height - 1) / 2]).expand(3, 2))
+    # Joints of the placed mesh, seen by each frame's camera, are the joints in its picture.
+    torch.testing.assert_close(found["center"], middle, atol=1e-3, rtol=0)
+    regressor = dict(model.body.named_buffers())["_regressor_SPIN49"]
+    placed = regressor @ found["vertices"]
+    pixels = placed[..., :2] / placed[..., 2:] * found["focal"][:, None, None] + found["center"][:, None]
+    torch.testing.assert_close(pixels[:, 25:37], found["keypoints"][:, 25:37, :2], atol=0.1, rtol=0)
 
 
 def test_rows_name_the_given_tracks_and_videos(checkpoint, tmp_path, monkeypatch):

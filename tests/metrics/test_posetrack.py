@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from posekit.cli.evaluate import run
+from posekit.data.posetrack_file import read_posetrack
 from posekit.errors import UserError
 from posekit.metrics import PoseTrackAP, evaluate_posetrack
 from posekit.metrics.posetrack_ap import COLUMNS, evaluate_posetrack_files, strictly_inside
-from posekit.metrics.posetrack_files import SLOTS_2018, read_sequence
+from posekit.metrics.posetrack_files import read_sequence
+from posekit.posetrack import SLOTS_2018
 from tests.shared import SHARED
 
 GOLDEN = SHARED / "golden" / "poseval"
@@ -129,7 +131,7 @@ def test_mistakes(tmp_path):
     point = lambda c: c["annolist"][0]["annorect"][0]["annopoints"][0]["point"][0]  # noqa: E731
     check(lambda c: point(c).update(id=[40]), "point id 40")
     check(lambda c: point(c).pop("x"), "has no 'x'")
-    check(lambda c: point(c).update(x=["far"]), "no number")
+    check(lambda c: point(c).update(x=["far"]), "no finite number: x is \\['far'\\]")
     (pred / files[0].name).unlink()
     with pytest.raises(UserError, match=files[0].name):
         evaluate_posetrack(gt, pred)
@@ -142,7 +144,7 @@ def test_mistakes_in_the_2018_format(tmp_path):
     content = json.loads(file.read_text())
     content["annotations"][1]["keypoints"].pop()
     file.write_text(json.dumps(content))
-    with pytest.raises(UserError, match=r"annotations\[1\]: keypoints has 50 numbers"):
+    with pytest.raises(UserError, match=r"annotation 2 has 50 keypoint numbers, expected 51"):
         evaluate_posetrack(gt, pred)
 
 
@@ -184,3 +186,41 @@ def test_a_score_of_zero_is_a_score(tmp_path, wrapped):
         content = {"annolist": [{"image": [{"name": "a.jpg"}], "annorect": people}]}
         (tmp_path / side / "a.json").write_text(json.dumps(content))
     assert evaluate_posetrack(tmp_path / "gt", tmp_path / "pred")["right_ankle"] == 100
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda a: a.update(keypoints=[float("nan")] * 51), "annotation 1 has keypoints that are not finite numbers"),
+        (lambda a: a.update(image_id=5), "annotation 1 belongs to image 5, which is not listed"),
+        (lambda a: a.update(bbox_head=[1, 2, None, 4]), "annotation 1 has a bbox_head that is not four finite numbers"),
+        (lambda a: a.update(bbox_head=[1, 2]), r"1 has a bbox_head that is not four finite numbers: \[1, 2\]"),
+    ],
+)
+def test_faulty_people_can_be_left_out(tmp_path, change, text):
+    gt, _ = written(first_case("posetrack18_format"), tmp_path)
+    path = next(gt.glob("*.json"))
+    content = json.loads(path.read_text())
+    change(next(entry for entry in content["annotations"] if entry["id"] == 1))
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=text):
+        PoseTrackAP(gt)
+    with pytest.warns(UserWarning, match=f"PoseTrack's AP leaves out 1 faulty annotation: .*{text}"):
+        metric = PoseTrackAP(gt, on_bad_annotation="skip")
+    kept = read_posetrack([path], on_bad_annotation="skip")
+    assert sum(len(frame.people.xy) for frame in metric.frames.values()) == len(kept.ids)
+    assert len(kept.ids) == len(content["annotations"]) - 1
+    with pytest.raises(UserError, match="unknown on_bad_annotation of PoseTrackAP 'drop'"):
+        PoseTrackAP(gt, on_bad_annotation="drop")
+
+
+def test_scores_of_annotations_and_boxes_of_predictions_do_not_matter(tmp_path):
+    gt, pred = written(first_case("posetrack18_format"), tmp_path)
+    want = evaluate_posetrack(gt, pred)
+    for folder, fields in ((gt, {"scores": [1]}), (pred, {"bbox": [1, 2, 3, 4, 0.5], "bbox_head": [1]})):
+        path = next(folder.glob("*.json"))
+        content = json.loads(path.read_text())
+        for entry in content["annotations"]:
+            entry.update(fields)
+        path.write_text(json.dumps(content))
+    assert evaluate_posetrack(gt, pred) == pytest.approx(want, nan_ok=True)

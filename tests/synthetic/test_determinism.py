@@ -5,15 +5,19 @@ import signal
 import stat
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from posekit.cli.quiet import one_line_errors
 from posekit.data import SyntheticPeople
 from posekit.data.synthetic import cache
 from posekit.data.synthetic.cache import LayerSettings, LayerStore, render_layer
 from posekit.data.synthetic.options import PRESETS
+from posekit.errors import UserError
+from posekit.files import write_array
 
 
 def batches(workers, **options):
@@ -81,6 +85,45 @@ def test_a_cache_is_for_everybody_whom_the_umask_lets_in(tmp_path):
     (made,) = tmp_path.iterdir()
     assert stat.S_IMODE(made.stat().st_mode) == 0o775
     assert {stat.S_IMODE(file.stat().st_mode) for file in made.iterdir()} == {0o664}
+
+
+@pytest.mark.parametrize("name", ["pixels", "rectangles", "labels"])
+@pytest.mark.parametrize("fault", ["cut", "empty", "absent", "zeroed", "other", "zip"])
+def test_a_damaged_cache_is_drawn_anew(tmp_path, capsys, name, fault):
+    settings = LayerSettings(7, "train", (48, 64), PRESETS["easy"], "COCO17")
+    whole = LayerStore(settings, 4, workers=1, folder=tmp_path)
+    (made,) = tmp_path.iterdir()
+    file = made / f"{name}.npy"
+    content = file.read_bytes()
+    file.unlink()
+    if fault == "other":
+        np.save(file, np.zeros(3))
+    elif fault == "zip":
+        file.write_bytes(b"PK\3\4" + content[4:])
+    elif fault != "absent":
+        file.write_bytes({"cut": content[:-200], "empty": b"", "zeroed": bytes(len(content))}[fault])
+    for said in (1, 0):
+        again = LayerStore(settings, 4, workers=1, folder=tmp_path)
+        assert capsys.readouterr().err.count(f"{made} of drawn people is damaged; they are drawn anew") == said
+        for index in range(4):
+            np.testing.assert_array_equal(again[index].rgba, whole[index].rgba)
+            assert again[index].labels == whole[index].labels
+    assert [path.name for path in tmp_path.iterdir()] == [made.name]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_below_a_cache_is_one_line(tmp_path, monkeypatch):
+    def full(path, array):
+        path.symlink_to("/dev/full")
+        write_array(path, array)
+
+    settings = LayerSettings(7, "train", (48, 64), PRESETS["easy"], "COCO17")
+    monkeypatch.setattr(cache, "write_array", full)
+    for folder, hint in ((tmp_path / "mine", ""), (tmp_path / f"{cache.TEMPORARY}x", ", or name .* variable TMPDIR")):
+        line = rf"^the disk is full: free some space \(.*/train-\w+\){hint}$"
+        with pytest.raises(UserError, match=line), one_line_errors():
+            LayerStore(settings, 4, workers=1, folder=folder)
+        assert not list(folder.iterdir())
 
 
 def test_cache_key_follows_the_settings():

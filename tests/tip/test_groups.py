@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from posekit.errors import UserError
-from posekit.metrics.posetrack_files import SLOTS_2018
+from posekit.posetrack import SLOTS_2018
 from posekit.skeletons import COCO17, POSETRACK15, SKELETONS
 from posekit_tip.groups import coco_rows, default_groups, resolve_groups, slot_indices
 

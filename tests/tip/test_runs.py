@@ -122,6 +122,28 @@ def test_a_missing_head_box_does_not_stop_a_fit_and_is_named_by_an_evaluation(tm
         trainer().validate(make(), data(tmp_path), verbose=False)
 
 
+def _spoil(content):
+    if "annolist" in content:
+        content["annolist"][0]["annorect"][1]["annopoints"][0]["point"][0]["id"] = [15]
+    else:
+        content["annotations"][1]["keypoints"][0] = float("nan")
+
+
+def test_faulty_people_are_left_out_of_data_metric_and_results(folder, tmp_path):
+    for split in ("train", "val"):
+        edit(sorted((folder / "annotations" / split).glob("*.json"))[0], _spoil)
+    with pytest.raises(UserError, match="1 faulty annotation"):
+        trainer().fit(make(), data(folder))
+    run, source = trainer(), data(folder, on_bad_annotation="skip")
+    with pytest.warns(UserWarning, match="PoseTrack's AP leaves out 1 faulty annotation"):
+        run.fit(make(), source)
+    (values,) = run.validate(make(Oracle), source, verbose=False)
+    assert values["val/PoseTrack/AP"] == pytest.approx(100)
+    found = run.predict(make(), datamodule=source)
+    files = source.posetrack_annotations("predict")
+    assert len(write_posetrack_results(found, files, tmp_path / "out")) == len(files)
+
+
 def test_sequences_of_one_frame(tmp_path):
     for split in ("train", "val"):
         make_2018(tmp_path, split, listed=range(1))

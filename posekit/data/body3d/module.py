@@ -202,8 +202,8 @@ class BodyDataModule(PoseDataModule):
             UserError: Files are missing.
         """
 
-    def load_bodies(self) -> None:
-        """Loads the bodies that reading needs: one that is missing is no fault of a recording.
+    def load_bodies(self, part: Part) -> None:
+        """Loads the bodies that reading a split needs: one that is missing is no fault of a recording.
 
         Raises:
             UserError: A file is missing or wrong.
@@ -273,7 +273,7 @@ class BodyDataModule(PoseDataModule):
 
     def _people(self, part: Part) -> list[Person]:
         listed = self.recordings(part)[: self.limit]
-        self.load_bodies()
+        self.load_bodies(part)
         people: list[Person] = []
         broken: list[str] = []
         faulty: list[str] = []

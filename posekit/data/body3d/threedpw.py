@@ -23,7 +23,7 @@ from posekit.data.joint_maps import JointSource, source_of
 from posekit.errors import UserError, unknown_name
 from posekit.geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from posekit.safe_pickle import load_pickle
-from posekit.skeletons import LSP14, SMPL24, get_skeleton
+from posekit.skeletons import H36M17, LSP14, SMPL24, SPIN49, get_skeleton
 
 Float = NDArray[np.float64]
 
@@ -54,14 +54,15 @@ class ThreeDPW(BodyDataModule):
     that a camera does not fit the picture, 3D labels have weight 0 and the frame is no key frame. 2D joints are
     detections (18 of OpenPose), visible from a confidence of 0.3 on; frames with 6 or fewer are left out. Rate: 30.
 
-    3D joints are the file's 24 of SMPL, or those that ``body_joints`` names, of the posed mesh, where a body is given.
-    Published evaluations take 14 of Human3.6M's joints from the mesh: ``body: …``, ``eval_joints: 14``.
+    3D joints are the file's 24 of SMPL, or those of the posed mesh where a body is given: in training on SPIN49 the 14
+    that SPIN has of LSP, as MAED's labels, else Human3.6M's 17; or those that ``body_joints`` names. Published
+    evaluations take 14 of Human3.6M's joints from the mesh: ``body: …``, ``eval_joints: 14``.
 
     Args:
         root: Folder of the data.
         body: SMPL file or folder of such for :func:`posekit.body.load_body`, to take joints from meshes; SPIN's
             regressors are looked for in the folder, or beside the file.
-        body_joints: Joint set of the mesh's joints.
+        body_joints: Joint set of the mesh's joints, in all splits; None takes the above.
         gender: Which body of a folder: ``"own"`` the actor's, ``"neutral"`` the neutral one, as MAED's labels.
         view: See :class:`~posekit.data.body3d.module.BodyDataModule`, as for all that follows.
         skeleton: Joint set of the samples.
@@ -99,7 +100,7 @@ class ThreeDPW(BodyDataModule):
         self,
         root: str = "data/3dpw",
         body: str | None = None,
-        body_joints: str = "H36M17",
+        body_joints: str | None = None,
         gender: Literal["own", "neutral"] = "neutral",
         view: View = "clips",
         skeleton: str = "SPIN49",
@@ -132,11 +133,12 @@ class ThreeDPW(BodyDataModule):
         )  # fmt: skip
         if gender not in ("own", "neutral"):
             raise unknown_name("gender of ThreeDPW", gender, ("own", "neutral"))
-        get_skeleton(body_joints)
+        if body_joints is not None:
+            get_skeleton(body_joints)
         self.body = body
         self.body_joints = body_joints
         self.gender = gender
-        self._bodies: dict[str, SMPLBody] = {}
+        self._bodies: dict[tuple[str, str], SMPLBody] = {}  # by gender and joint set
 
     def recordings(self, split: Part) -> list[Recording]:
         """Lists a split's sequence files.
@@ -151,9 +153,15 @@ class ThreeDPW(BodyDataModule):
         files = sorted(folder.glob("*.pkl"))
         if not files:
             raise UserError(f"ThreeDPW: {folder} holds no *.pkl; get it from {self.HOME}")
-        return [Recording(path.stem, partial(self._read, path)) for path in files]
+        return [Recording(path.stem, partial(self._read, path, split)) for path in files]
 
-    def _read(self, path: Path) -> list[Person]:
+    def _mesh_set(self, part: Part) -> str:
+        """Returns the joint set that is taken from meshes."""
+        if self.body_joints is not None:
+            return self.body_joints
+        return LSP14.name if part == "train" and self.skeleton == SPIN49.name else H36M17.name
+
+    def _read(self, path: Path, part: Part) -> list[Person]:
         content = _Sequence(path)
         count = content.frames
         rows = np.arange(count)
@@ -161,9 +169,9 @@ class ThreeDPW(BodyDataModule):
         read = open_frames(
             f"sequence {path.stem}", rows, [(f, ["image_%05d.jpg"]) for f in images], verify=self.verify_images
         )
-        return [self._person(content, actor, read) for actor in range(content.actors)]
+        return [self._person(content, actor, read, self._mesh_set(part)) for actor in range(content.actors)]
 
-    def _person(self, content: _Sequence, actor: int, read: FrameReader) -> Person:
+    def _person(self, content: _Sequence, actor: int, read: FrameReader, mesh_set: str) -> Person:
         count = content.frames
         valid = content.per_actor("campose_valid", actor, (count,)) > 0
         rotation, shift = content.camera[:, :3, :3], content.camera[:, :3, 3]
@@ -181,8 +189,8 @@ class ThreeDPW(BodyDataModule):
         source3d = source_of(SMPL24)
         if self.body is not None:
             place = joints3d[:, 0] - pelvis
-            joints3d = self._mesh_joints(pose, shape, place, content.gender(actor))
-            source3d = source_of(get_skeleton(self.body_joints))
+            joints3d = self._mesh_joints(pose, shape, place, content.gender(actor), mesh_set)
+            source3d = source_of(get_skeleton(mesh_set))
         rows = np.arange(count)
         labelled = valid.astype(np.float64)
         return Person(
@@ -206,7 +214,7 @@ class ThreeDPW(BodyDataModule):
             fps=30.0,
         )
 
-    def load_bodies(self) -> None:
+    def load_bodies(self, part: Part) -> None:
         """Loads the bodies that joints are taken from.
 
         Raises:
@@ -214,22 +222,23 @@ class ThreeDPW(BodyDataModule):
         """
         if self.body is not None:
             for gender in ("male", "female") if self.gender == "own" else ("neutral",):
-                self._body(gender)
+                self._body(gender, self._mesh_set(part))
 
-    def _body(self, gender: str) -> SMPLBody:
-        if gender not in self._bodies:
+    def _body(self, gender: str, mesh_set: str) -> SMPLBody:
+        if (gender, mesh_set) not in self._bodies:
+            others = [body for (own, _), body in self._bodies.items() if own == gender]
             try:
-                body = load_body(self.body, gender=gender)
+                body = others[0] if others else load_body(self.body, gender=gender)
                 rest = body(torch.eye(3).expand(1, 24, 3, 3), torch.zeros(1, body.num_betas))
-                body.joints(rest, self.body_joints)  # now is the time to say that a regressor is missing
+                body.joints(rest, mesh_set)  # now is the time to say that a regressor is missing
             except UserError as error:
                 raise BodyError(f"ThreeDPW: data.body {self.body}: {error}") from None
-            self._bodies[gender] = body
-        return self._bodies[gender]
+            self._bodies[gender, mesh_set] = body
+        return self._bodies[gender, mesh_set]
 
-    def _mesh_joints(self, pose: Float, shape: Float, place: Float, gender: str) -> Float:
+    def _mesh_joints(self, pose: Float, shape: Float, place: Float, gender: str, mesh_set: str) -> Float:
         """Returns the joints (N, L, 3) of posed meshes, metres, camera frame."""
-        body = self._body(gender if self.gender == "own" else "neutral")
+        body = self._body(gender if self.gender == "own" else "neutral", mesh_set)
         betas = torch.from_numpy(shape).float().expand(len(pose), 10)
         turns = torch.from_numpy(axis_angle_to_matrix(pose)).float()
         where = torch.from_numpy(place).float()
@@ -237,7 +246,7 @@ class ThreeDPW(BodyDataModule):
         with torch.no_grad():
             for start in range(0, len(pose), _CHUNK):
                 part = slice(start, start + _CHUNK)
-                found.append(body.joints(body(turns[part], betas[part], where[part]), self.body_joints))
+                found.append(body.joints(body(turns[part], betas[part], where[part]), mesh_set))
         return torch.cat(found).double().numpy()
 
 

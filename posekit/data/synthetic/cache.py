@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -33,14 +34,17 @@ from posekit.data.synthetic.domain import restyle
 from posekit.data.synthetic.options import Difficulty
 from posekit.data.synthetic.person import Layer, label_dtype, render, sample_person
 from posekit.data.synthetic.streams import PERSON, STYLE, stream
+from posekit.files import write_array
 from posekit.skeletons import get_skeleton
 
 Bytes = NDArray[np.uint8]
 
 # A folder for what is rendered, where no argument names one: a table's runs share it.
 RENDERED_FOLDER = "POSEKIT_RENDERED"
+# How the names of temporary ones begin, which the processes of one run share.
+TEMPORARY = "posekit-drawn-"
 # Part of every cache file's name: raise it when the renderer's output changes.
-RENDERER_VERSION = 3
+RENDERER_VERSION = 4
 MENTIONED = 1000  # so many take long enough to say so
 _CHUNK = 32
 _RECTANGLE = np.dtype([("offset", "i8"), ("x", "i4"), ("y", "i4"), ("width", "i4"), ("height", "i4")])
@@ -120,12 +124,12 @@ class LayerStore:
         if not cached:
             return
         path = folder / settings.key(count) if folder is not None else None
-        if path is not None and path.is_dir():
-            self._load(path)
+        damaged = path is not None and path.is_dir()
+        if path is not None and damaged and self._load(path):
             return
         self._pixels, self._rectangles, self._labels = _render_all(settings, count, workers)
         if path is not None:
-            self._save(path)
+            self._save(path, damaged)
 
     def __len__(self) -> int:
         return self.count
@@ -147,11 +151,24 @@ class LayerStore:
         rgba = pixels[offset : offset + height * width * 4].reshape(height, width, 4)
         return Layer(rgba, (int(r["x"]), int(r["y"])), self._labels[row])
 
-    def _load(self, path: Path) -> None:
-        self._pixels = np.load(path / "pixels.npy", mmap_mode="r")
-        self._rectangles, self._labels = np.load(path / "rectangles.npy"), np.load(path / "labels.npy")
+    def _load(self, path: Path) -> bool:
+        """Maps a folder's files into memory; tells whether they are whole, and says so where they are not."""
+        try:
+            pixels, rectangles, labels = (_array(path / f"{name}.npy") for name in ("pixels", "rectangles", "labels"))
+        except (ValueError, EOFError, FileNotFoundError, zipfile.BadZipFile):
+            whole = False
+        else:
+            rows = (self.count * self.settings.group,)
+            known = pixels.dtype == np.uint8 and rectangles.dtype == _RECTANGLE and labels.dtype == self.settings.dtype
+            whole = known and rectangles.shape == labels.shape == rows and _fill(rectangles, pixels)
+        if not whole:
+            said = f"SyntheticPeople: the folder {path} of drawn people is damaged; they are drawn anew"
+            Console(stderr=True).print(said, soft_wrap=True, markup=False)
+            return False
+        self._pixels, self._rectangles, self._labels = pixels, np.array(rectangles), np.array(labels)
+        return True
 
-    def _save(self, path: Path) -> None:
+    def _save(self, path: Path, damaged: bool) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Written beside its place and renamed: a run that dies, or a second rank, leaves no half a cache.
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
@@ -160,13 +177,34 @@ class LayerStore:
         try:
             made.mkdir()
             for name, array in (("pixels", self._pixels), ("rectangles", self._rectangles), ("labels", self._labels)):
-                np.save(made / f"{name}.npy", np.asarray(array))
+                write_array(made / f"{name}.npy", np.asarray(array))
+            if damaged:
+                path.rename(temporary / "damaged")
             made.rename(path)
-        except OSError:
+        except OSError as error:
             if not path.is_dir():  # else another process was first, with the same bytes
+                error.filename = str(path)  # the temporary one is gone
                 raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _array(path: Path) -> NDArray[Any]:
+    """Maps an array, of which nothing is read yet.
+
+    Raises:
+        ValueError: The file holds another thing, or is cut short; other errors of NumPy mean the same.
+    """
+    found = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not isinstance(found, np.ndarray):
+        raise ValueError("an archive")
+    return found
+
+
+def _fill(rectangles: NDArray[Any], pixels: NDArray[Any]) -> bool:
+    """Tells whether the pictures of rectangles (N,) lie one behind the other in the pixels, to their end."""
+    sizes = 4 * rectangles["width"].astype(np.int64) * rectangles["height"]
+    return bool((np.cumsum(sizes) - sizes == rectangles["offset"]).all() and pixels.shape == (sizes.sum(),))
 
 
 Chunk = tuple[bytes, NDArray[Any], NDArray[Any]]

@@ -1,0 +1,44 @@
+"""What a sequence file says, the same of either form."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float = NDArray[np.float64]
+Form = Literal["2017", "2018"]
+
+
+class FrameEntry(NamedTuple):
+    """A frame of a file."""
+
+    place: str  # in the file, e.g. "images[3]"
+    name: str  # the image's file name; empty where there is none
+    image_id: int  # -1 in the 2017 form
+    size: tuple[int, int]  # W, H px; 0 where the file does not say
+    labelled: bool  # by the file's word
+    regions: tuple[Float, ...]  # ignore regions: polygons (V, 2) px, also such of no corner
+
+
+class PersonEntry(NamedTuple):
+    """An annotated or a predicted person."""
+
+    row: int  # of the frame
+    entry_id: int  # -1 where there is none
+    track: int  # -1 where there is none
+    has_points: bool  # whether there is a list of joints at all
+    scores: Float | None  # (15,) NaN where a joint has none; of predictions
+    box: list[float] | None  # xywh px
+    head: list[float] | None  # x1, y1, x2, y2 px
+
+
+class Entries(NamedTuple):
+    """A file's frames, its N people without fault in the file's order, and a phrase for each faulty one."""
+
+    form: Form
+    frames: list[FrameEntry]
+    people: list[PersonEntry]
+    joints: Float  # (N, 15, 3) x, y px and visibility, POSETRACK15: 0 absent, 1 hidden, 2 annotated
+    faults: list[str]

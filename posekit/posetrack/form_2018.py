@@ -1,0 +1,122 @@
+"""The form of 2018 and 21: COCO's ``images``, ``annotations`` and ``categories``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from posekit.errors import UserError, excerpt
+from posekit.json_file import numbers, whole
+from posekit.posetrack.entries import Float, FrameEntry, PersonEntry
+from posekit.posetrack.fields import of_form, slots_of
+
+
+def frames_2018(path: Path, content: Mapping[str, Any]) -> list[FrameEntry]:
+    """Returns the frames.
+
+    Raises:
+        UserError: A frame is faulty, or has another's id.
+    """
+    frames: list[FrameEntry] = []
+    ids: set[int] = set()
+    for number, image in enumerate(content["images"]):
+        place = f"images[{number}]"
+        image_id = whole(image.get("id")) if isinstance(image, Mapping) else None
+        if image_id is None or image_id in ids:
+            what = f"has the id {image_id}, which another has" if image_id is not None else "has no integer id"
+            raise UserError(f"{path}: {place} {what if isinstance(image, Mapping) else 'is no object'}")
+        ids.add(image_id)
+        name, size = image.get("file_name"), (whole(image.get("width")) or 0, whole(image.get("height")) or 0)
+        with of_form("2018", f"{path}: {place}"):
+            flag = bool(image.get("is_labeled", False)) and bool(image.get("has_labeled_person", True))
+            regions = _regions(image, f"{path}: {place}")
+        known = size if min(size) > 0 else (0, 0)
+        frames.append(FrameEntry(place, name if isinstance(name, str) else "", image_id, known, flag, regions))
+    return frames
+
+
+def _regions(image: Mapping[str, Any], where: str) -> tuple[Float, ...]:
+    xs, ys = image.get("ignore_regions_x") or [], image.get("ignore_regions_y") or []
+    if xs and not isinstance(xs[0], list):
+        xs, ys = [xs], [ys]
+    if len(xs) != len(ys) or any(len(x) != len(y) for x, y in zip(xs, ys, strict=True)):
+        raise UserError(f"{where} has ignore_regions_x and _y of different lengths")
+    for outline in (*xs, *ys):
+        if numbers(outline, len(outline)) is None:
+            raise ValueError(f"ignore_regions_x or _y of no finite numbers: {excerpt(outline)}")
+    return tuple(np.array([x, y], dtype=np.float64).T.reshape(-1, 2) for x, y in zip(xs, ys, strict=True))
+
+
+def people_2018(
+    path: Path, content: Mapping[str, Any], frames: Sequence[FrameEntry], scored: bool
+) -> tuple[list[PersonEntry], Float, list[str]]:
+    """Returns the people, their joints, and what is wrong with the faulty ones.
+
+    Raises:
+        UserError: The file's joints are not PoseTrack's.
+    """
+    *columns, slots = slots_of(path, content)
+    rows = {frame.image_id: row for row, frame in enumerate(frames)}
+    people: list[PersonEntry] = []
+    points: list[Sequence[float]] = []
+    faults = []
+    nothing = [0.0] * (3 * slots)
+    for number, entry in enumerate(content["annotations"]):
+        person = _person(entry, rows, columns, slots, scored)
+        if isinstance(person, str):
+            known = isinstance(entry, Mapping) and entry.get("id") is not None
+            faults.append(f"annotation {entry['id'] if known else f'number {number} of the list'} {person}")
+        else:
+            people.append(person)
+            points.append(entry["keypoints"] if person.has_points else nothing)
+    joints = np.array(points, dtype=np.float64).reshape(-1, slots, 3)[:, columns]
+    # All zeros is absent; (x, y, 0) is annotated for the benchmark's tool.
+    joints[..., 2] = np.where((joints != 0).any(-1), np.where(joints[..., 2] > 0, 2.0, 1.0), 0.0)
+    return people, joints, faults
+
+
+def _person(entry: Any, rows: Mapping[int, int], columns: Sequence[int], slots: int, scored: bool) -> PersonEntry | str:
+    """Returns a person, or what is wrong with it."""
+    if not isinstance(entry, Mapping):
+        return "is no object"
+    image_id = whole(entry.get("image_id"))
+    row = None if image_id is None else rows.get(image_id)
+    if row is None:
+        return f"belongs to image {excerpt(entry.get('image_id'))}, which is not listed"
+    values = entry.get("keypoints")
+    if values is not None:
+        if not isinstance(values, list) or len(values) != 3 * slots:
+            count = len(values) if isinstance(values, list) else 0
+            return f"has {count} keypoint numbers, expected {3 * slots} ({slots} joints x 3)"
+        if numbers(values, 3 * slots) is None:
+            return "has keypoints that are not finite numbers"
+    number, track = whole(entry.get("id")), whole(entry.get("track_id"))
+    own, followed = (-1 if found is None else found for found in (number, track))
+    person = PersonEntry(row, own, followed, values is not None, None, None, None)
+    return (_with_scores if scored else _with_boxes)(person, entry, columns, slots)
+
+
+def _with_scores(
+    person: PersonEntry, entry: Mapping[str, Any], columns: Sequence[int], slots: int
+) -> PersonEntry | str:
+    scores = entry.get("scores")
+    if not scores:
+        return person
+    if numbers(scores, slots) is None:
+        count = len(scores) if isinstance(scores, list) else 0
+        return f"has scores that are not {slots} finite numbers, but {count}: {excerpt(scores, 60)}"
+    return person._replace(scores=np.array(scores, dtype=np.float64)[columns])
+
+
+def _with_boxes(person: PersonEntry, entry: Mapping[str, Any], columns: Sequence[int], slots: int) -> PersonEntry | str:
+    box, head = entry.get("bbox") or None, entry.get("bbox_head") or None
+    for name, value in (("bbox", box), ("bbox_head", head)):
+        if value is not None and numbers(value, 4) is None:
+            return f"has a {name} that is not four finite numbers: {excerpt(value, 60)}"
+    if head is not None:
+        x, y, width, height = head
+        head = [x, y, x + width, y + height]
+    return person._replace(box=box, head=head)
