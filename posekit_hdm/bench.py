@@ -9,8 +9,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from posekit.cli import exit_in_one_line
 from posekit_hdm import transport
 from posekit_hdm.base import make_supply
+from posekit_hdm.exact import import_pot
 from posekit_hdm.losses import HeatmapMatchingLoss, build_loss
 from posekit_hdm.module import HDM
 
@@ -128,8 +130,7 @@ def log_sinkhorn(
 
 def emd2_loop(supply: Tensor, demand: transport.Demand, size: tuple[int, int]) -> float:
     """Reference: `ot.emd2` with its dual, joint by joint in float64; returns the sum of the values."""
-    import ot
-
+    ot = import_pot()
     window = transport.take_windows(transport.offset_table(*size, None, supply.device), demand, *size)
     costs = torch.cat([window[:, :1], window[:, 1:] + window[:, :1]], dim=1).transpose(1, 2).contiguous().numpy()
     mass, weight = supply.double(), demand.weight.double()
@@ -159,4 +160,5 @@ def _cpu_ms(call: Callable[[], object], repeats: int) -> float:
 
 
 if __name__ == "__main__":
-    print(json.dumps({name: round(value, 2) for name, value in bench_transport().items()}, indent=2))
+    with exit_in_one_line():
+        print(json.dumps({name: round(value, 2) for name, value in bench_transport().items()}, indent=2))

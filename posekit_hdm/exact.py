@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from posekit.errors import UserError
 from posekit_hdm import transport
+
+
+def import_pot() -> Any:
+    """Returns the package POT.
+
+    Raises:
+        UserError: It is not installed.
+    """
+    try:
+        import ot
+    except ImportError:
+        raise UserError("the exact solver needs POT: pip install pot") from None
+    return ot
 
 
 def solve_exact(
@@ -19,10 +34,7 @@ def solve_exact(
     Raises:
         UserError: POT is not installed.
     """
-    try:
-        import ot
-    except ImportError:
-        raise UserError("the exact solver needs POT: pip install pot") from None
+    ot = import_pot()
     costs = transport.take_windows(transport.offset_table(*size, truncate, supply.device), demand, *size).cpu()
     full = torch.cat([costs[:, :1], costs[:, :1] + costs[:, 1:]], dim=1).transpose(1, 2).contiguous().numpy()
     mass, weight = supply.detach().double().cpu(), demand.weight.detach().double().cpu()

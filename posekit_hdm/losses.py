@@ -7,6 +7,7 @@ supplement's. Solver, regulariser, demand weights and the treatment of empty map
 from __future__ import annotations
 
 import inspect
+import math
 from typing import Any, ClassVar
 
 import torch
@@ -23,6 +24,8 @@ __all__ = ["LOSSES", "HeatmapMatchingLoss", "build_loss", "normalize_maps"]
 SOLVERS = ("newton", "pot")
 MOST_STEPS = 100
 """Newton steps that may be asked for; far fewer converge."""
+LEAST_EPSILON = 0.005
+"""Below it the steps do not reach the optimum of every map, and the value would lie below the exact distance."""
 
 
 class HeatmapMatchingLoss(HeatmapLoss):
@@ -30,12 +33,14 @@ class HeatmapMatchingLoss(HeatmapLoss):
 
     The map supplies S = relu(h) / sum relu(h) (the paper's) or softplus / softmax in place of relu; the corners of the
     dot's cell demand their bilinear weights; cost is the distance in heatmap px. The value is the KL-entropic transport
-    cost, at most ``epsilon * log 4`` above the exact one; its gradient is the closed form
-    dL/dh = s'(h) (a - <a, S>) / Z with the dual potential a (Eq. 3 and the chain rule). Points get no gradient. The
-    loss does not change when a relu map is scaled, so the size of h carries no confidence.
+    cost, at most ``epsilon * log 4`` above the exact one and never below it (with the default steps; to 1e-4 px in
+    float32); its gradient is the closed form dL/dh = s'(h) (a - <a, S>) / Z with the dual potential a (Eq. 3 and the
+    chain rule). Points get no gradient. The loss does not change when a relu map is scaled, so the size of h carries no
+    confidence.
 
     Args:
-        epsilon: Entropic weight, heatmap px. Above 0.1 the optimum drifts to the nearest pixel; 0.5 loses sub-pixel.
+        epsilon: Entropic weight, heatmap px, at least 0.005. Above 0.1 the optimum drifts to the nearest pixel; 0.5
+            loses sub-pixel.
         suppliers: ``softmax`` (default: learns best, see the README's study), ``softplus``, or ``relu`` (the paper's;
             its maps can die).
         reduction: See `HeatmapLoss`.
@@ -44,10 +49,11 @@ class HeatmapMatchingLoss(HeatmapLoss):
             everywhere.
         solver: ``newton``, or ``pot`` for the exact, unregularised EMD by network simplex on the CPU (for checks; slow;
             ``epsilon``, ``anneal`` and ``refine`` then do nothing).
-        anneal: Newton steps with falling epsilon, 0 to 100.
+        anneal: Newton steps with falling epsilon, 0 to 100; None takes 6 at epsilon 0.1 and above, more below (30 at
+            0.005).
         refine: Newton steps at the final epsilon on all pixels, 1 to 100; None takes 4 at epsilon 0.1 and above, 6 down
-            to 0.05 and 9 below. On dense maps 3 are enough; maps of a few pixels with supply need the rest (measured on
-            2,400 of them: value within 1e-5 px, potential within 4e-5 px at 0.1 and 6e-5 px at 0.05).
+            to 0.05 and 12 below. On dense maps 3 are enough; maps of a few pixels with supply need the rest (measured
+            on 2,400 of them: value within 1e-5 px, potential within 4e-5 px at 0.1 and 6e-5 px at 0.05).
         softmax_scale: Factor on the maps under ``softmax``; 1 to 10, 20 trains badly.
         check_finite: See `HeatmapLoss`.
 
@@ -64,20 +70,22 @@ class HeatmapMatchingLoss(HeatmapLoss):
         reduction: str = "sum_joints_mean_batch",
         truncate: float | None = None,
         solver: str = "newton",
-        anneal: int = 6,
+        anneal: int | None = None,
         refine: int | None = None,
         softmax_scale: float = 10.0,
         check_finite: bool | None = None,
     ) -> None:
         super().__init__(reduction, check_finite)
-        self.epsilon = self.positive("epsilon", epsilon)
+        self.epsilon = float(in_range("loss 'hdm'", "epsilon", epsilon, f"[{LEAST_EPSILON}, inf)"))
         self.suppliers = choice("suppliers", suppliers, SUPPLIERS)
         self.truncate = None if truncate is None else self.positive("truncate", truncate)
         self.solver = choice("solver", solver, SOLVERS)
-        in_range("loss 'hdm'", "anneal", anneal, f"[0, {MOST_STEPS}]", whole=True)
+        in_range("loss 'hdm'", "anneal", anneal, f"[0, {MOST_STEPS}]", whole=True, none=True)
         in_range("loss 'hdm'", "refine", refine, f"[1, {MOST_STEPS}]", whole=True, none=True)
         # Made once: under torch.compile(dynamic=True) arithmetic on numbers of Python becomes symbolic.
-        self.schedule = transport.anneal_schedule(self.epsilon, anneal)
+        self.schedule = transport.anneal_schedule(
+            self.epsilon, default_anneal(self.epsilon) if anneal is None else anneal
+        )
         self.refine = default_refine(self.epsilon) if refine is None else refine
         self.softmax_scale = self.positive("softmax_scale", softmax_scale)
 
@@ -108,7 +116,16 @@ class HeatmapMatchingLoss(HeatmapLoss):
 
 def default_refine(epsilon: float) -> int:
     """Returns the Newton steps that the final epsilon (heatmap px) needs; fewer pixels share a corner as it falls."""
-    return 4 if epsilon >= 0.1 else 6 if epsilon >= 0.05 else 9
+    return 4 if epsilon >= 0.1 else 6 if epsilon >= 0.05 else 12
+
+
+def default_anneal(epsilon: float) -> int:
+    """Returns the annealing steps down to the final epsilon (heatmap px).
+
+    A step moves a potential by at most 3 epsilon, and the first ones can be wrong where a corner demands next to
+    nothing; so epsilon must fall the slower, the lower it ends.
+    """
+    return 6 if epsilon >= 0.1 else 6 + math.ceil(8 * math.log(0.1 / epsilon))
 
 
 class _Match(torch.autograd.Function):

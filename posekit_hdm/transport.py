@@ -118,7 +118,8 @@ def solve(
         truncate: Largest cost, px; None for the plain distance.
 
     Returns:
-        Value within log 4 times the last epsilon above the exact EMD, and the exact gradient of that value.
+        Value within log 4 times the last epsilon above the exact EMD, and the exact gradient of that value; both once
+        the steps have converged (with too few the value can lie below).
     """
     mass, relative = summarise(supply.unflatten(1, size), demand, truncate)
     start = newton(torch.zeros_like(demand.weight), mass, relative, demand.weight, schedule)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
@@ -85,8 +84,9 @@ class LogoCapNetwork(nn.Module):
         Images (B, 3, H, W) of any size are extended to multiples of the backbone's stride.
         """
         height, width = images.shape[-2:]
-        maps = _pyramid(self.backbone, F.pad(images, (0, -width % GRID, 0, -height % GRID)))
-        return maps, (math.ceil(height / STRIDE), math.ceil(width / STRIDE))
+        missing = (_multiple(width, GRID) - width, _multiple(height, GRID) - height)
+        maps = _pyramid(self.backbone, F.pad(images, (0, missing[0], 0, missing[1])))
+        return maps, (_multiple(height, STRIDE) // STRIDE, _multiple(width, STRIDE) // STRIDE)
 
     def features(self, images: Tensor) -> Tensor:
         """Returns the joined maps (B, C, ceil(H / 4), ceil(W / 4)), which the heads see, of images (B, 3, H, W)."""
@@ -146,6 +146,11 @@ def _pyramid(backbone: HeatmapNetwork, images: Tensor) -> list[Tensor]:
         return [backbone.features(images)]
     maps = backbone.branches(images)
     return [backbone.decode(maps), *maps]
+
+
+def _multiple(length: int, step: int) -> int:
+    """Returns the next multiple; without ``%`` of a negative number, which ``torch.compile`` has not for any size."""
+    return (length + step - 1) // step * step
 
 
 def _upsample(x: Tensor, like: Tensor) -> Tensor:

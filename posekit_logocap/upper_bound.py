@@ -15,19 +15,22 @@ The official code assigns by the largest similarity in the window instead; both 
 
 from __future__ import annotations
 
-import argparse
 import json
+from argparse import Namespace, RawDescriptionHelpFormatter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from posekit.cli.run import build_from_config
+from posekit.cli import exit_in_one_line
+from posekit.cli.arguments import ArgumentParser
+from posekit.cli.build import build_from_config
+from posekit.cli.quiet import one_line_errors, quieten
 from posekit.data import SyntheticPeople
 from posekit.data.batch import SceneBatch
 from posekit.data.datamodule import PoseDataModule
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, in_range, unknown_name
 from posekit.geometry import uncrop_points
 from posekit.metrics import KeypointAP
 from posekit.skeletons import get_skeleton
@@ -110,22 +113,27 @@ def measure(
     assignment: str = "sum",
     split: str = "val",
     batches: int | None = None,
+    expansion: Expansion | None = None,
 ) -> dict[str, float]:
     """Measures the AP of initial poses and of their upper bounds on a data module's scenes.
 
     Args:
         datamodule: With the view ``scenes``.
-        module: Gives the initial poses that survive suppression, and the geometry; None makes poses from the labels.
+        module: Gives the initial poses that survive suppression; None makes poses from the labels.
         noise: Deviation of made poses, px of the input.
         assignment: One of ``ASSIGNMENTS``.
         split: ``val`` or ``test``.
         batches: At most so many.
+        expansion: The windows' geometry; None takes the module's, without a module LogoCap's default.
 
     Raises:
-        UserError: The data have no ground truth or are no scenes.
+        UserError: The data have no ground truth or are no scenes, or a number is out of its range.
     """
+    in_range("upper bound", "noise", noise, "[0, inf)")
+    in_range("upper bound", "batches", batches, "[1, inf)", whole=True, none=True)
     skeleton = get_skeleton(datamodule.skeleton)
-    expansion = module.expansion if module is not None else Expansion(skeleton.sigmas)
+    if expansion is None:
+        expansion = module.expansion if module is not None else Expansion(skeleton.sigmas)
     sigmas = torch.tensor(skeleton.sigmas)
     datamodule.setup("fit" if split == "val" else "test")
     truth = datamodule.ground_truth(split)  # type: ignore[arg-type]
@@ -209,23 +217,45 @@ def bench_upper_bound(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the command; see the module's text."""
-    parser = argparse.ArgumentParser(prog="python -m posekit_logocap.upper_bound", description=__doc__)
-    parser.add_argument("--config", required=True, help="config whose data (view scenes) are used")
-    parser.add_argument("--checkpoint", help="checkpoint of LogoCap that gives the initial poses")
+    """Runs the command; see the module's text. A user's mistake is one line on stderr and exit code 2."""
+    parser = ArgumentParser(
+        prog="python -m posekit_logocap.upper_bound", description=__doc__, formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )  # fmt: skip
+    parser.add_argument("--config", required=True, help="config of LogoCap: its data (view scenes), its geometry")
+    parser.add_argument("--checkpoint", help="checkpoint of LogoCap that gives the initial poses, and the geometry")
     parser.add_argument("--noise", type=float, nargs="+", default=[4.0], help="px of made poses")
     parser.add_argument("--assignment", choices=ASSIGNMENTS, default="sum")
     parser.add_argument("--split", choices=("val", "test"), default="val")
     parser.add_argument("--batches", type=int, help="at most so many")
-    options, rest = parser.parse_known_args(argv)
-    _, datamodule = build_from_config(["--config", options.config, *rest])
+    with exit_in_one_line():
+        options, rest = parser.parse_known_args(argv)
+        quieten()
+        with one_line_errors():
+            print(json.dumps(_rows(options, rest), indent=2))
+
+
+def _rows(options: Namespace, rest: list[str]) -> dict[str, dict[str, float]]:
+    """Returns the bounds of a checkpoint's poses, or of made ones by their noise.
+
+    Raises:
+        UserError: The config is of another method, or options of the model stand beside a checkpoint.
+    """
     common = {"assignment": options.assignment, "split": options.split, "batches": options.batches}
     if options.checkpoint:
-        module = LogoCap.load_from_checkpoint(options.checkpoint)
-        rows = {"checkpoint": measure(datamodule, module, **common)}
-    else:
-        rows = {f"noise {noise:g} px": measure(datamodule, noise=noise, **common) for noise in options.noise}
-    print(json.dumps(rows, indent=2))
+        given = next((word.partition("=")[0] for word in rest if word.startswith("--model")), None)
+        if given is not None:
+            raise UserError(f"{given} does not go with --checkpoint, whose options are those of its training")
+        module: Any = LogoCap.load_from_checkpoint(options.checkpoint)
+        _, datamodule = build_from_config(["--config", options.config, *rest])
+        module.check_data(datamodule)
+        return {"checkpoint": measure(datamodule, module, **common)}
+    module, datamodule = build_from_config(["--config", options.config, *rest])
+    if not isinstance(module, LogoCap):
+        raise UserError(f"config {options.config} is of {type(module).__name__}: the upper bound is LogoCap's")
+    module.check_data(datamodule)
+    common["expansion"] = module.expansion
+    return {f"noise {noise:g} px": measure(datamodule, noise=noise, **common) for noise in options.noise}
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import select
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -130,10 +131,17 @@ def _main(words: list[str]) -> None:
     if words[0] in ("--version", "-V", "version"):
         print(f"posekit {__version__}")
         return
-    try:
+    with exit_in_one_line():
         if words[0] not in COMMANDS:
             raise unknown_name("command", words[0], COMMANDS)
         COMMANDS[words[0]](words[1:])
+
+
+@contextmanager
+def exit_in_one_line() -> Iterator[None]:
+    """Ends the process as :func:`main` does after a user's mistake or Ctrl-C; for a ``python -m`` of a method, too."""
+    try:
+        yield
     except UserError as error:
         sys.exit(_refuse(str(error)))
     except OSError as error:

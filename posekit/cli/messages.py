@@ -109,9 +109,18 @@ def _classes_of_the_trainer(key: str) -> list[str]:
 def _quoted(match: re.Match[str], options: Sequence[str]) -> str:
     """Answers for a value that fits no member of a Union: the first failure that is not about None."""
     key = re.search(r"[Pp]arser key \"?([\w.]+)\"?", match.string)
+    if key and re.match(r"\s*-\s+Expected an? <class 'dict'>", match.group(1)):
+        return _no_dictionary(key.group(1), match.string)
     failures = [line for line in _lines(match.group(1).split("Given value")[0]) if "NoneType" not in line]
     what = " ".join(failures[:2]) if failures else " ".join(_lines(match.string))
     return (f"{key.group(1)}: " if key else "") + what[:400]
+
+
+def _no_dictionary(key: str, text: str) -> str:
+    """Answers for a value that is no dictionary: ``{a:1}`` is none to YAML, which wants a blank after the colon."""
+    value = " ".join(text.partition("Given value: ")[2].split())[:80]
+    form = "'{name: value}' with a blank after the colon"
+    return f"{key} must be of the form {form}, not {value!r}; or give one at a time, as {key}.name"
 
 
 def nothing_names(keys: Sequence[str]) -> str:
@@ -125,7 +134,10 @@ def nothing_names(keys: Sequence[str]) -> str:
 
 
 def _missing(match: re.Match[str], options: Sequence[str]) -> str:
-    return nothing_names([name.strip().split(".")[-1] for name in match.group(1).split(",")])
+    names = [name.strip().split(".")[-1] for name in match.group(1).split(",")]
+    if set(names) <= {"data", "model"}:
+        return nothing_names(names)
+    return f"{' and '.join(names)} must be given"
 
 
 def _wrong_type(match: re.Match[str], options: Sequence[str]) -> str:

@@ -173,6 +173,13 @@ def test_mistakes_get_one_line(config, capsys, words, texts):
         assert text in line
 
 
+def test_a_dictionary_without_blanks_is_told_its_form(capsys):
+    words = ["--model", "HDM", "--data", "SyntheticPeople", "--model.loss_options", "{suppliers:relu,truncate:1.5}"]
+    line = refused(capsys, "fit", *words)
+    assert "loss_options must be of the form '{name: value}' with a blank after the colon, not '{suppliers:re" in line
+    assert "as loss_options.name" in line
+
+
 @pytest.mark.parametrize(
     ("words", "keys", "choices"),
     [

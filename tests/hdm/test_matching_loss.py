@@ -1,6 +1,7 @@
 """Properties of the transport loss."""
 
 import math
+import sys
 
 import pytest
 import torch
@@ -10,7 +11,15 @@ from hypothesis import strategies as st
 from posekit.errors import UserError
 from posekit.heatmaps import corner_targets, decode_window
 from posekit_hdm.bench import bench_transport, make_inputs
-from posekit_hdm.losses import LOSSES, HeatmapMatchingLoss, build_loss, default_refine, normalize_maps
+from posekit_hdm.losses import (
+    LEAST_EPSILON,
+    LOSSES,
+    HeatmapMatchingLoss,
+    build_loss,
+    default_anneal,
+    default_refine,
+    normalize_maps,
+)
 from posekit_hdm.transport import ANNEAL_START, anneal_schedule, bilinear_demand, solve
 
 SIZE = (16, 12)
@@ -86,8 +95,8 @@ def test_sparse_maps(seed, pixels, epsilon):
     dots = torch.minimum(dots, torch.tensor([15.0, 19.0], dtype=torch.float64))
     mass, demand = maps / maps.sum(1, keepdim=True), bilinear_demand(dots, 20, 16)
     single = type(demand)(*demand[:2], demand.weight.float())
-    steps = default_refine(epsilon)
-    default = solve(mass.float(), single, (20, 16), schedule=anneal_schedule(epsilon, 6), refine=steps)
+    schedule, steps = anneal_schedule(epsilon, default_anneal(epsilon)), default_refine(epsilon)
+    default = solve(mass.float(), single, (20, 16), schedule=schedule, refine=steps)
     converged = solve(mass, demand, (20, 16), schedule=anneal_schedule(epsilon, 20), refine=40)
     assert (default.value - converged.value).abs().max() < 1e-4
     assert torch.isfinite(default.potential).all()
@@ -101,6 +110,31 @@ def test_bounds_against_exact():
     assert (entropic - exact).min() > -1e-9
     assert (entropic - exact).max() < 0.1 * math.log(4) + 1e-9
     assert (exact - expected).abs().max() < 0.7072
+
+
+@pytest.mark.parametrize("truncate", [None, 1.0])
+@pytest.mark.parametrize("epsilon", [LEAST_EPSILON, 0.01, 0.05])
+def test_bounds_against_exact_at_a_small_epsilon(epsilon, truncate):
+    """Dots next to a pixel leave the other corners a demand of 1e-4 and 1e-8, which the first steps cannot resolve."""
+    size, random = (64, 48), torch.Generator().manual_seed(0)
+    dots = torch.rand(80, 2, generator=random) * torch.tensor([46.0, 62.0])
+    dots[40:] = dots[40:].round() + 1e-4
+    square = (torch.arange(48) - dots[:, :1, None]) ** 2 + (torch.arange(64)[:, None] - dots[:, 1:, None]) ** 2
+    maps = torch.exp(-0.5 * square)
+    maps[20:60] = 0
+    far = torch.randint(0, 64 * 48, (40, 3), generator=random)
+    maps[20:60] = maps[20:60].flatten(1).scatter(1, far, torch.rand(40, 3, generator=random) + 1e-3).view(40, *size)
+    options = {"suppliers": "relu", "reduction": "none", "truncate": truncate}
+    batch = (maps[None], dots[None], torch.ones(1, 80))
+    found = HeatmapMatchingLoss(epsilon, **options)(*batch)
+    over = found - HeatmapMatchingLoss(solver="pot", **options)(*batch)
+    assert over.min() > -1e-4
+    assert over.max() < epsilon * math.log(4) + 1e-4
+
+
+def test_the_default_epsilon_has_its_steps():
+    assert (default_anneal(0.1), default_refine(0.1)) == (default_anneal(0.5), default_refine(0.5)) == (6, 4)
+    assert [default_anneal(epsilon) for epsilon in (0.05, 0.01, LEAST_EPSILON)] == [12, 25, 30]
 
 
 def test_scale_invariance_and_euler():
@@ -359,8 +393,9 @@ def test_minus_infinity_is_a_pixel_without_mass():
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"epsilon": 0}, r"loss 'hdm': epsilon must be a number above 0, not 0"),
-        ({"epsilon": "a"}, r"epsilon must be a number above 0, not 'a'"),
+        ({"epsilon": 0}, r"loss 'hdm': epsilon must be a number of at least 0\.005, not 0"),
+        ({"epsilon": 1e-9}, r"epsilon must be a number of at least 0\.005, not 1e-09"),
+        ({"epsilon": "a"}, r"epsilon must be a number of at least 0\.005, not 'a'"),
         ({"suppliers": "sigmoid"}, "softplus"),
         ({"truncate": 0}, "truncate must be a number above 0"),
         ({"solver": "x"}, "newton"),
@@ -368,8 +403,8 @@ def test_minus_infinity_is_a_pixel_without_mass():
         ({"refine": 0}, r"refine must be a whole number in \[1, 100\] \(or null\), not 0"),
         ({"refine": 1.2}, r"refine must be a whole number in \[1, 100\] \(or null\), not 1\.2"),
         ({"epsilom": 0.1}, "epsilon"),
-        ({"anneal": 2.7}, r"loss 'hdm': anneal must be a whole number in \[0, 100\], not 2\.7"),
-        ({"anneal": "x"}, r"anneal must be a whole number in \[0, 100\], not 'x'"),
+        ({"anneal": 2.7}, r"loss 'hdm': anneal must be a whole number in \[0, 100\] \(or null\), not 2\.7"),
+        ({"anneal": "x"}, r"anneal must be a whole number in \[0, 100\] \(or null\), not 'x'"),
         ({"anneal": True}, "not True"),
         ({"anneal": 10**9}, "anneal"),
         ({"check_finite": "maybe"}, r"loss 'hdm': check_finite must be true or false \(or null\), not 'maybe'"),
@@ -391,6 +426,17 @@ def test_speed():
     result = bench_transport()
     assert result["emd2_loop_ratio"] > 4
     assert result["sinkhorn50_ratio"] > 10
+
+
+def test_the_exact_solver_and_the_benchmark_say_that_pot_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ot", None)
+    maps, dots, weight = example()
+    for run in (
+        lambda: HeatmapMatchingLoss(solver="pot")(maps, dots, weight),
+        lambda: bench_transport(1, 2, repeats=1),
+    ):
+        with pytest.raises(UserError, match="needs POT: pip install pot"):
+            run()
 
 
 def test_masked_pixels_of_an_empty_map_are_no_minimum():

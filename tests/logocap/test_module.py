@@ -1,5 +1,7 @@
 """LogoCap as a LightningModule: steps, batches of different sizes, bad input, prediction, drawing."""
 
+import json
+
 import lightning
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from posekit_logocap import LogoCap
 from posekit_logocap.bench import decode, made_maps
 from posekit_logocap.inference import DecodeOptions, decode_people, stack_maps
 from posekit_logocap.network import DenseMaps
-from posekit_logocap.upper_bound import measure
+from posekit_logocap.upper_bound import main, measure
 
 
 def with_people(batch, **fields):
@@ -179,6 +181,20 @@ def test_network_is_one_graph(make):
         torch.testing.assert_close(passing(local), module.message_passing(local))
 
 
+@pytest.mark.slow
+def test_a_compiled_network_takes_pictures_of_another_size(make):
+    """The second size is what makes the compiler trace any."""
+    torch._dynamo.reset()
+    module = make().eval()
+    compiled = torch.compile(module.network, backend="aot_eager")
+    with torch.no_grad():
+        for height, width in ((64, 64), (61, 97), (33, 70)):
+            image = torch.randn(1, 3, height, width)
+            for a, b in zip(compiled(image), module.network(image), strict=True):
+                assert a.shape[-2:] == (-(-height // 4), -(-width // 4))
+                torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
 def test_joined_maps_repeat_their_borders():
     parts = [DenseMaps(*(torch.rand(1, 2, *size) for _ in range(3))) for size in ((2, 3), (3, 2))]
     joined = stack_maps(parts)
@@ -263,6 +279,43 @@ def test_upper_bound_of_made_poses_and_of_a_network(make, scenes):
     assert set(found) == {"AP_initial", "AP_joint", "AP_pose", "AP_refined"}
     with pytest.raises(UserError, match="assignment"):
         measure(scenes, assignment="first")
+    narrow = measure(scenes, noise=4.0, expansion=make(radius=1).expansion)
+    assert bounds[1]["AP_initial"] == narrow["AP_initial"] < narrow["AP_joint"] < bounds[1]["AP_joint"]
+
+
+WORDS = ["--config", "logocap/synthetic_small", "--data.val_size=4", "--data.num_layers=24", "--model.init_from=null"]
+
+
+def test_the_upper_bounds_command_takes_the_models_geometry(capsys):
+    found = []
+    for words in ([], ["--model.radius=1"]):
+        main([*WORDS, *words])
+        found.append(json.loads(capsys.readouterr().out)["noise 4 px"])
+    assert found[0]["AP_initial"] == found[1]["AP_initial"]
+    assert found[0]["AP_joint"] > found[1]["AP_joint"]
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--config", "nowhere.yaml"], "config nowhere.yaml does not exist"),
+        (["--noise", "4"], "arguments are required: --config"),
+        (["--config", "quickstart"], "config quickstart is of HDM: the upper bound is LogoCap's"),
+        ([*WORDS[:-1], "--checkpoint", "nowhere.ckpt"], "checkpoint nowhere.ckpt does not exist"),
+        ([*WORDS[:-1], "--checkpoint", "a.ckpt", "--model.radius=1"], "--model.radius does not go with --checkpoint"),
+        ([*WORDS, "--data.view=crops"], "LogoCap needs scenes, but SyntheticPeople gives crops"),
+        ([*WORDS, "--noise", "-4"], "noise must be a number of at least 0, not -4.0"),
+        ([*WORDS, "--batches", "0"], "batches must be a whole number of at least 1"),
+    ],
+    ids=["config", "no_config", "method", "checkpoint", "model", "view", "noise", "batches"],
+)
+def test_the_upper_bounds_command_answers_mistakes_in_one_line(capsys, words, text):
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("posekit: error: ")
+    assert text in line
 
 
 def test_maps_that_are_not_numbers_give_a_loss_that_is_none(make, batch):
