@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from posekit.errors import UserError, one_line
-from posekit.files import damaged_record, is_archive
+from posekit.files import damaged_record, is_archive, is_broken_archive
 
 CHECKPOINT_KEY = "posekit"
 """Under which a checkpoint says what wrote it."""
@@ -32,6 +32,8 @@ def read_checkpoint(path: str | Path, expected: type[Any] | None = None) -> dict
         raise UserError(f"checkpoint {path} {fault}; give a file{_others(path)}")
     if _is_text(path):
         raise UserError(f"{path} is a text file, no checkpoint")
+    if is_broken_archive(path):
+        raise UserError(f"checkpoint {path} cannot be read: truncated, or damaged{_others(path)}")
     if record := damaged_record(path):  # torch does not look at the checksums
         raise UserError(f"checkpoint {path} cannot be read: damaged in its record {record}{_others(path)}")
     try:
@@ -66,9 +68,16 @@ def _is_text(path: Path) -> bool:
 
 def _others(path: Path) -> str:
     """Names the other checkpoints beside one that is broken, the newest first, but for those that are broken too."""
-    others = [p for p in path.parent.glob("*.ckpt") if p != path and is_archive(p)]
-    names = [p.name for p in sorted(others, key=lambda p: p.stat().st_mtime, reverse=True)]
+    others = [p for p in path.parent.glob("*.ckpt") if p != path and p.is_file() and is_archive(p)]
+    names = [p.name for p in sorted(others, key=_written, reverse=True)]
     return f"; in the same folder: {', '.join(names)}" if names else ""
+
+
+def _written(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # another process has removed it since
+        return 0.0
 
 
 def _with_subclasses(cls: type[Any]) -> list[type[Any]]:

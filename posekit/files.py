@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _BLOCK = 1 << 20
+_ARCHIVE = b"PK\x03\x04"
 _FOLDER = 0x10  # among a record's attributes
 
 
@@ -88,9 +89,15 @@ def is_archive(path: Path) -> bool:
     """Tells whether a file is a zip archive whose table can be read; of some broken ones ``is_zipfile`` raises."""
     try:
         zipfile.ZipFile(path).close()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
         return False
     return True
+
+
+def is_broken_archive(path: Path) -> bool:
+    """Tells whether a file begins as a zip archive and has no table that can be read; torch would guess at some."""
+    with path.open("rb") as file:
+        return file.read(len(_ARCHIVE)) == _ARCHIVE and not is_archive(path)
 
 
 def damaged_record(path: Path) -> str | None:

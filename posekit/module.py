@@ -6,13 +6,14 @@ import inspect
 import math
 import os
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
@@ -99,8 +100,7 @@ class PoseModule(LightningModule):
     monitor: ClassVar[str] = "val/loss"
     monitor_mode: ClassVar[str] = "min"
     learned_options: ClassVar[tuple[str, ...]] = ()
-    """Arguments that a fit fills in where they are None, and keeps in checkpoints: with a config that says nothing of
-    them the checkpoint's count."""
+    """Arguments that are attributes, too, and that a fit fills in where they are None: checkpoints keep them."""
     views: tuple[str, ...] = ()
     """Views of data that the method learns from and is evaluated on: ``crops``, ``clips``, ``scenes``, ``motion``,
     ``mixture``. Empty takes anything."""
@@ -232,10 +232,27 @@ class PoseModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Records which class the weights belong to, and what is still to come: a validation, the rest of an epoch."""
-        checkpoint[CHECKPOINT_KEY] = {"class_path": f"{type(self).__module__}.{type(self).__qualname__}"}
+        learned = {name: getattr(self, name) for name in self.learned_options}
+        class_path = f"{type(self).__module__}.{type(self).__qualname__}"
+        checkpoint[CHECKPOINT_KEY] = {"class_path": class_path} | ({"learned": learned} if learned else {})
         if self._trainer is not None:
             keep_validation_due(self._trainer, checkpoint)
             keep_epoch_unfinished(self._trainer, checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes over what an earlier fit has learned of its data; a fit that goes on looks at its own."""
+        if self._trainer is None or self.trainer.state.fn != TrainerFn.FITTING:
+            self.recall(checkpoint)
+
+    def recall(self, checkpoint: Mapping[str, Any]) -> None:
+        """Sets the ``learned_options`` that the user has left open to those of a checkpoint.
+
+        Args:
+            checkpoint: As read.
+        """
+        for name, value in checkpoint.get(CHECKPOINT_KEY, {}).get("learned", {}).items():
+            if name in self.learned_options and self.hparams.get(name) is None:
+                setattr(self, name, value)
 
     @property
     def _ddp_params_and_buffers_to_ignore(self) -> list[str]:

@@ -229,11 +229,10 @@ class MAED(PoseModule):
             check_length(datamodule, limit, self.keep_every)
 
     def _follow_crops(self, datamodule: PoseDataModule) -> None:
-        """Notes, for checkpoints too, how the training data are cut: predictions are to see people so."""
+        """Notes how the training data are cut: predictions are to see people so."""
         rule = crop_rule(datamodule)
-        self.clip_box = self.hparams.get("clip_box") or rule.clip_box or self.clip_box
-        self.box_scale = self.hparams.get("box_scale") or rule.box_scale or self.box_scale
-        self.hparams.update(clip_box=self.clip_box, box_scale=self.box_scale)
+        self.clip_box = self.hparams.get("clip_box") or rule.clip_box or "frame"
+        self.box_scale = self.hparams.get("box_scale") or rule.box_scale or BOX_SCALE
 
     def _compare_bodies(self, datamodule: PoseDataModule, stage: str) -> None:
         kind = "builtin" if self.body.is_builtin else "SMPL"

@@ -315,6 +315,7 @@ class NLRD(JudgedModule):
         Raises:
             UserError: A fit goes on from a run of another schedule.
         """
+        super().on_load_checkpoint(checkpoint)
         state = checkpoint.get(STATE_KEY, {})
         if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
             self._compare_schedules(state)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import types
 from collections.abc import Mapping
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from posekit.errors import UserError
 from posekit.plugins import import_class
@@ -40,11 +40,11 @@ def _look_through(key: str, value: Any) -> None:
             _look_through(f"{key}.{name}", given)
 
 
-def _hints(cls: type[Any]) -> dict[str, Any]:
-    """Returns the types of a class's arguments, those of its base classes behind ``**kwargs`` included."""
+def _hints(cls: Any) -> dict[str, Any]:
+    """Returns the types of the arguments of a class, those of its bases behind ``**kwargs`` included, or a function."""
     found: dict[str, Any] = {}
-    for base in reversed(inspect.getmro(cls)):
-        constructor = vars(base).get("__init__")
+    bases = reversed(inspect.getmro(cls)) if inspect.isclass(cls) else ()
+    for constructor in [vars(base).get("__init__") for base in bases] or [cls]:
         if not inspect.isfunction(constructor):
             continue
         try:
@@ -59,6 +59,8 @@ def _hints(cls: type[Any]) -> dict[str, Any]:
 def _takes_null(hint: Any) -> bool:
     if hint is None or hint is Any or hint is object or hint is type(None):
         return True
+    if get_origin(hint) is Literal:
+        return None in get_args(hint)
     return get_origin(hint) in (Union, types.UnionType) and any(map(_takes_null, get_args(hint)))
 
 

@@ -97,7 +97,7 @@ class PoseCLI(LightningCLI):
         if self.command in ("validate", "test") and untrained:
             say_untrained(f"{self.command} judges")
         if self.ckpt_given is not None and config.model.get("init_args"):
-            _follow_checkpoint(config.model, self.ckpt_given)
+            config.model.init_args["init_from"] = None  # the checkpoint has all weights
 
     def after_instantiate_classes(self) -> None:
         """Reads and checks the data before anything is written, so that a refused run leaves nothing behind."""
@@ -105,6 +105,8 @@ class PoseCLI(LightningCLI):
             _check_sync_batchnorm(self.trainer)
         if self.command != "predict" or not hasattr(self.datamodule, "source"):
             self.model.check_data(self.datamodule)
+        if self.ckpt_given is not None and self.command != "fit":
+            self.model.recall(self.ckpt_given)
         if hasattr(self.datamodule, "adapt_to"):
             self.datamodule.adapt_to(self.model)
         if starts_others(self.trainer):
@@ -166,14 +168,6 @@ class PoseCLI(LightningCLI):
         """
         best = BestCheckpoint(self.model.monitor, self.model.monitor_mode)
         return [CleanInterrupt(), best, LastCheckpoint(), RecentCheckpoint(RECENT_EVERY)]
-
-
-def _follow_checkpoint(model: Any, checkpoint: dict[str, Any]) -> None:
-    """Takes from a checkpoint what it knows better than a config, as that of its own run, written at its start."""
-    model.init_args["init_from"] = None  # the checkpoint has all weights
-    for name in import_class(model.class_path).learned_options:
-        if model.init_args.get(name) is None:
-            model.init_args[name] = checkpoint["hyper_parameters"].get(name)
 
 
 def _check_interval(trainer: Any) -> None:

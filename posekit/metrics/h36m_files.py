@@ -19,6 +19,7 @@ from posekit.metrics.pose_files import (
     PoseTable,
     check_finite,
     check_unit,
+    compare_units,
     is_prediction,
     load_numpy,
     poses_of,
@@ -100,6 +101,9 @@ def _aligned(gt: Path, results: Path, unit: str, root: int) -> _Pair:
     """Reads and checks both files, and takes the joints that they share."""
     truth, found = _poses3d(gt), _poses3d(results)
     points = truth.points
+    for path, poses in ((gt, truth), (results, found)):
+        if not len(poses.points):
+            raise UserError(f"{path.name} holds no pose")
     weight = points[..., 3] if points.shape[-1] == 4 else np.ones(points.shape[:2])
     target, pred = (poses.points[..., :3] * METRES["m" if poses.predicted else unit] for poses in (truth, found))
     check_finite(pred, results)
@@ -117,6 +121,7 @@ def _aligned(gt: Path, results: Path, unit: str, root: int) -> _Pair:
         raise UserError(f"{results.name}: poses of shape {pred.shape}, {gt.name} has {target.shape}")
     if not (pair.weight > 0).any():
         raise UserError(f"{gt.name} has no joint that counts, in {len(target)} poses")
+    compare_units(pair.target, pair.pred, pair.weight > 0)
     return pair
 
 

@@ -22,6 +22,7 @@ from posekit.metrics.pose_files import (
     PoseTable,
     check_finite,
     check_unit,
+    compare_units,
     is_prediction,
     load_numpy,
     poses_of,
@@ -219,6 +220,7 @@ def _valid_frames(
         )
     check_finite(found, results)
     check_finite(wanted, gt)
+    compare_units(wanted, found, np.ones(wanted.shape[:2], dtype=np.bool_))
     return found, wanted
 
 

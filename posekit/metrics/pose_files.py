@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from posekit.metrics._coco_match import Bools, Floats
 
 METRES = {"m": 1.0, "mm": 0.001}
 _LIMIT = 1e15  # of any number; squares of much larger ones overflow
+_OTHER_UNIT = 100.0  # so many times larger or smaller is no error of a network's
 _LARGEST, _SMALLEST = 20.0, 0.02  # m; between them lies a person's extent, in true units
 
 
@@ -81,17 +83,41 @@ def check_unit(poses: Floats, counts: Bools, unit: str, path: Path) -> None:
     Raises:
         UserError: In ``m`` the median pose extends over more than 20 m, or in ``mm`` over less than 20 mm.
     """
-    known = (counts & np.isfinite(poses).all(-1))[..., None]
-    high, low = (np.where(known, poses, gap) for gap in (-np.inf, np.inf))
-    extents = (high.max(1) - low.min(1)).max(-1)
-    extents = extents[(extents > 0) & np.isfinite(extents)]
-    extent = float(np.median(extents)) if len(extents) else 1.0
+    extent = _extent(poses, counts)
+    if extent is None:
+        return
     if extent > _LARGEST if unit == "m" else extent < _SMALLEST:
         other = "mm" if unit == "m" else "m"
         raise UserError(
             f"{path.name}: its poses extend over {extent / METRES[unit]:.3g} {unit}, which are no people's: "
             f"if both files are in {other}, give --unit {other}"
         )
+
+
+def compare_units(target: Floats, pred: Floats, counts: Bools) -> None:
+    """Warns of true and predicted poses of which one seems to be in another unit.
+
+    Args:
+        target: (N, J, 3).
+        pred: (N, L, 3), in the same unit as far as is known.
+        counts: (N, J), joints of the truth that count.
+    """
+    true, found = _extent(target, counts), _extent(pred, np.ones(pred.shape[:2], dtype=np.bool_))
+    if true is None or found is None or true / _OTHER_UNIT < found < true * _OTHER_UNIT:
+        return
+    text = f"the predicted poses extend over {found:.3g} m, the true ones over {true:.3g} m"
+    warnings.warn(f"{text}: is one of the files in another unit? --unit is of both", stacklevel=2)
+
+
+def _extent(poses: Floats, counts: Bools) -> float | None:
+    """Returns the median of the poses' longest sides; None where none has any."""
+    if not len(poses):
+        return None
+    known = (counts & np.isfinite(poses).all(-1))[..., None]
+    high, low = (np.where(known, poses, gap) for gap in (-np.inf, np.inf))
+    extents = (high.max(1) - low.min(1)).max(-1)
+    extents = extents[(extents > 0) & np.isfinite(extents)]
+    return float(np.median(extents)) if len(extents) else None
 
 
 def load_numpy(path: Path, needed: str = "arrays of numbers") -> dict[str, Any]:

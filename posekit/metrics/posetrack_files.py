@@ -88,7 +88,7 @@ def read_sequence(
     Raises:
         UserError: The file is missing, no JSON, of neither form, or an entry is wrong.
     """
-    entries = read_entries(path, scored)
+    entries = read_entries(path, scored, boxes=on_bad_annotation == "skip")
     if entries.faults:
         text = f"{counted(len(entries.faults), 'faulty annotation')}: {listed(entries.faults)}"
         if on_bad_annotation == "error":

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from posekit.errors import UserError, as_names, unknown_name
-from posekit.files import damaged_record
+from posekit.files import damaged_record, is_broken_archive
 
 State = dict[str, Tensor]
 
@@ -189,6 +189,8 @@ def _read_safetensors(path: Path) -> State:
 
 
 def _read_torch(path: Path) -> Any:
+    if is_broken_archive(path):
+        raise UserError(f"{path} is truncated, or damaged")
     if record := damaged_record(path):  # torch does not look at the checksums
         raise UserError(f"{path} is damaged in its record {record}")
     # Broken files raise nearly anything here (EOFError, KeyError, OSError, RuntimeError, UnpicklingError, ...), and all

@@ -20,6 +20,7 @@ class FrameEntry(NamedTuple):
     size: tuple[int, int]  # W, H px; 0 where the file does not say
     labelled: bool  # by the file's word
     regions: tuple[Float, ...]  # ignore regions: polygons (V, 2) px, also such of no corner
+    faults: tuple[str, ...]  # what is wrong with regions that are left out
 
 
 class PersonEntry(NamedTuple):
@@ -35,7 +36,7 @@ class PersonEntry(NamedTuple):
 
 
 class Entries(NamedTuple):
-    """A file's frames, its N people without fault in the file's order, and a phrase for each faulty one."""
+    """A file's frames, its N people without fault in the file's order, and a phrase for each fault."""
 
     form: Form
     frames: list[FrameEntry]

@@ -61,19 +61,23 @@ def read_frames(path: Path, content: Any) -> list[FrameEntry]:
     return (frames_2017 if form_of(path, content) == "2017" else frames_2018)(path, content)
 
 
-def read_entries(path: Path, scored: bool = False) -> Entries:
+def read_entries(path: Path, scored: bool = False, boxes: bool = True) -> Entries:
     """Reads a file.
 
     Args:
         path: A JSON file of either form.
         scored: Its people are predicted: joints may have scores. Without, those fields are not looked at; with,
             boxes and tracks are not.
+        boxes: Whether boxes of whole people are looked at, which an evaluation does without.
 
     Raises:
-        UserError: The file is missing, no JSON or of neither form, or a frame is faulty. Faulty people are returned.
+        UserError: The file is missing, no JSON or of neither form, or a frame is faulty. Other faults are returned.
     """
     content = read_json(path, "PoseTrack file")
     form = form_of(path, content)
     frames = read_frames(path, content)
-    people, joints, faults = (people_2017 if form == "2017" else people_2018)(path, content, frames, scored)
-    return Entries(form, frames, people, joints, faults)
+    if form == "2017":
+        people, joints, faults = people_2017(path, content, frames, scored)
+    else:
+        people, joints, faults = people_2018(path, content, frames, scored, boxes)
+    return Entries(form, frames, people, joints, [fault for frame in frames for fault in frame.faults] + faults)

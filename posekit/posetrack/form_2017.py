@@ -13,6 +13,7 @@ from posekit.json_file import numbers
 from posekit.posetrack.entries import Float, FrameEntry, PersonEntry
 from posekit.posetrack.fields import JOINTS, is_empty, of_form
 
+_CORNER_FAULT = "has an ignore region with a corner whose x or y is no finite number"
 _CORNERS = ("x1", "y1", "x2", "y2")
 
 
@@ -31,8 +32,10 @@ def frames_2017(path: Path, content: Mapping[str, Any]) -> list[FrameEntry]:
         name = image[0].get("name") if image else None
         name = name if isinstance(name, str) else ""
         regions = _structs(frame.get("ignore_regions"), f"{path}: {_label(number, name)} has an ignore_regions")
-        polygons = tuple(_polygon(region, f"{path}: {_label(number, name)}") for region in regions)
-        frames.append(FrameEntry(place, name, -1, (0, 0), bool(_first(frame.get("is_labeled"))), polygons))
+        found = [_polygon(region, f"{path}: {_label(number, name)}") for region in regions]
+        polygons = tuple(polygon for polygon in found if polygon is not None)
+        faults = (f"{_label(number, name)} {_CORNER_FAULT}",) * (len(found) - len(polygons))
+        frames.append(FrameEntry(place, name, -1, (0, 0), bool(_first(frame.get("is_labeled"))), polygons, faults))
     return frames
 
 
@@ -100,11 +103,13 @@ def _structs(value: Any, what: str) -> list[Mapping[str, Any]]:
     return [struct or {} for struct in listed]
 
 
-def _polygon(region: Mapping[str, Any], where: str) -> Float:
+def _polygon(region: Mapping[str, Any], where: str) -> Float | None:
+    """Returns a region's corners (V, 2), of which those left empty are none; None of a faulty region."""
     corners = _structs(region.get("point"), f"{where} has an ignore region with a point")
-    points = [[_first(corner.get(c)) for c in "xy"] for corner in corners]
+    given = [corner for corner in corners if not any(_is_absent(corner.get(c)) for c in "xy")]
+    points = [[_first(corner.get(c)) for c in "xy"] for corner in given]
     if any(None in point for point in points):
-        raise UserError(f"{where} has an ignore region with a corner whose x or y is no finite number")
+        return None
     return np.array(points, dtype=np.float64).reshape(-1, 2)
 
 

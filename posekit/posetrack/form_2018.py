@@ -26,32 +26,40 @@ def frames_2018(path: Path, content: Mapping[str, Any]) -> list[FrameEntry]:
         place = f"images[{number}]"
         image_id = whole(image.get("id")) if isinstance(image, Mapping) else None
         if image_id is None or image_id in ids:
-            what = f"has the id {image_id}, which another has" if image_id is not None else "has no integer id"
-            raise UserError(f"{path}: {place} {what if isinstance(image, Mapping) else 'is no object'}")
+            what = f"has the id {image_id}, which another has" if image_id is not None else _no_id(image)
+            raise UserError(f"{path}: {place} {what}")
         ids.add(image_id)
         name, size = image.get("file_name"), (whole(image.get("width")) or 0, whole(image.get("height")) or 0)
         with of_form("2018", f"{path}: {place}"):
             flag = bool(image.get("is_labeled", False)) and bool(image.get("has_labeled_person", True))
-            regions = _regions(image, f"{path}: {place}")
+            regions, faults = _regions(image, path, place)
         known = size if min(size) > 0 else (0, 0)
-        frames.append(FrameEntry(place, name if isinstance(name, str) else "", image_id, known, flag, regions))
+        frames.append(FrameEntry(place, name if isinstance(name, str) else "", image_id, known, flag, regions, faults))
     return frames
 
 
-def _regions(image: Mapping[str, Any], where: str) -> tuple[Float, ...]:
+def _no_id(image: Any) -> str:
+    return f"has no integer id: {excerpt(image.get('id'))}" if isinstance(image, Mapping) else "is no object"
+
+
+def _regions(image: Mapping[str, Any], path: Path, place: str) -> tuple[tuple[Float, ...], tuple[str, ...]]:
+    """Returns the ignore regions, and what is wrong with those left out."""
     xs, ys = image.get("ignore_regions_x") or [], image.get("ignore_regions_y") or []
     if xs and not isinstance(xs[0], list):
         xs, ys = [xs], [ys]
     if len(xs) != len(ys) or any(len(x) != len(y) for x, y in zip(xs, ys, strict=True)):
-        raise UserError(f"{where} has ignore_regions_x and _y of different lengths")
-    for outline in (*xs, *ys):
-        if numbers(outline, len(outline)) is None:
-            raise ValueError(f"ignore_regions_x or _y of no finite numbers: {excerpt(outline)}")
-    return tuple(np.array([x, y], dtype=np.float64).T.reshape(-1, 2) for x, y in zip(xs, ys, strict=True))
+        raise UserError(f"{path}: {place} has ignore_regions_x and _y of different lengths")
+    regions, faults = [], []
+    for x, y in zip(xs, ys, strict=True):
+        if numbers(x, len(x)) is None or numbers(y, len(y)) is None:
+            faults.append(f"{place} has ignore_regions_x or _y of no finite numbers: {excerpt([x, y])}")
+        else:
+            regions.append(np.array([x, y], dtype=np.float64).T.reshape(-1, 2))
+    return tuple(regions), tuple(faults)
 
 
 def people_2018(
-    path: Path, content: Mapping[str, Any], frames: Sequence[FrameEntry], scored: bool
+    path: Path, content: Mapping[str, Any], frames: Sequence[FrameEntry], scored: bool, boxes: bool
 ) -> tuple[list[PersonEntry], Float, list[str]]:
     """Returns the people, their joints, and what is wrong with the faulty ones.
 
@@ -65,7 +73,7 @@ def people_2018(
     faults = []
     nothing = [0.0] * (3 * slots)
     for number, entry in enumerate(content["annotations"]):
-        person = _person(entry, rows, columns, slots, scored)
+        person = _person(entry, rows, columns, slots, scored, boxes)
         if isinstance(person, str):
             known = isinstance(entry, Mapping) and entry.get("id") is not None
             faults.append(f"annotation {entry['id'] if known else f'number {number} of the list'} {person}")
@@ -78,7 +86,9 @@ def people_2018(
     return people, joints, faults
 
 
-def _person(entry: Any, rows: Mapping[int, int], columns: Sequence[int], slots: int, scored: bool) -> PersonEntry | str:
+def _person(
+    entry: Any, rows: Mapping[int, int], columns: Sequence[int], slots: int, scored: bool, boxes: bool
+) -> PersonEntry | str:
     """Returns a person, or what is wrong with it."""
     if not isinstance(entry, Mapping):
         return "is no object"
@@ -96,7 +106,7 @@ def _person(entry: Any, rows: Mapping[int, int], columns: Sequence[int], slots: 
     number, track = whole(entry.get("id")), whole(entry.get("track_id"))
     own, followed = (-1 if found is None else found for found in (number, track))
     person = PersonEntry(row, own, followed, values is not None, None, None, None)
-    return (_with_scores if scored else _with_boxes)(person, entry, columns, slots)
+    return _with_scores(person, entry, columns, slots) if scored else _with_boxes(person, entry, boxes)
 
 
 def _with_scores(
@@ -111,8 +121,8 @@ def _with_scores(
     return person._replace(scores=np.array(scores, dtype=np.float64)[columns])
 
 
-def _with_boxes(person: PersonEntry, entry: Mapping[str, Any], columns: Sequence[int], slots: int) -> PersonEntry | str:
-    box, head = entry.get("bbox") or None, entry.get("bbox_head") or None
+def _with_boxes(person: PersonEntry, entry: Mapping[str, Any], boxes: bool) -> PersonEntry | str:
+    box, head = (entry.get("bbox") or None) if boxes else None, entry.get("bbox_head") or None
     for name, value in (("bbox", box), ("bbox_head", head)):
         if value is not None and numbers(value, 4) is None:
             return f"has a {name} that is not four finite numbers: {excerpt(value, 60)}"

@@ -143,9 +143,10 @@ def make_run(
     before = None
     if job.after is not None:
         earlier = spec.jobs[job.after]
-        shared = parts if job.after_overrides else [_only(part, spec, earlier) for part in parts]
-        own = f" / {column.name}" if column and column.overrides and job.after_overrides else ""
-        before = _run(spec, earlier, shared, seed, extra, f"{name}{own} ({earlier.name})", None)
+        # Flat options of a column are of what it measures, not of how that was trained.
+        whole = (job.after_overrides, False, job.after_overrides)
+        shared = [part if flat else _only(part, spec, earlier) for part, flat in zip(parts, whole, strict=True)]
+        before = _run(spec, earlier, shared, seed, extra, f"{name} ({earlier.name})", None)
     return _run(spec, job, parts, seed, extra, name + (f" / {column.name}" if column else ""), before)
 
 
@@ -160,6 +161,8 @@ def _run(
     before: Run | None,
 ) -> Run:  # fmt: skip
     options = options_for(job, spec, *parts)
+    if job.after is None:  # a row's {checkpoint} is for the job after this one
+        options = {key: value for key, value in options.items() if "{checkpoint}" not in str(value)}
     job = replace(job, config=str(options.pop("config", job.config)))
     if job.seeded:  # weights of the user's are for the first run, not in place of what the run before has learned
         options |= {key: value for key, value in extra.items() if "{checkpoint}" not in str(options.get(key))}

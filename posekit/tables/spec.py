@@ -21,8 +21,8 @@ class Job:
         overrides: Command line options, e.g. ``{model.loss: hdm}``; of ``bench`` the benchmark's arguments.
         minutes: Estimated minutes of one run on two CPU cores.
         after: Job whose checkpoint this one starts from: ``{checkpoint}`` in the overrides becomes its path.
-        after_overrides: Whether the earlier job takes flat overrides of the row and column too; else one run of it
-            serves all cells that have none by its name.
+        after_overrides: Whether the earlier job takes flat overrides of the row too (a column's are this job's alone);
+            else one run of it serves all cells that have none by its name.
         data_folder: ``data.root`` is the folder of several data sets, which the config names as ``data/…``.
     """
 

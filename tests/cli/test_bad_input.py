@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from posekit.cli.build import build_from_config
 from posekit.cli.configs import shipped_configs
 
 from .test_run import refused
+from .toys import Toy
 
 TINY = ["--trainer.max_epochs=1", "--trainer.enable_progress_bar=false", "--data.batch_size=2"]
 
@@ -154,6 +156,22 @@ def test_a_blank_value_of_a_config_is_named(tmp_path, capsys):
     assert "blank.yaml: model.init_args must hold the class's options, not None" in refused(
         capsys, "fit", "-c", str(path)
     )
+
+
+class Nullable(Toy):
+    def __init__(self, mode: Literal["x", None] = "x", other: int | None = 1, **kwargs):
+        super().__init__(**kwargs)
+
+
+def make_toy(mode: str | None = "x", width: int = 3) -> Toy:
+    return Toy(width=width)
+
+
+@pytest.mark.parametrize("name", ["Nullable", "make_toy"])
+def test_hints_of_null_are_read(name, config, capsys):
+    words = ["--config", str(config), f"--model=tests.cli.test_bad_input.{name}", "--model.mode=null"]
+    build_from_config(words)
+    assert "model.width must be int, not null" in refused(capsys, "fit", *words, "--model.width=null")
 
 
 def test_values_that_may_be_null_are_taken():

@@ -52,6 +52,23 @@ def test_damaged_tensors_are_not_taken_for_weights(tmp_path):
     assert read_state_dict(other)["w"].sum() == 4096
 
 
+@pytest.mark.parametrize(("place", "value"), [(6, 64), (28, 2)])  # of the table's last entry
+def test_a_damaged_table_does_not_hide_damaged_tensors(tmp_path, place, value):
+    path = _checkpoint(tmp_path / "last.ckpt")
+    _damage(path)
+    content = bytearray(path.read_bytes())
+    content[content.rindex(b"PK\x01\x02") + place] = value
+    path.write_bytes(content)
+    (tmp_path / "other.ckpt").symlink_to("gone.ckpt")  # is not named, and does no harm
+    (tmp_path / "sharded.ckpt").mkdir()
+    with pytest.raises(
+        UserError, match=r"last\.ckpt cannot be read: (truncated, or damaged|damaged in its record \S+)$"
+    ):
+        read_checkpoint(path)
+    with pytest.raises(UserError, match="damaged"):
+        read_state_dict(path)
+
+
 def test_checkpoints_without_checksums_are_read(tmp_path):
     before = torch.serialization.get_crc32_options()
     torch.serialization.set_crc32_options(False)

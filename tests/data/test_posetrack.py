@@ -12,6 +12,7 @@ from posekit.data.posetrack import PoseTrack
 from posekit.data.posetrack_results import write_posetrack_results
 from posekit.errors import UserError
 from posekit.metrics import PoseTrackAP, evaluate_posetrack
+from posekit.metrics.posetrack_files import read_sequence
 from posekit.posetrack import SLOTS_2018
 from posekit.skeletons import POSETRACK15
 from tests.data.posetrack_made import edit, joints_of, make_2017, make_2018, write_frames
@@ -488,7 +489,10 @@ def _drop_names(content):
         (lambda c: c["images"][0].update(id=10**30), r"images\[0\] has no integer id"),
         (lambda c: c["categories"][0].update(keypoints=True), "an entry is not of PoseTrack's 2018 form"),
         (lambda c: c["images"][1].update(ignore_regions_x=1.5), "an entry is not of PoseTrack's 2018 form"),
-        (lambda c: c["images"][1].update(ignore_regions_x=[["x"]], ignore_regions_y=[[1]]), "PoseTrack's 2018 form"),
+        (
+            lambda c: c["images"][1].update(ignore_regions_x=[["x"]], ignore_regions_y=[[1]]),
+            r"images\[1\] has ignore_reg",
+        ),
         (lambda c: c["annotations"][1].update(image_id=[]), r"belongs to image \[\], which is not listed"),
     ],
 )
@@ -555,6 +559,19 @@ def test_faulty_people_can_be_skipped(tmp_path, caplog):
     edit(folder / "000001_a_relpath_5sec.json", lambda c: _point(c).update(id=[15]))
     assert len(module(tmp_path, on_bad_annotation="skip").dataset("val")) == 9
     assert "left out 1 faulty annotation" in caplog.text
+
+
+def test_faulty_regions_can_be_left_out(tmp_path, caplog):
+    folder = make_2017(tmp_path)
+    path = folder / "000001_a_relpath_5sec.json"
+    edit(path, lambda c: _corner(c).update(x=[], y=[]))  # as MATLAB's export leaves a corner empty
+    assert len(module(tmp_path).dataset("val")) == 10
+    edit(path, lambda c: _corner(c).update(x=["a"], y=[1]))
+    assert len(module(tmp_path, on_bad_annotation="skip").dataset("val")) == 10
+    assert "left out 1 faulty annotation" in caplog.text
+    with pytest.warns(UserWarning, match="leaves out 1 faulty annotation: .* has an ignore region"):
+        first, *_ = read_sequence(path, scored=False, on_bad_annotation="skip")
+    assert first.regions == ()
 
 
 def test_forms_and_versions(tmp_path):

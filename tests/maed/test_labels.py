@@ -87,6 +87,9 @@ def test_predictions_cut_people_as_the_training_data_do(make, tmp_path, options,
     trainer.save_checkpoint(tmp_path / "a.ckpt", weights_only=True)
     loaded = type(module).load_from_checkpoint(tmp_path / "a.ckpt")
     assert (loaded.clip_box, loaded.box_scale) == expected
+    data.box_scale, data.clip_box = 1.1, "key"  # another fit has its own
+    run(loaded, data, tmp_path)
+    assert (loaded.clip_box, loaded.box_scale) == (options.get("clip_box", "key"), 1.1)
 
 
 def test_the_rule_of_crops_is_that_of_the_clips_if_they_agree(tmp_path):

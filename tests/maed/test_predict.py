@@ -152,7 +152,7 @@ def test_predict_command_on_a_video_and_a_picture(checkpoint, tmp_path, monkeypa
 def test_a_run_s_config_does_not_hide_what_its_fit_has_learned(checkpoint, tmp_path, monkeypatch):
     content = torch.load(checkpoint, weights_only=True)
     given = dict(content["hyper_parameters"])
-    content["hyper_parameters"] |= {"clip_box": "window", "box_scale": 1.4}
+    content["posekit"]["learned"] = {"clip_box": "window", "box_scale": 1.4}
     torch.save(content, tmp_path / "a.ckpt")
     arguments = {k: v for k, v in given.items() if not k.startswith("_")} | {"clip_box": None, "box_scale": 1.1}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({"model": {"class_path": "MAED", "init_args": arguments}}))

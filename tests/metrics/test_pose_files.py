@@ -367,6 +367,18 @@ def test_the_wrong_unit_is_refused(tmp_path):
     assert command("3dhp", *small, "--unit", "m", out=tmp_path / "o.json")["MPJPE"] == 0
 
 
+def test_files_in_two_units_are_told(tmp_path, capsys):
+    truth = np.random.default_rng(0).normal(0, 0.3, (4, 17, 3))
+    for name in ("S", "TS1"):
+        np.savez(tmp_path / "m.npz", **{name: truth})
+        np.savez(tmp_path / "mm.npz", **{name: truth * 1000})
+        words = [tmp_path / "m.npz", tmp_path / "mm.npz", "--unit", "m"]
+        command("h36m" if name == "S" else "3dhp", *words, out=tmp_path / "o.json")
+        assert "is one of the files in another unit? --unit is of both" in " ".join(capsys.readouterr().out.split())
+    np.savez(tmp_path / "none.npz", S=np.zeros((0, 17, 3)))
+    rejected("h36m", tmp_path / "none.npz", tmp_path / "none.npz", match=r"none.npz holds no pose$")
+
+
 def test_files_of_pickled_dicts_are_named(tmp_path):
     np.savez(tmp_path / "data.npz", positions_3d=np.array({"S1": {"Walking": np.zeros((2, 32, 3))}}, dtype=object))
     words = [tmp_path / "data.npz"] * 2

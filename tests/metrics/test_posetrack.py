@@ -217,7 +217,10 @@ def test_faulty_people_can_be_left_out(tmp_path, change, text):
 def test_scores_of_annotations_and_boxes_of_predictions_do_not_matter(tmp_path):
     gt, pred = written(first_case("posetrack18_format"), tmp_path)
     want = evaluate_posetrack(gt, pred)
-    for folder, fields in ((gt, {"scores": [1]}), (pred, {"bbox": [1, 2, 3, 4, 0.5], "bbox_head": [1]})):
+    for folder, fields in (
+        (gt, {"scores": [1], "bbox": [1, 2, 3]}),
+        (pred, {"bbox": [1, 2, 3, 4, 0.5], "bbox_head": [1]}),
+    ):
         path = next(folder.glob("*.json"))
         content = json.loads(path.read_text())
         for entry in content["annotations"]:

@@ -88,7 +88,7 @@ def test_a_cache_is_for_everybody_whom_the_umask_lets_in(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["pixels", "rectangles", "labels"])
-@pytest.mark.parametrize("fault", ["cut", "empty", "absent", "zeroed", "other", "zip"])
+@pytest.mark.parametrize("fault", ["cut", "empty", "absent", "zeroed", "other", "zip", "header"])
 def test_a_damaged_cache_is_drawn_anew(tmp_path, capsys, name, fault):
     settings = LayerSettings(7, "train", (48, 64), PRESETS["easy"], "COCO17")
     whole = LayerStore(settings, 4, workers=1, folder=tmp_path)
@@ -100,6 +100,8 @@ def test_a_damaged_cache_is_drawn_anew(tmp_path, capsys, name, fault):
         np.save(file, np.zeros(3))
     elif fault == "zip":
         file.write_bytes(b"PK\3\4" + content[4:])
+    elif fault == "header":
+        file.write_bytes(content.replace(b"'descr'", b"('escr'", 1))
     elif fault != "absent":
         file.write_bytes({"cut": content[:-200], "empty": b"", "zeroed": bytes(len(content))}[fault])
     for said in (1, 0):

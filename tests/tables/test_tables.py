@@ -137,7 +137,19 @@ def test_a_validation_is_of_its_own_row_s_checkpoint(tmp_path):
     assert [run.job.name for run in runs] == ["fit", "judge", "judge"]
     content = change(judged(), columns=[{"name": "c", "job": "judge", "metric": "x", "overrides": {"model.lr": 1}}])
     runs = table_runs(load_table(write(tmp_path, content)), [0], {})
-    assert [run.used_by for run in runs] == ["1 / c (fit)", "1 / c", "4 / c (fit)", "4 / c"]
+    assert [run.used_by for run in runs] == ["1 (fit)", "1 / c", "4 (fit)", "4 / c"]
+    assert ["model.lr" in run.overrides for run in runs] == [False, True] * 2
+    content["columns"][0]["overrides"] = {"fit": {"model.lr": 1}}
+    runs = table_runs(load_table(write(tmp_path, content)), [0], {})
+    assert ["model.lr" in run.overrides for run in runs] == [True, False] * 2
+
+
+def test_a_checkpoint_named_in_a_row_is_for_the_job_that_comes_after(tmp_path):
+    content = judged(overrides={})
+    for entry in content["rows"]:
+        entry["overrides"]["ckpt_path"] = "{checkpoint}"
+    runs = table_runs(load_table(write(tmp_path, content)), [0], {})
+    assert [(run.job.name, "ckpt_path" in run.overrides) for run in runs] == [("fit", False), ("judge", True)] * 2
 
 
 def test_one_checkpoint_for_all_rows_is_said(tmp_path, capsys, monkeypatch):

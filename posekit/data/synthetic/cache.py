@@ -14,9 +14,9 @@ import sys
 import tempfile
 import threading
 import time
-import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,7 +155,7 @@ class LayerStore:
         """Maps a folder's files into memory; tells whether they are whole, and says so where they are not."""
         try:
             pixels, rectangles, labels = (_array(path / f"{name}.npy") for name in ("pixels", "rectangles", "labels"))
-        except (ValueError, EOFError, FileNotFoundError, zipfile.BadZipFile):
+        except (ValueError, FileNotFoundError):
             whole = False
         else:
             rows = (self.count * self.settings.group,)
@@ -179,7 +179,8 @@ class LayerStore:
             for name, array in (("pixels", self._pixels), ("rectangles", self._rectangles), ("labels", self._labels)):
                 write_array(made / f"{name}.npy", np.asarray(array))
             if damaged:
-                path.rename(temporary / "damaged")
+                with suppress(FileNotFoundError):  # another process has just done so
+                    path.rename(temporary / "damaged")
             made.rename(path)
         except OSError as error:
             if not path.is_dir():  # else another process was first, with the same bytes
@@ -193,9 +194,15 @@ def _array(path: Path) -> NDArray[Any]:
     """Maps an array, of which nothing is read yet.
 
     Raises:
-        ValueError: The file holds another thing, or is cut short; other errors of NumPy mean the same.
+        ValueError: The file holds another thing, or is cut short.
+        OSError: It is absent, or cannot be read.
     """
-    found = np.load(path, mmap_mode="r", allow_pickle=False)
+    try:
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
+    except OSError:
+        raise
+    except Exception as error:  # a header of changed bytes raises whatever its parser says
+        raise ValueError("no array") from error
     if not isinstance(found, np.ndarray):
         raise ValueError("an archive")
     return found
