@@ -126,7 +126,7 @@ class _Builder:
         self.people += entries.people
         self.joints.append(entries.joints)
         self.rows += [before + person.row for person in entries.people]
-        self.skipped += len(entries.faults)
+        self.skipped += len(entries.faults) - sum(len(frame.faults) for frame in entries.frames)
 
     def finish(self) -> PoseTrackPeople:
         """Makes the arrays."""
