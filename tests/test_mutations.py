@@ -54,8 +54,9 @@ class Log:
         self.caplog = caplog
 
     def refused(self):
-        """How many entries the warnings say are left out."""
-        found = [re.search(r"left out (\d[\d,]*)", record.getMessage()) for record in self.caplog.records]
+        """How many people the warnings say are left out."""
+        pattern = r"left out (\d[\d,]*) (?!faulty ignore region)"
+        found = [re.search(pattern, record.getMessage()) for record in self.caplog.records]
         return sum(int(match[1].replace(",", "")) for match in found if match)
 
 

@@ -88,6 +88,7 @@ def read_posetrack(
             raise UserError(f"{path} is of PoseTrack's {entries.form} form, but version is {version}")
         builder.add(path, entries)
         report_faults(path, entries.faults, "annotation", on_bad_annotation)
+        report_faults(path, entries.region_faults, "ignore region", on_bad_annotation)
     return builder.finish()
 
 
@@ -126,7 +127,7 @@ class _Builder:
         self.people += entries.people
         self.joints.append(entries.joints)
         self.rows += [before + person.row for person in entries.people]
-        self.skipped += len(entries.faults) - sum(len(frame.faults) for frame in entries.frames)
+        self.skipped += len(entries.faults)
 
     def finish(self) -> PoseTrackPeople:
         """Makes the arrays."""

@@ -89,8 +89,10 @@ def read_sequence(
         UserError: The file is missing, no JSON, of neither form, or an entry is wrong.
     """
     entries = read_entries(path, scored, boxes=on_bad_annotation == "skip")
-    if entries.faults:
-        text = f"{counted(len(entries.faults), 'faulty annotation')}: {listed(entries.faults)}"
+    for kind, faults in (("annotation", entries.faults), ("ignore region", entries.region_faults)):
+        if not faults:
+            continue
+        text = f"{counted(len(faults), f'faulty {kind}')}: {listed(faults)}"
         if on_bad_annotation == "error":
             raise UserError(f"{path}: {text}")
         warnings.warn(f"{path}: PoseTrack's AP leaves out {text}", stacklevel=2)

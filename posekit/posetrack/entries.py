@@ -36,10 +36,15 @@ class PersonEntry(NamedTuple):
 
 
 class Entries(NamedTuple):
-    """A file's frames, its N people without fault in the file's order, and a phrase for each fault."""
+    """A file's frames, its N people without fault in the file's order, and a phrase for each faulty one."""
 
     form: Form
     frames: list[FrameEntry]
     people: list[PersonEntry]
     joints: Float  # (N, 15, 3) x, y px and visibility, POSETRACK15: 0 absent, 1 hidden, 2 annotated
     faults: list[str]
+
+    @property
+    def region_faults(self) -> list[str]:
+        """A phrase for each faulty ignore region."""
+        return [fault for frame in self.frames for fault in frame.faults]

@@ -71,7 +71,8 @@ def read_entries(path: Path, scored: bool = False, boxes: bool = True) -> Entrie
         boxes: Whether boxes of whole people are looked at, which an evaluation does without.
 
     Raises:
-        UserError: The file is missing, no JSON or of neither form, or a frame is faulty. Other faults are returned.
+        UserError: The file is missing, no JSON or of neither form, or a frame is faulty. What is wrong with people and
+            ignore regions is returned.
     """
     content = read_json(path, "PoseTrack file")
     form = form_of(path, content)
@@ -80,4 +81,4 @@ def read_entries(path: Path, scored: bool = False, boxes: bool = True) -> Entrie
         people, joints, faults = people_2017(path, content, frames, scored)
     else:
         people, joints, faults = people_2018(path, content, frames, scored, boxes)
-    return Entries(form, frames, people, joints, [fault for frame in frames for fault in frame.faults] + faults)
+    return Entries(form, frames, people, joints, faults)

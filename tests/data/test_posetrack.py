@@ -568,8 +568,8 @@ def test_faulty_regions_can_be_left_out(tmp_path, caplog):
     assert len(module(tmp_path).dataset("val")) == 10
     edit(path, lambda c: _corner(c).update(x=["a"], y=[1]))
     assert len(module(tmp_path, on_bad_annotation="skip").dataset("val")) == 10
-    assert "left out 1 faulty annotation" in caplog.text
-    with pytest.warns(UserWarning, match="leaves out 1 faulty annotation: .* has an ignore region"):
+    assert "left out 1 faulty ignore region" in caplog.text
+    with pytest.warns(UserWarning, match="leaves out 1 faulty ignore region: .* has an ignore region"):
         first, *_ = read_sequence(path, scored=False, on_bad_annotation="skip")
     assert first.regions == ()
 
