@@ -249,7 +249,7 @@ def _write_video(path: Path, pictures: Iterable[NDArray[np.uint8]], fps: float) 
     """
     writer, count = None, 0
     try:
-        for count, picture in enumerate(map(_even, pictures), start=1):  # noqa: B007  (it is returned)
+        for picture in map(_even, pictures):
             if writer is None:
                 size = (picture.shape[1], picture.shape[0])
                 writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, size)
@@ -258,6 +258,7 @@ def _write_video(path: Path, pictures: Iterable[NDArray[np.uint8]], fps: float) 
                         f"OpenCV cannot write {path}: no codec for mp4 video; --trainer.callbacks.overlays false"
                     )
             writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+            count += 1
     finally:
         if writer is not None:
             writer.release()
