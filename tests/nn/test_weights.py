@@ -194,7 +194,10 @@ def test_truncated(tmp_path, kind, share):
         torch.save(small().state_dict(), path, _use_new_zipfile_serialization=kind == "zip")
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * share)])
-    assert "truncated or no" in refuse(path)
+    message = refuse(path)
+    # What still begins as an archive is known to be a checkpoint; of other beginnings nobody can say.
+    known = kind == "zip" and share > 0
+    assert message.endswith("is truncated, or damaged") if known else "truncated or no" in message
 
 
 @pytest.mark.parametrize("content", [b"hello world, a text file" * 9, b"<!DOCTYPE html>" * 20, bytes(range(256)) * 8])
