@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import os
 import zlib
@@ -27,6 +26,7 @@ from posekit.nn.shipped import weight_path
 from posekit.nn.weights import LoadReport, load_weights
 from posekit.optim import OPTIMIZERS, SCHEDULES, build_optimizer, build_schedule, group_options, impose_options
 from posekit.plugins import import_class
+from posekit.signatures import arguments_of
 
 __all__ = ["CHECKPOINT_KEY", "PoseModule", "StepOutput", "picture_size", "read_checkpoint"]
 
@@ -173,7 +173,7 @@ class PoseModule(LightningModule):
             return
         ours, theirs = type(self).__name__, type(datamodule).__name__
         choices = [name for name in self.views if name != "mixture"]
-        way = f": set data.view to {' or '.join(choices)}" if _takes(type(datamodule), "view") else ""
+        way = f": set data.view to {' or '.join(choices)}" if "view" in arguments_of(type(datamodule)) else ""
         raise UserError(f"{ours} needs {' or '.join(self.views)}, but {theirs} gives {view}{way}")
 
     def monitor_for(self, datamodule: Any) -> str:
@@ -401,17 +401,6 @@ class PoseModule(LightningModule):
     def on_test_epoch_end(self) -> None:
         """Logs ``test/...``."""
         self._log_metrics("test")
-
-
-def _takes(part: type, argument: str) -> bool:
-    """Tells whether a class's constructor takes an argument, itself or by passing it on to a base."""
-    for base in part.__mro__:
-        if "__init__" not in base.__dict__:
-            continue
-        parameters = inspect.signature(base.__dict__["__init__"]).parameters
-        if argument in parameters or not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-            return argument in parameters
-    return False
 
 
 def _method_of(checkpoint: dict[str, Any], path: Any) -> type[PoseModule]:

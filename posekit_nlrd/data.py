@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
@@ -12,6 +11,7 @@ from posekit.data.datamodule import LINKED, PoseDataModule, Split
 from posekit.data.loader import evaluation_loader, shuffle_seed, single_threaded
 from posekit.errors import UserError
 from posekit.plugins import import_class
+from posekit.signatures import defaults_of
 from posekit_nlrd.joints import limb_sources
 from posekit_nlrd.loaders import Cursor, EvaluationLoader, StageLoader, StepSampler
 from posekit_nlrd.stages.base import WINDOWS
@@ -245,10 +245,5 @@ def _overrule(
 def _linked_of(part: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the linked values of a part that is still a mapping of class and arguments."""
     cls = import_class(part["class_path"])
-    defaults = {
-        name: parameter.default
-        for name, parameter in inspect.signature(cls.__init__).parameters.items()
-        if parameter.default is not inspect.Parameter.empty
-    }
-    values: dict[str, Any] = cls.linked_values({**defaults, **(part.get("init_args") or {})})
+    values: dict[str, Any] = cls.linked_values({**defaults_of(cls), **(part.get("init_args") or {})})
     return {name: value for name, value in values.items() if name in LINKED}

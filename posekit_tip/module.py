@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Sequence
 from typing import Any, ClassVar, cast
@@ -21,6 +20,7 @@ from posekit.heatmaps import DECODERS, MAPPINGS, GaussianCodec
 from posekit.module import StepOutput
 from posekit.nn import LoadReport, build_backbone
 from posekit.nn.shipped import shipped_names
+from posekit.signatures import arguments_of
 from posekit.topdown import TopDownModule
 from posekit_tip.groups import coco_rows, resolve_groups, slot_indices
 from posekit_tip.network import TEMPORAL, TemporalPart, TIPNetwork
@@ -276,7 +276,7 @@ class TIP(PoseTrackScoring, TopDownModule):
         ruled = isinstance(window, Window)  # elsewhere the option names a kind of window, and frames its length
         frames, wanted = getattr(window if ruled else datamodule, "frames", None), 2 * self.num_support + 1
         if isinstance(frames, int) and frames < wanted:
-            known = inspect.signature(type(datamodule)).parameters
+            known = arguments_of(type(datamodule))
             options = ["num_support", "window"] if ruled else ["frames"]
             ways = [*(f"data.{option}" for option in options if option in known), "model.num_support"]
             raise UserError(

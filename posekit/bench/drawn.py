@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from posekit.errors import UserError, unknown_name
 from posekit.plugins import DATAMODULES, import_class, plugins
+from posekit.signatures import defaults_of
 
 _LIKE = ("skeleton", "image_size")  # of the linked values those that drawn people have
 _KEPT = ("view", "batch_size", "pin_memory", "labels", "domain")
@@ -69,12 +69,7 @@ def _like(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     if name.rpartition(".")[2] == "SyntheticPeople":
         return dict(arguments) | {"train_size": _SAMPLES, "val_size": _SAMPLES}
     cls = _class(name)
-    defaults = {
-        key: parameter.default
-        for key, parameter in inspect.signature(cls.__init__).parameters.items()
-        if parameter.default is not inspect.Parameter.empty
-    }
-    every = {**defaults, **arguments}
+    every = {**defaults_of(cls), **arguments}
     linked = {key: value for key, value in cls.linked_values(every).items() if key in _LIKE and value is not None}
     kept = {key: every[key] for key in _KEPT if every.get(key) is not None} | linked
     frames = _frames(every)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -17,6 +16,7 @@ from posekit.data.datamodule import LINKED, PoseDataModule
 from posekit.errors import UserError
 from posekit.module import PoseModule
 from posekit.plugins import import_class, load_plugins
+from posekit.signatures import defaults_of
 
 
 class PoseParser(LightningArgumentParser):
@@ -60,14 +60,9 @@ def _agree(config: Any) -> None:
         elif _plain(ours) != _plain(theirs):
             advice = f"set data.{key} alone, the model takes it from there"
             cls = import_class(config.model.class_path)
-            if _plain(_default(cls, key)) == _plain(ours):
+            if _plain(defaults_of(cls).get(key)) == _plain(ours):
                 advice = f"give model.{key} as well, or let its default in {cls.__name__} be None, which gives way"
             raise UserError(f"model.{key}={_plain(ours)} but data.{key}={_plain(theirs)}: the two are linked; {advice}")
-
-
-def _default(cls: type[Any], key: str) -> Any:
-    parameter = inspect.signature(cls).parameters.get(key)
-    return None if parameter is None else parameter.default
 
 
 def _plain(value: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from posekit.errors import UserError
 from posekit.plugins import import_class
+from posekit.signatures import constructors
 
 
 def refuse_nulls(config: Any) -> None:
@@ -41,12 +42,10 @@ def _look_through(key: str, value: Any) -> None:
 
 
 def _hints(cls: Any) -> dict[str, Any]:
-    """Returns the types of the arguments of a class, those of its bases behind ``**kwargs`` included, or a function."""
+    """Returns the types of the arguments of a class, those it hands on to its bases included, or a function."""
     found: dict[str, Any] = {}
-    bases = reversed(inspect.getmro(cls)) if inspect.isclass(cls) else ()
-    for constructor in [vars(base).get("__init__") for base in bases] or [cls]:
-        if not inspect.isfunction(constructor):
-            continue
+    known = reversed(constructors(cls)) if inspect.isclass(cls) else filter(inspect.isfunction, [cls])
+    for constructor in known:
         try:
             hints = get_type_hints(constructor)
         except (NameError, TypeError):  # names that are imported for the type checker alone

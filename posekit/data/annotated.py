@@ -60,11 +60,13 @@ class AnnotatedPeople(PoseDataModule):
         augmentation: Random views; HRNet's recipe when None.
         limit: Use only the first so many people of each split; the ground truth is cut to the same people.
         on_broken_image: ``"error"`` or ``"skip"``: images that are absent or broken are left out, counted and named.
+            Evaluation then decodes all images beforehand, and the ground truth is without the broken ones.
         on_bad_annotation: ``"error"`` or ``"skip"``: faulty annotations are left out, counted and named.
-        verify_images: Look at the beginning and end of every image file at the start, and at the size it says.
+        verify_images: Look at the beginning and end of every image file at the start, and at the size it says; False
+            looks only whether they are there, for slow network folders.
         apply_exif: Turn images as their EXIF orientation says, for annotations that were made on turned images.
         skeleton: Joint set of the samples.
-        annotated_skeleton: Joint set of the annotations.
+        annotated_skeleton: Joint set of the annotations, for other data in the same format.
         batch_size: Samples per process and step.
         num_workers: Loader processes.
         val_batch_size: Samples per evaluation batch; ``batch_size`` when None.

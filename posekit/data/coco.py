@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from posekit.data.annotated import AnnotatedPeople
-from posekit.data.coco_file import CocoPeople, OnFault, read_coco
+from posekit.data.coco_file import CocoPeople, read_coco
 from posekit.data.collate import collate_scenes
 from posekit.data.datamodule import Split
 from posekit.data.scenes import Fit, SceneAugmentation, SceneDataset
-from posekit.data.transforms import PersonAugmentation
 from posekit.errors import UserError, unknown_name
 from posekit.skeletons import get_skeleton
 
@@ -36,37 +35,12 @@ class COCOKeypoints(AnnotatedPeople):
         root: Folder of the data.
         view: ``"crops"`` (a ``CropBatch`` of single people) or ``"scenes"`` (a ``SceneBatch`` of whole images).
         image_size: [W, H] in px; 192 x 256 for crops and 512 x 512 for scenes when None.
-        train_annotations: Training annotations; COCO's name when None. So are the next three.
-        train_images: Folder of training images.
-        val_annotations: Validation annotations.
-        val_images: Folder of validation images.
-        test_annotations: Test annotations; those of validation when None.
-        test_images: Folder of test images; that of validation when None.
-        detections: Person boxes in COCO's results format for validation, test and prediction; annotated boxes when
-            None. A file under ``root``, else under the working folder. Crops only.
-        test_detections: Person boxes for named test annotations.
-        detection_threshold: Least score of a box.
-        box_scale: Enlargement of boxes.
         augment: Random views in training.
-        augmentation: Random views of crops; HRNet's recipe when None.
         scene_augmentation: Random views of whole images; DEKR's and LOGO-CAP's recipe when None.
         scene_fit: ``"pad"`` fits whole images into ``image_size``; ``"short_side"`` makes their shorter side as long as
             its shorter side (evaluation only, ``val_batch_size`` 1).
-        limit: Use only the first so many people of each split (all of them in their images, for scenes). The ground
-            truth of crops is cut to the same people.
-        on_broken_image: ``"error"`` or ``"skip"``: images that are absent or broken are left out, counted and named.
-            Evaluation then decodes all images beforehand, and the ground truth is without the broken ones.
-        on_bad_annotation: ``"error"`` or ``"skip"``: faulty annotations are left out, counted and named.
-        verify_images: Look at the beginning and end of every image file at the start, and at the size it says; False
-            looks only whether they are there, for slow network folders.
-        apply_exif: Turn images as their EXIF orientation says, for annotations that were made on turned images.
-        skeleton: Joint set of the samples. Crops only, if it is not that of the annotations.
-        annotated_skeleton: Joint set of the annotations, for other data in COCO's format.
-        batch_size: Samples per process and step.
-        num_workers: Loader processes.
-        val_batch_size: Samples per evaluation batch; ``batch_size`` when None.
-        seed: Seed of shuffling and augmentation.
-        pin_memory: Page-locked batches, for CUDA.
+        options: Of :class:`~posekit.data.annotated.AnnotatedPeople`, by name. Detections, ``augmentation`` and another
+            ``skeleton`` than the annotations' are for crops only. Scenes count in ``limit`` with all their people.
     """
 
     LAYOUT: ClassVar[dict[str, tuple[str, str]]] = {
@@ -81,32 +55,10 @@ class COCOKeypoints(AnnotatedPeople):
         root: str = "data/coco",
         view: Literal["crops", "scenes"] = "crops",
         image_size: tuple[int, int] | None = None,
-        train_annotations: str | None = None,
-        train_images: str | None = None,
-        val_annotations: str | None = None,
-        val_images: str | None = None,
-        test_annotations: str | None = None,
-        test_images: str | None = None,
-        detections: str | None = None,
-        test_detections: str | None = None,
-        detection_threshold: float = 0.0,
-        box_scale: float = 1.25,
         augment: bool = True,
-        augmentation: PersonAugmentation | None = None,
         scene_augmentation: SceneAugmentation | None = None,
         scene_fit: Fit = "pad",
-        limit: int | None = None,
-        on_broken_image: OnFault = "error",
-        on_bad_annotation: OnFault = "error",
-        verify_images: bool = True,
-        apply_exif: bool = False,
-        skeleton: str = "COCO17",
-        annotated_skeleton: str = "COCO17",
-        batch_size: int = 32,
-        num_workers: int = 0,
-        val_batch_size: int | None = None,
-        seed: int = 0,
-        pin_memory: bool = False,
+        **options: Any,
     ) -> None:
         if view not in _SIZES:
             raise unknown_name("view", view, _SIZES)
@@ -114,12 +66,7 @@ class COCOKeypoints(AnnotatedPeople):
         self.scene_augmentation = (scene_augmentation or SceneAugmentation()) if augment else None
         self.scene_fit: Fit = scene_fit
         self._people: dict[Path, CocoPeople] = {}
-        super().__init__(
-            root, image_size or _SIZES[view], train_annotations, train_images, val_annotations, val_images,
-            test_annotations, test_images, detections, test_detections, detection_threshold, box_scale, augment,
-            augmentation, limit, on_broken_image, on_bad_annotation, verify_images, apply_exif, skeleton,
-            annotated_skeleton, batch_size, num_workers, val_batch_size, seed, pin_memory,
-        )  # fmt: skip
+        super().__init__(root, image_size or _SIZES[view], augment=augment, **options)
 
     def _check_options(self) -> None:
         super()._check_options()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from posekit.data.annotated import AnnotatedPeople
-from posekit.data.coco_file import CocoPeople, OnFault
+from posekit.data.coco_file import CocoPeople
 from posekit.data.datamodule import Split
 from posekit.data.mpii_file import (
     EvaluationTargets,
@@ -66,20 +66,9 @@ class MPII(AnnotatedPeople):
         val_annotations: Validation annotations. Both are JSON or both are the .mat.
         images: Folder of the pictures.
         val_head_boxes: File like ``gt_valid.mat`` for the validation people. None: as said above.
-        box_scale: Enlargement of boxes.
-        augment: Random views in training.
         augmentation: Random views; HRNet's recipe for MPII when None (rotation 30, scale 0.25, no half bodies).
-        limit: Use only the first so many people of each split; the ground truth is cut to the same people.
-        on_broken_image: ``"error"`` or ``"skip"``: images that are absent or broken are left out, counted and named.
-        on_bad_annotation: ``"error"`` or ``"skip"``: faulty people are left out, counted and named.
-        verify_images: Look at the beginning and end of every image file at the start.
-        apply_exif: Turn images as their EXIF orientation says, for annotations that were made on turned images.
         skeleton: Joint set of the samples and of :meth:`ground_truth`.
-        batch_size: Samples per process and step.
-        num_workers: Loader processes.
-        val_batch_size: Samples per evaluation batch; ``batch_size`` when None.
-        seed: Seed of shuffling and augmentation.
-        pin_memory: Page-locked batches, for CUDA.
+        options: Of :class:`~posekit.data.annotated.AnnotatedPeople`, by name; none of detections or test files.
     """
 
     LAYOUT: ClassVar[dict[str, tuple[str, str]]] = {
@@ -98,30 +87,29 @@ class MPII(AnnotatedPeople):
         val_annotations: str | None = None,
         images: str = "images",
         val_head_boxes: str | None = None,
-        box_scale: float = 1.25,
-        augment: bool = True,
         augmentation: PersonAugmentation | None = None,
-        limit: int | None = None,
-        on_broken_image: OnFault = "error",
-        on_bad_annotation: OnFault = "error",
-        verify_images: bool = True,
-        apply_exif: bool = False,
         skeleton: str = "MPII16",
-        batch_size: int = 32,
-        num_workers: int = 0,
-        val_batch_size: int | None = None,
-        seed: int = 0,
-        pin_memory: bool = False,
+        **options: Any,
     ) -> None:
         train, val = _choose(Path(root).expanduser(), train_annotations, val_annotations)
         recipe = PersonAugmentation(rotation=30.0, scale=0.25, half_body=0.0)
         super().__init__(
-            root, image_size, train, images, val, images, box_scale=box_scale, augment=augment,
-            augmentation=augmentation or recipe, limit=limit, on_broken_image=on_broken_image,
-            on_bad_annotation=on_bad_annotation, verify_images=verify_images, apply_exif=apply_exif, skeleton=skeleton,
-            annotated_skeleton="MPII16", batch_size=batch_size, num_workers=num_workers, val_batch_size=val_batch_size,
-            seed=seed, pin_memory=pin_memory,
-        )  # fmt: skip
+            root,
+            image_size,
+            train_annotations=train,
+            train_images=images,
+            val_annotations=val,
+            val_images=images,
+            test_annotations=None,
+            test_images=None,
+            detections=None,
+            test_detections=None,
+            detection_threshold=0.0,
+            augmentation=augmentation or recipe,
+            skeleton=skeleton,
+            annotated_skeleton="MPII16",
+            **options,
+        )
         self.val_head_boxes = self.root / val_head_boxes if val_head_boxes else None
         self._files: dict[Path, PeopleFile] = {}
         self._tables: dict[str, CocoPeople] = {}

@@ -14,13 +14,12 @@ from posekit.data.annotated import AnnotatedPeople
 from posekit.data.clip_transforms import ClipAugmentation, resolve_augmentation
 from posekit.data.clip_windows import Window
 from posekit.data.clips import ClipBox, ClipDataset
-from posekit.data.coco_file import AREA_SHARE, CocoPeople, OnFault
+from posekit.data.coco_file import AREA_SHARE, CocoPeople
 from posekit.data.crops import CropTable, FileReader
 from posekit.data.datamodule import Split
 from posekit.data.joint_maps import source_of
 from posekit.data.posetrack_file import PoseTrackPeople, read_posetrack
 from posekit.data.posetrack_tracks import build_tracks, find_frames, ranks, read_boxes
-from posekit.data.transforms import PersonAugmentation
 from posekit.errors import UserError, unknown_name
 from posekit.posetrack import sequence_files
 from posekit.skeletons import POSETRACK15, get_skeleton
@@ -61,33 +60,19 @@ class PoseTrack(AnnotatedPeople):
         test_annotations: Those of test and prediction. None: the test's folder if there is one, else validation's, and
             validation's for prediction.
         images: Folder that the files' image names are relative to.
-        detections: Person boxes in COCO's results format for validation, test and prediction, frames by ``image_id``
-            or ``file_name``; annotated boxes when None.
-        test_detections: Person boxes for named test annotations.
-        detection_threshold: Least score of a box.
+        detection_threshold: Least score of a detected box.
         key_frames: ``"labelled"``: detected boxes of frames without annotation are left out, for they are not
             evaluated (unless the split has no labelled frame at all); ``"all"`` keeps them.
         num_support: Neighbours a side of clips: 1 for three frames, 2 for five; None takes the method's (in Python: 1).
         stride: Distance between the frames of a clip, in frame numbers.
         window: Other windows over the labelled frames of a track, e.g. ``kind: pool``; replaces the two above.
         clip_box: Which box cuts a frame of a clip: ``"key"``, ``"frame"`` (its own) or ``"window"`` (around all).
-        box_scale: Enlargement of boxes.
         augment: Random views in training.
-        augmentation: Random views of crops; HRNet's recipe when None.
         clip_augmentation: Random views of clips, as values or as a recipe's name; ``pose_track`` when None.
-        limit: Use only the first so many sequence files of each split.
-        on_broken_image: ``"error"`` or ``"skip"``: labelled images that are absent or broken are left out, counted and
-            named; broken neighbours are replaced by the key frame.
-        on_bad_annotation: ``"error"`` or ``"skip"``: faulty people are left out, counted and named; TIP's PoseTrack AP
-            leaves out the same.
-        verify_images: Look at the beginning and end of every labelled image file at the start, and at the size it says.
-        apply_exif: Turn images as their EXIF orientation says, for annotations that were made on turned images.
         skeleton: Joint set of the samples.
-        batch_size: Samples per process and step.
-        num_workers: Loader processes.
-        val_batch_size: Samples per evaluation batch; ``batch_size`` when None.
-        seed: Seed of shuffling and augmentation.
-        pin_memory: Page-locked batches, for CUDA.
+        options: Of :class:`~posekit.data.annotated.AnnotatedPeople`, by name. Detections name their frame by
+            ``image_id`` or ``file_name``; ``limit`` counts sequence files; broken neighbours are replaced by the key
+            frame; TIP's PoseTrack AP leaves out the same faulty people.
     """
 
     VIEW_SIZES: ClassVar[dict[str, tuple[int, int]]] = dict.fromkeys(VIEWS, (288, 384))
@@ -105,29 +90,16 @@ class PoseTrack(AnnotatedPeople):
         val_annotations: str | None = None,
         test_annotations: str | None = None,
         images: str = ".",
-        detections: str | None = None,
-        test_detections: str | None = None,
         detection_threshold: float = 0.2,
         key_frames: Literal["labelled", "all"] = "labelled",
         num_support: int | None = None,
         stride: int = 1,
         window: Window | None = None,
         clip_box: ClipBox = "key",
-        box_scale: float = 1.25,
         augment: bool = True,
-        augmentation: PersonAugmentation | None = None,
         clip_augmentation: ClipAugmentation | str | None = None,
-        limit: int | None = None,
-        on_broken_image: OnFault = "error",
-        on_bad_annotation: OnFault = "error",
-        verify_images: bool = True,
-        apply_exif: bool = False,
         skeleton: str = "POSETRACK15",
-        batch_size: int = 32,
-        num_workers: int = 0,
-        val_batch_size: int | None = None,
-        seed: int = 0,
-        pin_memory: bool = False,
+        **options: Any,
     ) -> None:
         for option, value, known in (("view", view, VIEWS), ("version", version, VERSIONS)):
             if value not in known:
@@ -137,14 +109,20 @@ class PoseTrack(AnnotatedPeople):
         folder = Path(root).expanduser()
         own_test = test_annotations or _default_folder(folder, "test", None)
         super().__init__(
-            root, image_size or self.VIEW_SIZES[view],
-            train_annotations or _default_folder(folder, "train"), images,
-            val_annotations or _default_folder(folder, "val"), images, own_test, images if own_test else None,
-            detections, test_detections, detection_threshold, box_scale, augment, augmentation, limit=limit,
-            on_broken_image=on_broken_image, on_bad_annotation=on_bad_annotation, verify_images=verify_images,
-            apply_exif=apply_exif, skeleton=skeleton, annotated_skeleton=skeleton, batch_size=batch_size,
-            num_workers=num_workers, val_batch_size=val_batch_size, seed=seed, pin_memory=pin_memory,
-        )  # fmt: skip
+            root,
+            image_size or self.VIEW_SIZES[view],
+            train_annotations=train_annotations or _default_folder(folder, "train"),
+            train_images=images,
+            val_annotations=val_annotations or _default_folder(folder, "val"),
+            val_images=images,
+            test_annotations=own_test,
+            test_images=images if own_test else None,
+            detection_threshold=detection_threshold,
+            augment=augment,
+            skeleton=skeleton,
+            annotated_skeleton=skeleton,
+            **options,
+        )
         if not test_annotations:  # a folder of test files mostly has no people: it is for the test alone
             self.files["predict"] = self.files["val"]
         self.view = view

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ from posekit.cli.configs import find_config, read_config
 from posekit.data.datamodule import LINKED
 from posekit.errors import UserError
 from posekit.plugins import import_class
+from posekit.signatures import defaults_of
 from posekit.tables.reader import load_table, shipped_tables
 
 # What may differ from the config, as the measured number's meaning stays: how it is trained, and where the files are.
@@ -70,7 +70,7 @@ def _same_part(run: Mapping[str, Any], shipped: Mapping[str, Any], free: set[str
     if run["class_path"].rpartition(".")[2] != shipped["class_path"].rpartition(".")[2]:
         return False
     given, listed = run.get("init_args") or {}, shipped.get("init_args") or {}
-    usual = _defaults(import_class(run["class_path"]))
+    usual = defaults_of(import_class(run["class_path"]))
     return all(_same(given[name], listed.get(name, usual.get(name))) for name in given if name not in free)
 
 
@@ -81,15 +81,6 @@ def _same(value: Any, listed: Any) -> bool:
             return _same_part(value, listed, _FREE["data"])
         return all(name in value and _same(value[name], listed[name]) for name in listed)
     return bool(_plain(value) == _plain(listed))
-
-
-def _defaults(part: type) -> dict[str, Any]:
-    """Returns the defaults of a class's arguments, those that it passes on to its bases included."""
-    found: dict[str, Any] = {}
-    for base in reversed(part.__mro__):
-        parameters = inspect.signature(base.__dict__["__init__"]).parameters if "__init__" in base.__dict__ else {}
-        found |= {n: p.default for n, p in parameters.items() if p.default is not p.empty}
-    return found
 
 
 def _plain(value: Any) -> Any:

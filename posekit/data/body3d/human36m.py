@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,11 +30,9 @@ from posekit.data.body3d.human36m_files import (
     read_take_cdf,
     read_videopose,
 )
-from posekit.data.body3d.module import BodyDataModule, Part, Recording, View, WindowKind, pinhole
+from posekit.data.body3d.module import BodyDataModule, Part, Recording, pinhole
 from posekit.data.body3d.person import Person, Protocol
-from posekit.data.clip_transforms import ClipAugmentation
-from posekit.data.clips import ClipBox
-from posekit.data.coco_file import OnFault, escapes_folder
+from posekit.data.coco_file import escapes_folder
 from posekit.data.crops import FileReader
 from posekit.errors import UserError, unknown_name
 from posekit.files import is_there
@@ -75,30 +73,9 @@ class Human36M(BodyDataModule):
         cameras: Serial numbers; all four when None. ``["60457274"]`` is the frontal one of protocol 2.
         actions: Actions by name without number, e.g. ``Walking``; all when None.
         metadata: The data set's ``metadata.xml``, relative to ``root``, for VideoPose3D's file.
-        view: See :class:`~posekit.data.body3d.module.BodyDataModule`, as for all that follows.
-        skeleton: Joint set of the samples.
-        frames: Frames of a clip.
-        stride: Distance of a clip's frames.
-        hop: Frames between the starts of windows.
-        window: ``"pool"``, ``"chunk"`` or ``"key"``.
-        image_size: [W, H] of the crops in px.
-        box_scale: Enlargement of boxes.
-        clip_box: ``"frame"``, ``"key"`` or ``"window"``.
-        augmentation: Random views in training.
-        fps: Frames per second to bring recordings to: 30 takes frames round(k * 50 / 30).
-        source_fps: Frames per second of the recordings, in place of 50.
-        every: Use only every so-manyth frame: 5 is usual in training and 64 in some evaluations; with ``window: key``
-            as a key frame amid its neighbours.
-        eval_joints: 14 or 17, the joints that count in evaluation; None keeps all.
-        limit: Use only the first so many recordings of each split.
-        on_broken_image: ``"error"`` or ``"skip"``.
-        on_bad_annotation: ``"error"`` or ``"skip"``.
-        verify_images: Look at the start whether pictures are there.
-        batch_size: Samples per process and step.
-        num_workers: Loader processes.
-        val_batch_size: Samples per evaluation batch; ``batch_size`` when None.
-        seed: Seed of shuffling and augmentation.
-        pin_memory: Page-locked batches, for CUDA.
+        options: Of :class:`~posekit.data.body3d.module.BodyDataModule`, by name. ``fps: 30`` takes frames
+            round(k * 50 / 30); ``source_fps`` is in place of 50; ``every`` of 5 is usual in training and of 64 in some
+            evaluations; ``eval_joints`` is 14 or 17.
     """
 
     HOME: ClassVar[str] = "http://vision.imar.ro/human3.6m (registration; for academic use)"
@@ -116,35 +93,9 @@ class Human36M(BodyDataModule):
         cameras: Sequence[str] | None = None,
         actions: Sequence[str] | None = None,
         metadata: str = "metadata.xml",
-        view: View = "clips",
-        skeleton: str = "SPIN49",
-        frames: int = 16,
-        stride: int = 1,
-        hop: int | None = None,
-        window: WindowKind = "pool",
-        image_size: tuple[int, int] = (224, 224),
-        box_scale: float = 1.25,
-        clip_box: ClipBox = "frame",
-        augmentation: ClipAugmentation | str | None = "maed",
-        fps: float | None = None,
-        source_fps: float | None = None,
-        every: int = 1,
-        eval_joints: int | None = None,
-        limit: int | None = None,
-        on_broken_image: OnFault = "error",
-        on_bad_annotation: OnFault = "error",
-        verify_images: bool = True,
-        batch_size: int = 8,
-        num_workers: int = 0,
-        val_batch_size: int | None = None,
-        seed: int = 0,
-        pin_memory: bool = False,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            root, view, skeleton, frames, stride, hop, window, image_size, box_scale, clip_box, augmentation, fps,
-            source_fps, every, eval_joints, limit, on_broken_image, on_bad_annotation, verify_images, batch_size,
-            num_workers, val_batch_size, seed, pin_memory,
-        )  # fmt: skip
+        super().__init__(root, **options)
         if files not in ("auto", *_KINDS):
             raise unknown_name("files of Human36M", files, ("auto", *_KINDS))
         train = self.chosen("train_subjects", train_subjects or _SUBJECTS["train"], SUBJECTS)

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from posekit.data.body3d.frames import MediaError
-from posekit.data.body3d.module import BodyDataModule, Part, Recording, View, WindowKind
+from posekit.data.body3d.module import BodyDataModule, Part, Recording
 from posekit.data.body3d.person import Person, chosen_share
-from posekit.data.clip_transforms import ClipAugmentation
-from posekit.data.clips import ClipBox
-from posekit.data.coco_file import OnFault
 from posekit.data.crops import FileReader
 from posekit.data.joint_maps import source_of
 from posekit.errors import UserError
@@ -36,66 +33,14 @@ class LSPExtended(BodyDataModule):
     Args:
         root: Folder of the data.
         val_share: Share of the pictures that are for validation; with 0 there are none.
-        view: See :class:`~posekit.data.body3d.module.BodyDataModule`, as for all that follows.
-        skeleton: Joint set of the samples.
         frames: Frames of a clip.
-        stride: Distance of a clip's frames.
-        hop: Frames between the starts of windows.
-        window: ``"pool"``, ``"chunk"`` or ``"key"``.
-        image_size: [W, H] of the crops in px.
-        box_scale: Enlargement of boxes.
-        clip_box: ``"frame"``, ``"key"`` or ``"window"``.
-        augmentation: Random views in training.
-        fps: Frames per second to bring recordings to.
-        source_fps: Frames per second of recordings whose files do not say.
-        every: Use only every so-manyth frame; with ``window: key`` as a key frame amid its neighbours.
-        eval_joints: No published evaluation is known here: None.
-        limit: Use only the first so many recordings of each split.
-        on_broken_image: ``"error"`` or ``"skip"``.
-        on_bad_annotation: ``"error"`` or ``"skip"``.
-        verify_images: Look at the start whether pictures are there.
-        batch_size: Samples per process and step.
-        num_workers: Loader processes.
-        val_batch_size: Samples per evaluation batch; ``batch_size`` when None.
-        seed: Seed of shuffling and augmentation.
-        pin_memory: Page-locked batches, for CUDA.
+        options: Of :class:`~posekit.data.body3d.module.BodyDataModule`, by name.
     """
 
     HOME: ClassVar[str] = "http://sam.johnson.io/research/lspet.html (for research)"
 
-    def __init__(
-        self,
-        root: str = "data/lspet",
-        val_share: float = 0.1,
-        view: View = "clips",
-        skeleton: str = "SPIN49",
-        frames: int = 1,
-        stride: int = 1,
-        hop: int | None = None,
-        window: WindowKind = "pool",
-        image_size: tuple[int, int] = (224, 224),
-        box_scale: float = 1.25,
-        clip_box: ClipBox = "frame",
-        augmentation: ClipAugmentation | str | None = "maed",
-        fps: float | None = None,
-        source_fps: float | None = None,
-        every: int = 1,
-        eval_joints: int | None = None,
-        limit: int | None = None,
-        on_broken_image: OnFault = "error",
-        on_bad_annotation: OnFault = "error",
-        verify_images: bool = True,
-        batch_size: int = 8,
-        num_workers: int = 0,
-        val_batch_size: int | None = None,
-        seed: int = 0,
-        pin_memory: bool = False,
-    ) -> None:
-        super().__init__(
-            root, view, skeleton, frames, stride, hop, window, image_size, box_scale, clip_box, augmentation, fps,
-            source_fps, every, eval_joints, limit, on_broken_image, on_bad_annotation, verify_images, batch_size,
-            num_workers, val_batch_size, seed, pin_memory,
-        )  # fmt: skip
+    def __init__(self, root: str = "data/lspet", val_share: float = 0.1, frames: int = 1, **options: Any) -> None:
+        super().__init__(root, frames=frames, **options)
         if frames != 1:
             raise UserError(f"LSPExtended has single pictures: frames must be 1, not {frames}")
         if not 0 <= val_share < 1:

@@ -13,12 +13,9 @@ from numpy.typing import NDArray
 
 from posekit.body import SMPLBody, load_body
 from posekit.data.body3d.frames import FrameReader, open_frames
-from posekit.data.body3d.module import BodyDataModule, BodyError, Part, Recording, View, WindowKind
+from posekit.data.body3d.module import BodyDataModule, BodyError, Part, Recording
 from posekit.data.body3d.numbers import label_numbers
 from posekit.data.body3d.person import Person, Protocol
-from posekit.data.clip_transforms import ClipAugmentation
-from posekit.data.clips import ClipBox
-from posekit.data.coco_file import OnFault
 from posekit.data.joint_maps import JointSource, source_of
 from posekit.errors import UserError, unknown_name
 from posekit.geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
@@ -64,29 +61,8 @@ class ThreeDPW(BodyDataModule):
             regressors are looked for in the folder, or beside the file.
         body_joints: Joint set of the mesh's joints, in all splits; None takes the above.
         gender: Which body of a folder: ``"own"`` the actor's, ``"neutral"`` the neutral one, as MAED's labels.
-        view: See :class:`~posekit.data.body3d.module.BodyDataModule`, as for all that follows.
-        skeleton: Joint set of the samples.
-        frames: Frames of a clip.
-        stride: Distance of a clip's frames.
-        hop: Frames between the starts of windows.
-        window: ``"pool"``, ``"chunk"`` or ``"key"``.
-        image_size: [W, H] of the crops in px.
-        box_scale: Enlargement of boxes.
-        clip_box: ``"frame"``, ``"key"`` or ``"window"``.
-        augmentation: Random views in training.
-        fps: Frames per second to bring recordings to.
-        source_fps: Unused: the rate is known.
-        every: Use only every so-manyth frame; with ``window: key`` as a key frame amid its neighbours.
-        eval_joints: 14 or 24, the joints that count in evaluation; None keeps all.
-        limit: Use only the first so many recordings of each split.
-        on_broken_image: ``"error"`` or ``"skip"``.
-        on_bad_annotation: ``"error"`` or ``"skip"``.
-        verify_images: Look at the start whether pictures are there.
-        batch_size: Samples per process and step.
-        num_workers: Loader processes.
-        val_batch_size: Samples per evaluation batch; ``batch_size`` when None.
-        seed: Seed of shuffling and augmentation.
-        pin_memory: Page-locked batches, for CUDA.
+        options: Of :class:`~posekit.data.body3d.module.BodyDataModule`, by name. ``eval_joints`` is 14 or 24;
+            ``source_fps`` is not used: the rate is known.
     """
 
     HOME: ClassVar[str] = "https://virtualhumans.mpi-inf.mpg.de/3DPW (registration; for non-commercial research)"
@@ -102,35 +78,9 @@ class ThreeDPW(BodyDataModule):
         body: str | None = None,
         body_joints: str | None = None,
         gender: Literal["own", "neutral"] = "neutral",
-        view: View = "clips",
-        skeleton: str = "SPIN49",
-        frames: int = 16,
-        stride: int = 1,
-        hop: int | None = None,
-        window: WindowKind = "pool",
-        image_size: tuple[int, int] = (224, 224),
-        box_scale: float = 1.25,
-        clip_box: ClipBox = "frame",
-        augmentation: ClipAugmentation | str | None = "maed",
-        fps: float | None = None,
-        source_fps: float | None = None,
-        every: int = 1,
-        eval_joints: int | None = None,
-        limit: int | None = None,
-        on_broken_image: OnFault = "error",
-        on_bad_annotation: OnFault = "error",
-        verify_images: bool = True,
-        batch_size: int = 8,
-        num_workers: int = 0,
-        val_batch_size: int | None = None,
-        seed: int = 0,
-        pin_memory: bool = False,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            root, view, skeleton, frames, stride, hop, window, image_size, box_scale, clip_box, augmentation, fps,
-            source_fps, every, eval_joints, limit, on_broken_image, on_bad_annotation, verify_images, batch_size,
-            num_workers, val_batch_size, seed, pin_memory,
-        )  # fmt: skip
+        super().__init__(root, **options)
         if gender not in ("own", "neutral"):
             raise unknown_name("gender of ThreeDPW", gender, ("own", "neutral"))
         if body_joints is not None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from posekit.body import SMPLBody, load_body, load_builtin_body, rigid_transforms
-from posekit.data.coco_file import OnFault
 from posekit.data.joint_maps import source_of
-from posekit.data.mocap.module import MissingJoints, MotionDataModule, Recording, SplitBy
+from posekit.data.mocap.module import MotionDataModule, Recording
 from posekit.data.mocap.sequence import MotionSequence, near
 from posekit.data.npz import NpzArchive, open_npz
 from posekit.errors import UserError, excerpt, unknown_name
@@ -40,27 +38,7 @@ class AMASS(MotionDataModule):
         body: SMPL body for :func:`posekit.body.load_body`; the built-in one when None. Shapes of SMPL-X files
             (``_stageii.npz``) are of another space: their people get the body's mean shape.
         gender: Which body of a folder: ``"own"`` the file's, whose shape is of that body, or ``"neutral"``.
-        view: See :class:`~posekit.data.mocap.module.MotionDataModule`, as for all that follows.
-        skeleton: Joint set of the samples.
-        frames: Length of a window.
-        fps: Frames per second of a window.
-        stride: Frames between the starts of training windows.
-        val_stride: The same for evaluation; ``frames`` when None.
-        val_share: Share of the recordings (of the subjects) that are for validation.
-        val_sequences: Validation recordings or subjects by name, in place of the share.
-        test_sequences: Test recordings; those of validation when None.
-        split_by: ``"sequence"`` or ``"subject"``.
-        missing_joints: ``"error"`` or ``"zero_weight"``.
-        on_bad_sequence: ``"error"`` or ``"skip"``.
-        on_short_sequence: ``"skip"`` or ``"error"``.
-        max_speed: Metres per second above which a recording is cut.
-        rotate: Turn training windows about the vertical axis at random.
-        limit: Use only the first so many recordings of each split.
-        batch_size: Samples per process and step.
-        num_workers: Loader processes.
-        val_batch_size: Samples per evaluation batch; ``batch_size`` when None.
-        seed: Seed of shuffling and rotation.
-        pin_memory: Page-locked batches, for CUDA.
+        options: Of :class:`~posekit.data.mocap.module.MotionDataModule`, by name.
     """
 
     HOME: ClassVar[str] = "https://amass.is.tue.mpg.de (registration; for non-commercial research)"
@@ -70,33 +48,9 @@ class AMASS(MotionDataModule):
         root: str = "data/amass",
         body: str | None = None,
         gender: Literal["own", "neutral"] = "neutral",
-        view: Literal["motion"] = "motion",
-        skeleton: str = "LIMB17",
-        frames: int = 30,
-        fps: float = 30.0,
-        stride: int = 15,
-        val_stride: int | None = None,
-        val_share: float = 0.1,
-        val_sequences: Sequence[str] | None = None,
-        test_sequences: Sequence[str] | None = None,
-        split_by: SplitBy = "sequence",
-        missing_joints: MissingJoints = "error",
-        on_bad_sequence: OnFault = "error",
-        on_short_sequence: OnFault = "skip",
-        max_speed: float = 10.0,
-        rotate: bool = True,
-        limit: int | None = None,
-        batch_size: int = 64,
-        num_workers: int = 0,
-        val_batch_size: int | None = None,
-        seed: int = 0,
-        pin_memory: bool = False,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            root, view, skeleton, frames, fps, stride, val_stride, val_share, val_sequences, test_sequences, split_by,
-            missing_joints, on_bad_sequence, on_short_sequence, max_speed, rotate, limit, batch_size, num_workers,
-            val_batch_size, seed, pin_memory,
-        )  # fmt: skip
+        super().__init__(root, **options)
         if gender not in ("own", "neutral"):
             raise unknown_name("gender of AMASS", gender, ("own", "neutral"))
         self.body = body

@@ -5,14 +5,13 @@ from __future__ import annotations
 import difflib
 import filecmp
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from posekit.data.coco_file import OnFault
 from posekit.data.joint_maps import JointSource
 from posekit.data.mocap.asf_amc import AsfSkeleton, read_amc, read_asf
 from posekit.data.mocap.bvh import read_bvh
@@ -23,7 +22,7 @@ from posekit.data.mocap.expmap import (
     motion_fault,
     read_expmap_skeleton,
 )
-from posekit.data.mocap.module import MissingJoints, MotionDataModule, Recording, SplitBy
+from posekit.data.mocap.module import MotionDataModule, Recording
 from posekit.data.mocap.names import NAMEABLE, motionbuilder_joints
 from posekit.data.mocap.sequence import MotionSequence, z_up
 from posekit.data.npz import open_npz
@@ -55,27 +54,7 @@ class CMUMoCap(MotionDataModule):
         rates: Other rates of some recordings or subjects, by name: some of CMU's trials have 60 frames per second.
         scale: Metres of a BVH file's unit, and of the root's place in an archive; CMU's unit of 0.0564 m when None.
         joints: BVH joints of other names: joint of posekit's sets -> name in the file.
-        view: See :class:`~posekit.data.mocap.module.MotionDataModule`, as for all that follows.
-        skeleton: Joint set of the samples.
-        frames: Length of a window.
-        fps: Frames per second of a window.
-        stride: Frames between the starts of training windows.
-        val_stride: The same for evaluation; ``frames`` when None.
-        val_share: Share of the recordings (of the subjects) that are for validation.
-        val_sequences: Validation recordings or subjects by name, in place of the share.
-        test_sequences: Test recordings; those of validation when None.
-        split_by: ``"sequence"`` or ``"subject"``.
-        missing_joints: ``"error"`` or ``"zero_weight"``.
-        on_bad_sequence: ``"error"`` or ``"skip"``.
-        on_short_sequence: ``"skip"`` or ``"error"``.
-        max_speed: Metres per second above which a recording is cut.
-        rotate: Turn training windows about the vertical axis at random.
-        limit: Use only the first so many recordings of each split.
-        batch_size: Samples per process and step.
-        num_workers: Loader processes.
-        val_batch_size: Samples per evaluation batch; ``batch_size`` when None.
-        seed: Seed of shuffling and rotation.
-        pin_memory: Page-locked batches, for CUDA.
+        options: Of :class:`~posekit.data.mocap.module.MotionDataModule`, by name.
     """
 
     HOME: ClassVar[str] = "http://mocap.cs.cmu.edu (free for any use; acknowledge NSF EIA-0196217)"
@@ -88,33 +67,9 @@ class CMUMoCap(MotionDataModule):
         rates: Mapping[str, float] | None = None,
         scale: float | None = None,
         joints: Mapping[str, str] | None = None,
-        view: Literal["motion"] = "motion",
-        skeleton: str = "LIMB17",
-        frames: int = 30,
-        fps: float = 30.0,
-        stride: int = 15,
-        val_stride: int | None = None,
-        val_share: float = 0.1,
-        val_sequences: Sequence[str] | None = None,
-        test_sequences: Sequence[str] | None = None,
-        split_by: SplitBy = "sequence",
-        missing_joints: MissingJoints = "error",
-        on_bad_sequence: OnFault = "error",
-        on_short_sequence: OnFault = "skip",
-        max_speed: float = 10.0,
-        rotate: bool = True,
-        limit: int | None = None,
-        batch_size: int = 64,
-        num_workers: int = 0,
-        val_batch_size: int | None = None,
-        seed: int = 0,
-        pin_memory: bool = False,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            root, view, skeleton, frames, fps, stride, val_stride, val_share, val_sequences, test_sequences, split_by,
-            missing_joints, on_bad_sequence, on_short_sequence, max_speed, rotate, limit, batch_size, num_workers,
-            val_batch_size, seed, pin_memory,
-        )  # fmt: skip
+        super().__init__(root, **options)
         if format not in ("auto", *_ENDINGS):
             raise unknown_name("format of CMUMoCap", format, ("auto", *_ENDINGS))
         if scale is not None and not scale > 0:
