@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torchmetrics import Metric
 
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, one_of
 
 
 def compile_called(module: nn.Module, run: Callable[[], Any], **options: Any) -> list[str]:
@@ -99,14 +99,12 @@ def check_compiler(backend: str, mode: str | None = None) -> None:
         UserError: It is so.
     """
     known = [name for name in torch.compiler.list_backends(exclude_tags=()) if not name.endswith("TESTING_ONLY")]
-    if backend not in known:
-        raise unknown_name("backend of torch.compile", backend, known)
+    one_of("backend of torch.compile", backend, known)
     if mode is None:
         return
     if backend != "inductor":
         raise UserError(f"mode {mode} of torch.compile is of the backend inductor alone, not of {backend}")
-    if mode not in _modes():
-        raise unknown_name("mode of torch.compile", mode, _modes())
+    one_of("mode of torch.compile", mode, _modes())
 
 
 def _modes() -> list[str]:

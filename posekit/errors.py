@@ -34,6 +34,18 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
     return UserError(f"unknown {kind} {name!r}; known: {', '.join(choices)}.{hint}")
 
 
+def one_of(kind: str, value: Option, known: Iterable[Any]) -> Option:
+    """Returns a value, which must be among the known ones; see :func:`unknown_name`.
+
+    Raises:
+        UserError: It is not.
+    """
+    choices = list(known)
+    if value not in choices:  # a list, and no set: a mistaken value need not be hashable
+        raise unknown_name(kind, str(value), choices)
+    return value
+
+
 def in_range(owner: str, name: str, value: Option, interval: str, *, whole: bool = False, none: bool = False) -> Option:
     """Returns an option's value, which must be a number of a range.
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from posekit._version import __version__
-from posekit.errors import UserError, one_line, unknown_name
+from posekit.errors import UserError, one_line, one_of
 from posekit.files import atomic_write_bytes
 from posekit.loggers import errors_only
 from posekit.module import PoseModule
@@ -77,8 +77,7 @@ def export_model(
     """
     path = Path(path)
     format = format or path.suffix.removeprefix(".")
-    if format not in WRITERS:
-        raise unknown_name("export format", format, WRITERS)
+    one_of("export format", format, WRITERS)
     if any(size < 1 for size in batch_sizes):
         raise UserError(f"batch sizes to compare on must be at least 1, not {list(batch_sizes)}")
     check_exportable(model)

@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from posekit.checkpoints import CHECKPOINT_KEY, read_checkpoint
-from posekit.errors import UserError, as_names, each_in_range, in_range, one_line, unknown_name
+from posekit.errors import UserError, as_names, each_in_range, in_range, one_line, one_of
 from posekit.loop_progress import keep_epoch_unfinished, keep_validation_due
 from posekit.nn.shipped import weight_path
 from posekit.nn.weights import LoadReport, load_weights
@@ -127,8 +127,7 @@ class PoseModule(LightningModule):
         if epochs != sorted(set(epochs)):
             raise UserError(f"{owner}: milestones must be rising whole numbers of at least 0, not {epochs}")
         for kind, name, known in (("optimizer", optimizer, OPTIMIZERS), ("schedule", schedule, SCHEDULES)):
-            if name not in known:
-                raise unknown_name(kind, name, known)
+            one_of(kind, name, known)
         self.optimizer_name = optimizer
         self.lr = lr
         self.weight_decay = weight_decay

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from posekit.errors import unknown_name
+from posekit.errors import one_of
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,7 @@ class Skeleton:
         Raises:
             UserError: The set has no such joint.
         """
-        if joint not in self.joints:
-            raise unknown_name(f"joint of {self.name}", joint, self.joints)
+        one_of(f"joint of {self.name}", joint, self.joints)
         return self.joints.index(joint)
 
     def map_to(self, other: Skeleton) -> NDArray[np.int64]:
@@ -261,6 +260,4 @@ def get_skeleton(name: str) -> Skeleton:
     Raises:
         UserError: There is no such set; the message lists the names.
     """
-    if not isinstance(name, str) or name not in SKELETONS:
-        raise unknown_name("skeleton", str(name), SKELETONS)
-    return SKELETONS[name]
+    return SKELETONS[one_of("skeleton", name, SKELETONS)]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from posekit.errors import UserError, in_range, unknown_name, yes_or_no
+from posekit.errors import UserError, in_range, one_of, yes_or_no
 from posekit.nn.precision import full_precision
 
 SUPPLIERS = ("softmax", "softplus", "relu")
@@ -94,13 +94,6 @@ def check_shapes(heatmaps: Tensor, points: Tensor, weight: Tensor) -> None:
         raise UserError(f"weight must have shape {(batch, joints)} to match the heatmaps, not {tuple(weight.shape)}")
 
 
-def choice(name: str, value: str, known: tuple[str, ...]) -> str:
-    """Returns the option's value; raises UserError unless it is one of the known."""
-    if value not in known:
-        raise unknown_name(name, str(value), known)
-    return value
-
-
 class HeatmapLoss(nn.Module):
     """Base of the losses ``loss(heatmaps, points, weight)``.
 
@@ -125,7 +118,7 @@ class HeatmapLoss(nn.Module):
 
     def __init__(self, reduction: str = "sum_joints_mean_batch", check_finite: bool | None = None) -> None:
         super().__init__()
-        self.reduction = choice("reduction", reduction, REDUCTIONS)
+        self.reduction = one_of("reduction", reduction, REDUCTIONS)
         self.check_finite = yes_or_no(f"loss {self.name!r}", "check_finite", check_finite, none=True)
 
     def positive(self, name: str, value: float) -> float:

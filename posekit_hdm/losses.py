@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from posekit.errors import UserError, in_range, unknown_name
+from posekit.errors import UserError, in_range, one_of
 from posekit_hdm import rivals, transport
-from posekit_hdm.base import SUPPLIERS, HeatmapLoss, choice, empty_supply, make_supply, supply_gradient
+from posekit_hdm.base import SUPPLIERS, HeatmapLoss, empty_supply, make_supply, supply_gradient
 from posekit_hdm.exact import solve_exact
 
 __all__ = ["LOSSES", "HeatmapMatchingLoss", "build_loss", "normalize_maps"]
@@ -77,9 +77,9 @@ class HeatmapMatchingLoss(HeatmapLoss):
     ) -> None:
         super().__init__(reduction, check_finite)
         self.epsilon = float(in_range("loss 'hdm'", "epsilon", epsilon, f"[{LEAST_EPSILON}, inf)"))
-        self.suppliers = choice("suppliers", suppliers, SUPPLIERS)
+        self.suppliers = one_of("suppliers", suppliers, SUPPLIERS)
         self.truncate = None if truncate is None else self.positive("truncate", truncate)
-        self.solver = choice("solver", solver, SOLVERS)
+        self.solver = one_of("solver", solver, SOLVERS)
         in_range("loss 'hdm'", "anneal", anneal, f"[0, {MOST_STEPS}]", whole=True, none=True)
         in_range("loss 'hdm'", "refine", refine, f"[1, {MOST_STEPS}]", whole=True, none=True)
         # Made once: under torch.compile(dynamic=True) arithmetic on numbers of Python becomes symbolic.
@@ -175,12 +175,10 @@ def build_loss(name: str, **options: Any) -> HeatmapLoss:
     Raises:
         UserError: An unknown name or option, or a value out of range.
     """
-    if name not in LOSSES:
-        raise unknown_name("loss", str(name), LOSSES)
+    one_of("loss", name, LOSSES)
     known = inspect.signature(LOSSES[name]).parameters
     for option in options:
-        if option not in known:
-            raise unknown_name(f"option of loss {name!r}", option, known)
+        one_of(f"option of loss {name!r}", option, known)
     try:
         return LOSSES[name](**options)
     except TypeError as error:

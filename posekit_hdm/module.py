@@ -9,7 +9,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from posekit.data.batch import CropBatch, KeypointPrediction
-from posekit.errors import UserError, in_range, unknown_name
+from posekit.errors import UserError, in_range, one_of
 from posekit.heatmaps import DECODERS, MAPPINGS, decode_heatmaps, from_heatmap, to_heatmap
 from posekit.module import StepOutput
 from posekit.nn import build_backbone
@@ -82,10 +82,8 @@ class HDM(TopDownModule):
         self.warmup_share = warmup_share
         self._warmup_end: float | None = None
         self.decoder = decoder or DEFAULT_DECODERS.get(loss, "window")
-        if self.decoder not in DECODERS:
-            raise unknown_name("decoder", self.decoder, DECODERS)
-        if mapping not in MAPPINGS:
-            raise unknown_name("mapping", mapping, MAPPINGS)
+        one_of("decoder", self.decoder, DECODERS)
+        one_of("mapping", mapping, MAPPINGS)
         self.mapping = mapping
         self.load_initial_weights()
 

@@ -7,8 +7,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from posekit.errors import one_of
 from posekit.heatmaps import corner_targets, decode_expectation, dot_heatmaps, gaussian_heatmaps
-from posekit_hdm.base import SUPPLIERS, HeatmapLoss, choice, make_supply
+from posekit_hdm.base import SUPPLIERS, HeatmapLoss, make_supply
 
 
 class GaussianMSE(HeatmapLoss):
@@ -111,7 +112,7 @@ class ExpectedDistance(HeatmapLoss):
         check_finite: bool | None = None,
     ) -> None:
         super().__init__(reduction, check_finite)
-        self.suppliers = choice("suppliers", suppliers, SUPPLIERS)
+        self.suppliers = one_of("suppliers", suppliers, SUPPLIERS)
         self.softmax_scale = self.positive("softmax_scale", softmax_scale)
 
     def normalize(self, heatmaps: Tensor) -> Tensor:

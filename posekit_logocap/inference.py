@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from posekit.errors import in_range, unknown_name
+from posekit.errors import in_range, one_of
 from posekit_logocap.decode import Centres, find_centres, initial_poses
 from posekit_logocap.network import STRIDE, DenseMaps
 from posekit_logocap.nms import pose_nms
@@ -71,8 +71,7 @@ class DecodeOptions:
         Raises:
             UserError: A value is out of its range.
         """
-        if self.level not in LEVELS:
-            raise unknown_name("adaptation level", str(self.level), LEVELS)
+        one_of("adaptation level", self.level, LEVELS)
         for name, value in (("top_k", self.top_k), ("max_people", self.max_people)):
             in_range("LogoCap", name, value, "[1, inf)", whole=True)
         in_range("LogoCap", "centre_threshold", self.centre_threshold, "[0, 1]")

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from posekit.errors import unknown_name
+from posekit.errors import one_of
 
 SAMPLINGS = ("official", "border")
 """What lies beyond the map.
@@ -41,10 +41,8 @@ def check_names(sampling: str, mapping: str) -> None:
     Raises:
         UserError: One is unknown.
     """
-    if sampling not in SAMPLINGS:
-        raise unknown_name("sampling", str(sampling), SAMPLINGS)
-    if mapping not in MAPPINGS:
-        raise unknown_name("mapping", str(mapping), MAPPINGS)
+    one_of("sampling", sampling, SAMPLINGS)
+    one_of("mapping", mapping, MAPPINGS)
 
 
 def precise(x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor
 
-from posekit.errors import in_range, unknown_name
+from posekit.errors import in_range, one_of
 from posekit.nn.constants import constants
 from posekit_logocap import losses
 from posekit_logocap.decode import find_centres, initial_poses
@@ -47,8 +47,7 @@ class TrainOptions:
         Raises:
             UserError: A value is out of its range.
         """
-        if self.overlap not in OVERLAPS:
-            raise unknown_name("overlap", str(self.overlap), OVERLAPS)
+        one_of("overlap", self.overlap, OVERLAPS)
         in_range("LogoCap", "top_k", self.top_k, "[1, inf)", whole=True)
         in_range("LogoCap", "oks_threshold", self.oks_threshold, "(0, 1]")
         for name in ("offset_factor", "attraction_factor", "refined_factor", "least_area"):

@@ -30,7 +30,7 @@ from posekit.cli.quiet import one_line_errors, quieten
 from posekit.data import SyntheticPeople
 from posekit.data.batch import SceneBatch
 from posekit.data.datamodule import PoseDataModule
-from posekit.errors import UserError, in_range, unknown_name
+from posekit.errors import UserError, in_range, one_of, unknown_name
 from posekit.geometry import uncrop_points
 from posekit.metrics import KeypointAP
 from posekit.skeletons import get_skeleton
@@ -79,8 +79,7 @@ def best_mesh_pose(mesh: Tensor, persons: Persons, person: Tensor, sigmas: Tenso
     Raises:
         UserError: Unknown reading.
     """
-    if reading not in READINGS:
-        raise unknown_name("reading", str(reading), READINGS)
+    one_of("reading", reading, READINGS)
     rows = person[:, :, None, None, None]
     along_x, along_y = (
         factor.gather(2, rows.expand(-1, -1, 1, *factor.shape[3:]))[:, :, 0]

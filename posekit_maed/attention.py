@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from posekit.errors import UserError, in_range, unknown_name
+from posekit.errors import UserError, in_range, one_of
 from posekit.nn.recompute import recompute
 
 MODES = ("parallel", "series", "coupling", "vanilla", "temporal")
@@ -45,8 +45,7 @@ class SpaceTimeAttention(nn.Module):
 
     def __init__(self, width: int, heads: int, mode: str = "parallel") -> None:
         super().__init__()
-        if mode not in MODES:
-            raise unknown_name("st_mode", mode, MODES)
+        one_of("st_mode", mode, MODES)
         if width % in_range("MAED", "num_heads", heads, "[1, inf)", whole=True):
             raise UserError(f"num_heads must divide the embedding width {width}, not be {heads}")
         self.heads = heads

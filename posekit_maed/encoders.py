@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from posekit.errors import UserError, in_range, unknown_name
+from posekit.errors import UserError, in_range, one_of
 from posekit.nn import ResNet
 from posekit.nn.hybrid import HybridResNet
 from posekit_maed.attention import NORM_EPS, TIMED_MODES, Block
@@ -93,8 +93,7 @@ class SpatialTemporalEncoder(nn.Module):
         backbone_options: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if backbone not in BACKBONES:
-            raise unknown_name("backbone of MAED", backbone, BACKBONES)
+        one_of("backbone of MAED", backbone, BACKBONES)
         for name, value in {"num_blocks": num_blocks, "embed_dim": width, "max_frames": max_frames}.items():
             in_range("MAED", name, value, "[1, inf)", whole=True)
         self.image_size = image_size
@@ -207,8 +206,7 @@ def build_encoder(name: str, image_size: Sequence[int], **options: Any) -> Spati
     Raises:
         UserError: The name is unknown.
     """
-    if name not in ENCODERS:
-        raise unknown_name("encoder", name, ENCODERS)
+    one_of("encoder", name, ENCODERS)
     if name == "cnn":
         return CnnEncoder()
     return SpatialTemporalEncoder((int(image_size[0]), int(image_size[1])), **options)

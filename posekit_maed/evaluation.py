@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from posekit.body import BodyOutput, SMPLBody
-from posekit.errors import unknown_name
+from posekit.errors import one_of
 from posekit.geometry import axis_angle_to_matrix
 from posekit.metrics import MPJPE, PAMPJPE, PVE, AccelerationError
 from posekit.metrics.joint_rows import centred, weighted_mean
@@ -64,8 +64,7 @@ def get_eval_joints(name: str) -> JointSet:
     Raises:
         UserError: There is none of that name.
     """
-    if name not in EVAL_JOINTS:
-        raise unknown_name("eval_joints", name, EVAL_JOINTS)
+    one_of("eval_joints", name, EVAL_JOINTS)
     return EVAL_JOINTS[name]
 
 

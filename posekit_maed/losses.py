@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from posekit.errors import in_range, unknown_name
+from posekit.errors import in_range, one_of
 from posekit.geometry import axis_angle_to_matrix, matrix_to_axis_angle
 from posekit.nn.precision import full_precision
 from posekit.skeletons import get_skeleton
@@ -74,11 +74,9 @@ class BodyLoss(nn.Module):
         skeleton: str = "SPIN49",
     ) -> None:
         super().__init__()
-        if form not in FORMS:
-            raise unknown_name("form of the loss", form, FORMS)
+        one_of("form of the loss", form, FORMS)
         for name, value in (weights or {}).items():
-            if name not in WEIGHTS:
-                raise unknown_name("term of the loss", name, WEIGHTS)
+            one_of("term of the loss", name, WEIGHTS)
             in_range("MAED", f"loss_weights.{name}", value, "[0, inf)")
         self.weights = {**WEIGHTS, **(weights or {})}
         self.left_out: frozenset[str] = frozenset()  # terms that the run's labels cannot feed

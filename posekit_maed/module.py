@@ -19,7 +19,7 @@ from posekit.data.clips import CLIP_BOXES, ClipBox
 from posekit.data.datamodule import PoseDataModule
 from posekit.data.one_person import person_windows, predict_windows
 from posekit.data.video_clips import BOX_SCALE
-from posekit.errors import UserError, in_range, unknown_name
+from posekit.errors import UserError, in_range, one_of, unknown_name
 from posekit.geometry import matrix_to_axis_angle, project_weak_perspective, rot6d_to_matrix
 from posekit.module import PoseModule, StepOutput, picture_size
 from posekit.nn import LoadReport
@@ -152,8 +152,7 @@ class MAED(PoseModule):
         self.skeleton = get_skeleton(skeleton or "SPIN49")
         if self.skeleton.name != "SPIN49":
             raise UserError(f"MAED's joint set is SPIN49: set data.skeleton to SPIN49, not {self.skeleton.name}")
-        if hybrid_weights not in HYBRID_WEIGHTS:
-            raise unknown_name("hybrid_weights", hybrid_weights, HYBRID_WEIGHTS)
+        one_of("hybrid_weights", hybrid_weights, HYBRID_WEIGHTS)
         for name, count in {"keep_every": keep_every, "max_frames": max_frames}.items():
             in_range("MAED", name, count, "[1, inf)", whole=True)
         if clip_box is not None and clip_box not in CLIP_BOXES:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from posekit.body import MeanParameters
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, one_of
 from posekit.geometry import rot6d_to_matrix
 from posekit.nn.precision import full_precision
 from posekit_maed.decoders import DECODERS, IterativeDecoder, KinematicDecoder, Regression
@@ -67,8 +67,7 @@ class MAEDNetwork(nn.Module):
         start: MeanParameters | None = None,
     ) -> None:
         super().__init__()
-        if decoder not in DECODERS:
-            raise unknown_name("decoder", decoder, DECODERS)
+        one_of("decoder", decoder, DECODERS)
         self.encoder = build_encoder(
             encoder,
             image_size,

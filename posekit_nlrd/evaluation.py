@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from posekit.errors import unknown_name
+from posekit.errors import one_of
 from posekit.metrics.joint_rows import weighted_mean
 from posekit.metrics.mpjpe import joint_errors, n_joint_errors, pa_joint_errors
 from posekit.metrics.pck import AUC_THRESHOLDS
@@ -50,8 +50,7 @@ class PoseEvaluation(RowsMetric):
     def __init__(self, protocols: Sequence[str] = ("gt17", "predicted17"), **kwargs: Any) -> None:
         super().__init__(**kwargs)
         for name in protocols:
-            if name not in PROTOCOLS:
-                raise unknown_name("protocol", name, PROTOCOLS)
+            one_of("protocol", name, PROTOCOLS)
         self.protocols = tuple(protocols)
         for name in ("pred", "target", "weight"):
             self.add_rows(name)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from posekit.data.transforms import IMAGENET_MEAN, IMAGENET_STD
-from posekit.errors import UserError, each_in_range, unknown_name
+from posekit.errors import UserError, each_in_range, one_of
 from posekit.nn import BACKBONES, ResNet, SmallNet, build_backbone
 from posekit_nlrd.joint_head import HeatmapTrunk, JointHead
 from posekit_nlrd.layers import Bounded, linear
@@ -41,8 +41,7 @@ class Trunk(nn.Module):
 
     def __init__(self, name: str = "resnet50", **options: Any) -> None:
         super().__init__()
-        if name not in TRUNKS:
-            raise unknown_name("backbone of NLRD", name, TRUNKS)
+        one_of("backbone of NLRD", name, TRUNKS)
         stages: Sequence[nn.Module]
         if name == "tiny":
             if unknown := set(options) - {"widths"}:
@@ -189,12 +188,10 @@ class ImageEncoder(nn.Module):
         super().__init__()
         if min(image_size) < 32:
             raise UserError(f"NLRD needs pictures of at least 32 x 32 px, not {list(image_size)}")
-        if normalization not in NORMALIZATIONS:
-            raise unknown_name("normalization", normalization, NORMALIZATIONS)
+        one_of("normalization", normalization, NORMALIZATIONS)
         head_convs = each_in_range("NLRD", "head_convs", head_convs, "[1, inf)", whole=True)
         head_widths = each_in_range("NLRD", "head_widths", head_widths, "[1, inf)", whole=True)
-        if head not in HEADS:
-            raise unknown_name("head of NLRD", head, HEADS)
+        one_of("head of NLRD", head, HEADS)
         if head == "joints" and backbone != "small":
             raise UserError(f"head 'joints' needs the heatmaps of backbone 'small', not {backbone!r}")
         self.image_size = image_size

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from posekit.errors import each_in_range, in_range, unknown_name
+from posekit.errors import each_in_range, in_range, one_of
 from posekit_nlrd.geometry import to_local
 from posekit_nlrd.image import ImageEncoder
 from posekit_nlrd.layers import mlp
@@ -64,8 +64,7 @@ class Networks(nn.Module):
         super().__init__()
         in_range("NLRD", "latent_range", latent_range, "(0, inf)")
         widths = each_in_range("NLRD", "relation_widths", relation_widths, "[1, inf)", whole=True)
-        if adversary not in ADVERSARIES:
-            raise unknown_name("adversary", adversary, ADVERSARIES)
+        one_of("adversary", adversary, ADVERSARIES)
         self.latent_range = float(latent_range)
         self.kinds = relations
         self.pose_encoder = PoseEncoder(latent_range)

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from posekit.data.transforms import IMAGENET_MEAN, IMAGENET_STD
-from posekit.errors import UserError, in_range, unknown_name
+from posekit.errors import UserError, in_range, one_of
 from posekit_nlrd.geometry import FLIP, pick, rotate, tilt_matrix
 from posekit_nlrd.motion import LENGTH
 
@@ -125,10 +125,8 @@ def make_relation(name: str, theta: float = 50.0, border: str = "constant") -> R
     Raises:
         UserError: Unknown name or border, or an angle beyond a full turn.
     """
-    if name not in _KINDS:
-        raise unknown_name("relation", name, _KINDS)
-    if border not in BORDERS:
-        raise unknown_name("border", border, BORDERS)
+    one_of("relation", name, _KINDS)
+    one_of("border", border, BORDERS)
     in_range("NLRD", "theta", theta, "[-360, 360]")
     flips, turns, playback = _KINDS[name]
     return Relation(name, flips, turns, playback, float(theta), border)

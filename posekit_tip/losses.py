@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from posekit.errors import unknown_name
+from posekit.errors import one_of
 from posekit.nn.precision import full_precision
 
 REDUCTIONS = ("pixel_sum", "mean")
@@ -33,8 +33,7 @@ def localisation_loss(maps: Tensor, target: Tensor, weight: Tensor, reduction: s
     Raises:
         UserError: An unknown reduction.
     """
-    if reduction not in REDUCTIONS:
-        raise unknown_name("loc_reduction", reduction, REDUCTIONS)
+    one_of("loc_reduction", reduction, REDUCTIONS)
     with full_precision(maps):
         square = (maps.float() - target).square()
         per_joint = square.sum((-2, -1)) if reduction == "pixel_sum" else square.mean((-2, -1))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from posekit.data.batch import ClipBatch, CropBatch, KeypointPrediction
 from posekit.data.clip_windows import Window
 from posekit.data.one_person import person_windows, predict_windows
-from posekit.errors import UserError, in_range, unknown_name
+from posekit.errors import UserError, in_range, one_of
 from posekit.heatmaps import DECODERS, MAPPINGS, GaussianCodec
 from posekit.module import StepOutput
 from posekit.nn import LoadReport, build_backbone
@@ -121,8 +121,7 @@ class TIP(PoseTrackScoring, TopDownModule):
         self.save_hyperparameters()
         choices = (("temporal", temporal, TEMPORAL), ("decoder", decoder, DECODERS), ("mapping", mapping, MAPPINGS))
         for kind, name, known in choices:
-            if name not in known:
-                raise unknown_name(kind, name, known)
+            one_of(kind, name, known)
         num_support = 1 if num_support is None else num_support
         for option, count in (("num_support", num_support), ("num_interim", num_interim)):
             in_range("TIP", option, count, "[1, inf)", whole=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from posekit.errors import in_range, unknown_name
+from posekit.errors import in_range, one_of
 from posekit_tip.losses import (
     REDUCTIONS,
     complementary_loss,
@@ -43,8 +43,7 @@ class Objective:
 
     def __post_init__(self) -> None:
         """Checks the name."""
-        if self.reduction not in REDUCTIONS:
-            raise unknown_name("loc_reduction", self.reduction, REDUCTIONS)
+        one_of("loc_reduction", self.reduction, REDUCTIONS)
 
     def single(self, maps: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the loss of single-frame maps (B, J, h, w), and the terms to log."""

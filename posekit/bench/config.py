@@ -17,7 +17,7 @@ from posekit.bench.timing import Clock, Timing, measure
 from posekit.compiling import check_compiler, compiled
 from posekit.data.batch_parts import batch_parts, count_samples, part_size, picture_batch, resized
 from posekit.data.datamodule import PoseDataModule
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, one_of
 from posekit.loggers import errors_only
 from posekit.module import PoseModule
 from posekit.nn.counting import count_operations, count_parameters
@@ -56,8 +56,7 @@ class BenchOptions:
         if self.repeats < 1 or min(self.batch_sizes or (1,)) < 1:
             raise UserError("posekit bench: the number of batches and their sizes must be at least 1")
         for mode in self.modes:
-            if mode not in MODES:
-                raise unknown_name("mode of posekit bench", mode, MODES)
+            one_of("mode of posekit bench", mode, MODES)
         if "compiled" in self.modes:
             check_compiler(self.backend)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, one_of, unknown_name
 from posekit.plugins import DATAMODULES, import_class, plugins
 from posekit.signatures import defaults_of
 
@@ -98,6 +98,5 @@ def _class(name: str) -> Any:
             return import_class(name)
         except (ImportError, AttributeError):
             raise unknown_name("data module", name, known) from None
-    if name not in known:
-        raise unknown_name("data module", name, known)
+    one_of("data module", name, known)
     return known[name].load()

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posekit.body.lbs import rigid_transforms, skin
-from posekit.errors import unknown_name
+from posekit.errors import one_of
 from posekit.skeletons import SKELETONS, SMPL24, Skeleton
 
 Float = NDArray[np.float32]
@@ -103,8 +103,7 @@ class BuiltinBody:
         Raises:
             UserError: The body has no regressor of that joint set.
         """
-        if skeleton not in _ROWS:
-            raise unknown_name("joint set of the built-in body", skeleton, _ROWS)
+        one_of("joint set of the built-in body", skeleton, _ROWS)
         rows = np.zeros((len(_ROWS[skeleton]), len(self.v_template)), dtype=np.float32)
         for row, source in zip(rows, _ROWS[skeleton], strict=True):
             if isinstance(source, str):

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posekit.body.pickles import read_pickled_arrays
-from posekit.errors import UserError, excerpt, listed, one_line, unknown_name
+from posekit.errors import UserError, excerpt, listed, one_line, one_of
 from posekit.skeletons import SMPL24
 
 Float = NDArray[np.float32]
@@ -74,8 +74,7 @@ def find_body(path: str | Path, gender: str = "neutral") -> Path:
     Raises:
         UserError: There is no such file; the message says where it comes from.
     """
-    if gender not in GENDERS:
-        raise unknown_name("gender of a body", gender, GENDERS)
+    one_of("gender of a body", gender, GENDERS)
     if str(path) == "builtin_6890":
         return _large_builtin()
     path = Path(path).expanduser()

@@ -17,7 +17,7 @@ from posekit.body import write_glb, write_obj
 from posekit.callbacks.gather import from_all
 from posekit.callbacks.joint_set import joint_set
 from posekit.callbacks.writer import PredictionWriter, to_numpy
-from posekit.errors import UserError, counted, unknown_name
+from posekit.errors import UserError, counted, one_of
 from posekit.files import atomic_write_bytes, atomic_write_text
 from posekit.skeletons import Skeleton
 from posekit.visualization import draw_mesh, draw_people
@@ -62,8 +62,7 @@ class PredictionWriter3D(PredictionWriter):
         opacity: float = 0.85,
     ) -> None:
         super().__init__(output, overlays, threshold)
-        if meshes not in MESHES:
-            raise unknown_name("kind of mesh file", meshes, MESHES)
+        one_of("kind of mesh file", meshes, MESHES)
         self.meshes = meshes
         self.opacity = opacity
 

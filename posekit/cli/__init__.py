@@ -12,7 +12,7 @@ from typing import IO
 
 from posekit._version import __version__
 from posekit.cli.several import let_the_first_speak, local_rank, no_waiting_for_others
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, one_of
 
 RUN_COMMANDS = ("fit", "validate", "test", "predict")
 
@@ -132,8 +132,7 @@ def _main(words: list[str]) -> None:
         print(f"posekit {__version__}")
         return
     with exit_in_one_line():
-        if words[0] not in COMMANDS:
-            raise unknown_name("command", words[0], COMMANDS)
+        one_of("command", words[0], COMMANDS)
         COMMANDS[words[0]](words[1:])
 
 

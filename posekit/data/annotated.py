@@ -18,7 +18,7 @@ from posekit.data.detections import read_detections
 from posekit.data.images import read_image, report_broken
 from posekit.data.joint_maps import map_people
 from posekit.data.transforms import PersonAugmentation
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, one_of
 from posekit.files import is_there
 from posekit.skeletons import get_skeleton
 
@@ -148,8 +148,7 @@ class AnnotatedPeople(PoseDataModule):
     def _check_options(self) -> None:
         name = type(self).__name__
         for option in ("on_broken_image", "on_bad_annotation"):
-            if getattr(self, option) not in ("error", "skip"):
-                raise unknown_name(f"{option} of {name}", str(getattr(self, option)), ("error", "skip"))
+            one_of(f"{option} of {name}", getattr(self, option), ("error", "skip"))
         if self.box_scale <= 0:
             raise UserError(f"{name}: box_scale is {self.box_scale}, but must be positive")
         if self.limit is not None and self.limit < 1:

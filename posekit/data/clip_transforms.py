@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posekit.data.transforms import PersonAugmentation, mirror, require_probabilities
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, one_of
 from posekit.geometry.affine import crop_affine, fit_aspect
 from posekit.skeletons import Skeleton
 
@@ -116,8 +116,7 @@ class ClipAugmentation:
         Raises:
             UserError: There is no such recipe.
         """
-        if name not in cls.PRESETS:
-            raise unknown_name("clip augmentation", name, cls.PRESETS)
+        one_of("clip augmentation", name, cls.PRESETS)
         return cls(**{**cls.PRESETS[name], **changes})  # type: ignore[arg-type]
 
     # -- geometry -----------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, one_of
 
 Kind = Literal["key", "pool", "chunk"]
 KINDS = ("key", "pool", "chunk")
@@ -77,12 +77,9 @@ class Window:
         Raises:
             UserError: A value is out of its range.
         """
-        if self.kind not in KINDS:
-            raise unknown_name("kind of window", self.kind, KINDS)
-        if self.tail not in TAILS:
-            raise unknown_name("tail of window", self.tail, TAILS)
-        if self.gaps not in ("split", "ignore"):
-            raise unknown_name("gaps of window", self.gaps, ("split", "ignore"))
+        one_of("kind of window", self.kind, KINDS)
+        one_of("tail of window", self.tail, TAILS)
+        one_of("gaps of window", self.gaps, ("split", "ignore"))
         if self.frames < 1 or self.stride < 1 or (self.hop is not None and self.hop < 1) or self.halo < 0:
             raise UserError(
                 f"window: frames {self.frames}, stride {self.stride} and hop {self.hop} must be at least 1, "

@@ -22,7 +22,7 @@ from posekit.data.coco_file import OnFault
 from posekit.data.crops import Key, split_key
 from posekit.data.transforms import augmentation_rng, move_joints, normalize_image, warp
 from posekit.data.video import VideoReader
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, one_of
 from posekit.skeletons import Skeleton
 
 log = logging.getLogger(__name__)
@@ -144,8 +144,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         train: bool = False,
         seed: int = 0,
     ) -> None:
-        if clip_box not in CLIP_BOXES:
-            raise unknown_name("clip_box", clip_box, CLIP_BOXES)
+        one_of("clip_box", clip_box, CLIP_BOXES)
         for track in tracks:
             track.check(len(skeleton))
         self.tracks = list(tracks)

@@ -15,7 +15,7 @@ from posekit.data.coco_file import CocoPeople, read_coco
 from posekit.data.collate import collate_scenes
 from posekit.data.datamodule import Split
 from posekit.data.scenes import Fit, SceneAugmentation, SceneDataset
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, one_of
 from posekit.skeletons import get_skeleton
 
 _SIZES = {"crops": (192, 256), "scenes": (512, 512)}
@@ -60,8 +60,7 @@ class COCOKeypoints(AnnotatedPeople):
         scene_fit: Fit = "pad",
         **options: Any,
     ) -> None:
-        if view not in _SIZES:
-            raise unknown_name("view", view, _SIZES)
+        one_of("view", view, _SIZES)
         self.view = view
         self.scene_augmentation = (scene_augmentation or SceneAugmentation()) if augment else None
         self.scene_fit: Fit = scene_fit
@@ -71,8 +70,7 @@ class COCOKeypoints(AnnotatedPeople):
     def _check_options(self) -> None:
         super()._check_options()
         name = type(self).__name__
-        if self.scene_fit not in ("pad", "short_side"):
-            raise unknown_name(f"scene_fit of {name}", self.scene_fit, ("pad", "short_side"))
+        one_of(f"scene_fit of {name}", self.scene_fit, ("pad", "short_side"))
         if self.view == "scenes":
             if self.skeleton != self.annotated_skeleton:
                 raise UserError(

@@ -11,7 +11,7 @@ import numpy as np
 from posekit.data.coco import COCOKeypoints
 from posekit.data.coco_file import AREA_SHARE, CocoPeople
 from posekit.data.datamodule import Split
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, one_of
 from posekit.json_file import numbers, read_json
 
 LEVELS = ("easy", "medium", "hard")
@@ -46,8 +46,7 @@ class CrowdPose(COCOKeypoints):
             ("train_split", train_split, ("trainval", "train")),
             ("val_split", val_split, ("test", "val")),
         ):
-            if value not in known:
-                raise unknown_name(f"{option} of CrowdPose", value, known)
+            one_of(f"{option} of CrowdPose", value, known)
         named = kwargs.get("train_annotations") or kwargs.get("val_annotations")
         if (train_split, val_split) == ("trainval", "val") and not named:
             raise UserError("CrowdPose: val is part of trainval: set train_split to train, or val_split to test")

@@ -20,7 +20,7 @@ from posekit.data.datamodule import Split
 from posekit.data.joint_maps import source_of
 from posekit.data.posetrack_file import PoseTrackPeople, read_posetrack
 from posekit.data.posetrack_tracks import build_tracks, find_frames, ranks, read_boxes
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, one_of
 from posekit.posetrack import sequence_files
 from posekit.skeletons import POSETRACK15, get_skeleton
 
@@ -102,10 +102,8 @@ class PoseTrack(AnnotatedPeople):
         **options: Any,
     ) -> None:
         for option, value, known in (("view", view, VIEWS), ("version", version, VERSIONS)):
-            if value not in known:
-                raise unknown_name(f"{option} of PoseTrack", value, known)
-        if key_frames not in ("labelled", "all"):
-            raise unknown_name("key_frames of PoseTrack", key_frames, ("labelled", "all"))
+            one_of(f"{option} of PoseTrack", value, known)
+        one_of("key_frames of PoseTrack", key_frames, ("labelled", "all"))
         folder = Path(root).expanduser()
         own_test = test_annotations or _default_folder(folder, "test", None)
         super().__init__(

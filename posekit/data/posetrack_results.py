@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, one_of
 from posekit.files import atomic_write_text
 from posekit.json_file import read_json
 from posekit.posetrack import SLOTS_2018, FrameEntry, Paths, form_of, read_frames, sequence_files, slots_of
@@ -54,8 +54,7 @@ def write_posetrack_results(
         UserError: A ground-truth file is missing or faulty, or a prediction is for a frame that they lack.
         ValueError: A wrong number of joints.
     """
-    if form not in ("auto", "2017", "2018"):
-        raise unknown_name("form of PoseTrack results", form, ("auto", "2017", "2018"))
+    one_of("form of PoseTrack results", form, ("auto", "2017", "2018"))
     people = _gather([predictions] if isinstance(predictions, Mapping) else predictions)
     files = sequence_files(ground_truth_files, "ground truth")
     # As PoseTrackAP has them, for poseval breaks ties by the order: people without an id (-1) stay as they came.

@@ -18,7 +18,7 @@ from posekit.data.picture_files import IMAGE_SUFFIXES, is_picture_source, other_
 from posekit.data.picture_ids import picture_ids
 from posekit.data.pictures import PictureDataset, PictureInput, collate_pictures
 from posekit.data.video import VIDEO_SUFFIXES, VideoReader
-from posekit.errors import UserError, counted, named, unknown_name
+from posekit.errors import UserError, counted, named, one_of
 from posekit.json_file import read_json
 from posekit.skeletons import get_skeleton
 
@@ -98,8 +98,7 @@ class ImageSource(PoseDataModule):
         if not box_scale > 0:
             raise UserError(f"ImageSource: box_scale is {box_scale}, but must be positive")
         for option in ("on_broken_image", "on_bad_annotation"):
-            if getattr(self, option) not in ("error", "skip"):
-                raise unknown_name(f"{option} of ImageSource", str(getattr(self, option)), ("error", "skip"))
+            one_of(f"{option} of ImageSource", getattr(self, option), ("error", "skip"))
 
     def adapt_to(self, method: Any) -> None:
         """Takes over how a bottom-up method makes inputs of whole pictures, so that results are its ``predict``'s.

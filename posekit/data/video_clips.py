@@ -27,7 +27,7 @@ from posekit.data.video_boxes import (
     square_boxes,
 )
 from posekit.data.video_source import Video, Videos, open_videos
-from posekit.errors import UserError, counted, listed, named, unknown_name
+from posekit.errors import UserError, counted, listed, named, one_of, unknown_name
 from posekit.json_file import read_json
 from posekit.skeletons import get_skeleton
 
@@ -158,8 +158,7 @@ class VideoClips(PoseDataModule):
         if self.clip_box is not None and self.clip_box not in CLIP_BOXES:
             raise unknown_name("clip_box of VideoClips", self.clip_box, CLIP_BOXES)
         for name in ("on_broken_image", "on_bad_annotation"):
-            if getattr(self, name) not in ("error", "skip"):
-                raise unknown_name(f"{name} of VideoClips", str(getattr(self, name)), ("error", "skip"))
+            one_of(f"{name} of VideoClips", getattr(self, name), ("error", "skip"))
         least = {"frames": self.window_frames, "hop": self.hop, "min_frames": self.min_frames, "smooth": self.smooth}
         for option, value in least.items():
             if value is not None and value < 1:

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from posekit.errors import unknown_name
+from posekit.errors import one_of
 
 Columns = Literal["interleaved", "consecutive"]
 _COLUMNS = ("interleaved", "consecutive")
@@ -51,8 +51,7 @@ def matrix_to_rot6d(matrix: Tensor, columns: Columns = "interleaved") -> Tensor:
 
 
 def _check(columns: str) -> None:
-    if columns not in _COLUMNS:
-        raise unknown_name("layout of 6D rotations", columns, _COLUMNS)
+    one_of("layout of 6D rotations", columns, _COLUMNS)
 
 
 def _unit(vector: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, one_of
 from posekit.heatmaps.decoders import DECODERS, decode_heatmaps
 from posekit.heatmaps.mapping import MAPPINGS, from_heatmap, to_heatmap
 from posekit.heatmaps.targets import corner_targets, gaussian_heatmaps
@@ -43,10 +43,8 @@ class _Codec:
     mapping: str = "udp"
 
     def __post_init__(self) -> None:
-        if self.decoder not in DECODERS:
-            raise unknown_name("decoder", str(self.decoder), DECODERS)
-        if self.mapping not in MAPPINGS:
-            raise unknown_name("mapping", str(self.mapping), MAPPINGS)
+        one_of("decoder", self.decoder, DECODERS)
+        one_of("mapping", self.mapping, MAPPINGS)
         if min(self.heatmap_size) < 2:
             raise UserError(f"heatmaps must be at least 2x2 pixels, not {self.heatmap_size}")
 

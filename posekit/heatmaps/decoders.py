@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, one_of
 from posekit.nn.precision import full_precision
 
 
@@ -151,8 +151,7 @@ def decode_heatmaps(heatmaps: Tensor, decoder: str = "window", **options: Any) -
     Raises:
         UserError: An unknown decoder.
     """
-    if decoder not in DECODERS:
-        raise unknown_name("decoder", str(decoder), DECODERS)
+    one_of("decoder", decoder, DECODERS)
     return DECODERS[decoder](heatmaps, **options)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, one_of
 
 MAPPINGS = ("udp", "half_pixel", "legacy")
 """How a stride is understood.
@@ -30,8 +30,7 @@ def flip_offset(input_width: int, heatmap_width: int, mapping: str = "udp") -> f
     Raises:
         UserError: An unknown mapping.
     """
-    if mapping not in MAPPINGS:
-        raise unknown_name("mapping", str(mapping), MAPPINGS)
+    one_of("mapping", mapping, MAPPINGS)
     return 1 - heatmap_width / input_width if mapping == "legacy" else 0.0
 
 
@@ -63,8 +62,7 @@ def _coefficients(
     input_size: Sequence[int], heatmap_size: Sequence[int], mapping: str
 ) -> tuple[tuple[float, float], tuple[float, float]]:
     """Scale and shift of x and of y. Plain numbers, so that nothing is copied to the device."""
-    if mapping not in MAPPINGS:
-        raise unknown_name("mapping", str(mapping), MAPPINGS)
+    one_of("mapping", mapping, MAPPINGS)
     (in_h, in_w), (hm_h, hm_w) = map(tuple, (input_size, heatmap_size))
     if min(in_h, in_w, hm_h, hm_w) < 2:
         raise UserError(f"crop and heatmap must be at least 2x2, not {in_h}x{in_w} and {hm_h}x{hm_w}")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from posekit.errors import unknown_name
+from posekit.errors import one_of
 from posekit.metrics._coco_match import Floats
 from posekit.metrics.rows import RowsMetric, first_of_each
 
@@ -41,8 +41,7 @@ def group_indices(joints: Sequence[str], groups: Groups | None) -> dict[str, lis
     def index(joint: int | str) -> int:
         if isinstance(joint, int):
             return joint
-        if joint not in joints:
-            raise unknown_name("joint", joint, joints)
+        one_of("joint", joint, joints)
         return list(joints).index(joint)
 
     return {name: [index(j) for j in members] for name, members in (groups or {}).items()}

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, one_of
 from posekit.metrics._coco_match import Bools, Floats
 from posekit.metrics._stack import as_array
 from posekit.metrics.pck import HEAD_SHARE
@@ -271,8 +271,7 @@ class PoseTrackAP(RowsMetric):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if on_bad_annotation not in ("error", "skip"):
-            raise unknown_name("on_bad_annotation of PoseTrackAP", on_bad_annotation, ("error", "skip"))
+        one_of("on_bad_annotation of PoseTrackAP", on_bad_annotation, ("error", "skip"))
         self.threshold = threshold
         self._dicts = 0  # never reset, as in KeypointAP
         self.frames = _frames_by_id(sequence_files(annotations, "ground truth").values(), on_bad_annotation)

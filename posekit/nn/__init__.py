@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, one_of
 from posekit.nn.blocks import HeatmapNetwork
 from posekit.nn.counting import count_macs, count_operations, count_parameters
 from posekit.nn.hrnet import HRNet
@@ -55,8 +55,7 @@ def backbone_options(name: str) -> list[str]:
     Raises:
         UserError: There is no such backbone.
     """
-    if name not in BACKBONES:
-        raise unknown_name("backbone", name, BACKBONES)
+    one_of("backbone", name, BACKBONES)
     factory = BACKBONES[name]
     # What the name itself says (the width of hrnet_w32) is no option.
     fixed = factory.keywords if isinstance(factory, partial) else {}

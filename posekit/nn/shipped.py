@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, TypedDict
 
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, one_of
 from posekit.nn.weights import checksum
 
 ASSETS = Path(__file__).parent / "assets"
@@ -33,8 +33,7 @@ def shipped_weights(name: str) -> ShippedWeights:
     Raises:
         UserError: There are none of that name.
     """
-    if name not in shipped_names():
-        raise unknown_name("shipped weights", name, shipped_names())
+    one_of("shipped weights", name, shipped_names())
     record: ShippedWeights = json.loads((ASSETS / f"{name}.json").read_text(encoding="utf-8"))
     return record
 

@@ -94,12 +94,11 @@ def _count(job: dict[str, Any]) -> dict[str, float]:
 
 
 def _bench(job: dict[str, Any]) -> dict[str, float]:
-    from posekit.errors import unknown_name
+    from posekit.errors import one_of
     from posekit.plugins import BENCHMARKS, plugins
 
     names = plugins(BENCHMARKS)
-    if job["config"] not in names:
-        raise unknown_name("benchmark", job["config"], names)
+    one_of("benchmark", job["config"], names)
     values = names[job["config"]].load()(**job["overrides"])
     return {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
 

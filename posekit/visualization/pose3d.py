@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from posekit.errors import unknown_name
+from posekit.errors import one_of
 from posekit.skeletons import Skeleton
 from posekit.visualization.draw import SHIFT, fixed_point, side_color
 
@@ -75,8 +75,7 @@ def draw_pose3d(
     Raises:
         UserError: ``up`` is another word.
     """
-    if up not in _FRAMES:
-        raise unknown_name("vertical axis", up, _FRAMES)
+    one_of("vertical axis", up, _FRAMES)
     width, height = (size, size) if isinstance(size, int) else size
     points = np.asarray(joints3d, dtype=np.float64) @ np.array(_FRAMES[up], dtype=np.float64).T
     shown: NDArray[np.bool_] = np.asarray(np.isfinite(points).all(1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from posekit.errors import UserError, excerpt, unknown_name
+from posekit.errors import UserError, excerpt, one_of
 from posekit_nlrd.networks import STAGES, Networks
 from posekit_nlrd.stages.adaptation import AdaptationStage
 from posekit_nlrd.stages.base import Rates, Stage, Tools, read_options
@@ -46,8 +46,7 @@ def _build_stage(spec: str | Mapping[str, Any], networks: Networks) -> Stage:
         raise UserError(f"stages must list names, or mappings of name and options, not {excerpt(spec)}")
     values = {"name": spec} if isinstance(spec, str) else dict(spec)
     name = str(values.pop("name", None))
-    if name not in STAGE_CLASSES:
-        raise unknown_name("stage", name, STAGE_CLASSES)
+    one_of("stage", name, STAGE_CLASSES)
     cls = STAGE_CLASSES[name]
     stage = cls(networks, read_options(cls, values))
     stage.check()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from posekit.errors import UserError, counted, unknown_name
+from posekit.errors import UserError, counted, one_of
 from posekit_nlrd.augment import Draws, contrast_view, jitter
 from posekit_nlrd.image import LAYERS
 from posekit_nlrd.losses import TEMPERATURE, info_nce, relation_energy
@@ -113,13 +113,11 @@ class AdaptationStage(Stage):
         """
         known = [*CONTRASTIVE, *self.networks.relations, SUPERVISED]
         for term in self.terms:
-            if term not in known:
-                raise unknown_name("term of stage adaptation", term, known)
+            one_of("term of stage adaptation", term, known)
         if not self.terms:
             raise UserError("stage adaptation has no terms: leave it out of stages")
         for layer in self.options.layers:
-            if layer not in LAYERS:
-                raise unknown_name("layer of stage adaptation", layer, LAYERS)
+            one_of("layer of stage adaptation", layer, LAYERS)
         if "hcr" in self.terms and self.options.motion_clips == 1:
             raise UserError("stage adaptation: motion_clips must be at least 2 for term hcr, which tells clips apart")
         if not self.options.layers:

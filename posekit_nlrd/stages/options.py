@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
-from posekit.errors import as_names, in_range, unknown_name, yes_or_no
+from posekit.errors import as_names, in_range, one_of, yes_or_no
 
 Count = Annotated[int, "[1, inf)"]
 Positive = Annotated[float, "(0, inf)"]
@@ -28,8 +28,7 @@ def checked(options: type, stage: str, values: Mapping[str, Any]) -> dict[str, A
     """
     hints = get_type_hints(options, include_extras=True)
     for name in values:
-        if name not in hints:
-            raise unknown_name(f"option of stage {stage}", str(name), hints)
+        one_of(f"option of stage {stage}", name, hints)
     return {name: _checked(stage, name, value, hints[name]) for name, value in values.items()}
 
 
@@ -47,6 +46,5 @@ def _checked(stage: str, name: str, value: Any, hint: Any) -> Any:
     base, known = get_args(kind)
     if base is not str:
         return in_range(owner, name, value, known, whole=base is int, none=none)
-    if value not in known:
-        raise unknown_name(f"{name} of stage {stage}", str(value), known)
+    one_of(f"{name} of stage {stage}", value, known)
     return value

@@ -34,7 +34,7 @@ from posekit.data.body3d.module import BodyDataModule, Part, Recording, pinhole
 from posekit.data.body3d.person import Person, Protocol
 from posekit.data.coco_file import escapes_folder
 from posekit.data.crops import FileReader
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, one_of
 from posekit.files import is_there
 from posekit.skeletons import LSP14
 
@@ -96,8 +96,7 @@ class Human36M(BodyDataModule):
         **options: Any,
     ) -> None:
         super().__init__(root, **options)
-        if files not in ("auto", *_KINDS):
-            raise unknown_name("files of Human36M", files, ("auto", *_KINDS))
+        one_of("files of Human36M", files, ("auto", *_KINDS))
         train = self.chosen("train_subjects", train_subjects or _SUBJECTS["train"], SUBJECTS)
         val = self.chosen("val_subjects", val_subjects or _SUBJECTS["val"], SUBJECTS)
         self.files: Files = files

@@ -20,7 +20,7 @@ from posekit.data.clips import CLIP_BOXES, ClipBox, ClipDataset, Track, squeeze_
 from posekit.data.coco_file import OnFault
 from posekit.data.crops import Key
 from posekit.data.datamodule import PoseDataModule, Split, checked_size
-from posekit.errors import UserError, listed, unknown_name
+from posekit.errors import UserError, listed, one_of
 from posekit.skeletons import get_skeleton
 
 log = logging.getLogger(__name__)
@@ -166,8 +166,7 @@ class BodyDataModule(PoseDataModule):
             "on_bad_annotation": ("error", "skip"),
         }
         for option, known in choices.items():
-            if getattr(self, option) not in known:
-                raise unknown_name(f"{option} of {name}", str(getattr(self, option)), known)
+            one_of(f"{option} of {name}", getattr(self, option), known)
         for option in ("frames", "stride", "hop", "box_scale", "fps", "source_fps", "every", "limit"):
             value = getattr(self, option)
             if value is not None and not value > 0:

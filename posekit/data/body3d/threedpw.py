@@ -17,7 +17,7 @@ from posekit.data.body3d.module import BodyDataModule, BodyError, Part, Recordin
 from posekit.data.body3d.numbers import label_numbers
 from posekit.data.body3d.person import Person, Protocol
 from posekit.data.joint_maps import JointSource, source_of
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, one_of
 from posekit.geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from posekit.safe_pickle import load_pickle
 from posekit.skeletons import H36M17, LSP14, SMPL24, SPIN49, get_skeleton
@@ -81,8 +81,7 @@ class ThreeDPW(BodyDataModule):
         **options: Any,
     ) -> None:
         super().__init__(root, **options)
-        if gender not in ("own", "neutral"):
-            raise unknown_name("gender of ThreeDPW", gender, ("own", "neutral"))
+        one_of("gender of ThreeDPW", gender, ("own", "neutral"))
         if body_joints is not None:
             get_skeleton(body_joints)
         self.body = body

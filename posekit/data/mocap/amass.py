@@ -15,7 +15,7 @@ from posekit.data.joint_maps import source_of
 from posekit.data.mocap.module import MotionDataModule, Recording
 from posekit.data.mocap.sequence import MotionSequence, near
 from posekit.data.npz import NpzArchive, open_npz
-from posekit.errors import UserError, excerpt, unknown_name
+from posekit.errors import UserError, excerpt, one_of
 from posekit.geometry.rotations import axis_angle_to_matrix
 from posekit.skeletons import SMPL24
 
@@ -51,8 +51,7 @@ class AMASS(MotionDataModule):
         **options: Any,
     ) -> None:
         super().__init__(root, **options)
-        if gender not in ("own", "neutral"):
-            raise unknown_name("gender of AMASS", gender, ("own", "neutral"))
+        one_of("gender of AMASS", gender, ("own", "neutral"))
         self.body = body
         self.gender = gender
         self._bodies: dict[str, SMPLBody] = {}

@@ -26,7 +26,7 @@ from posekit.data.mocap.module import MotionDataModule, Recording
 from posekit.data.mocap.names import NAMEABLE, motionbuilder_joints
 from posekit.data.mocap.sequence import MotionSequence, z_up
 from posekit.data.npz import open_npz
-from posekit.errors import UserError, listed, unknown_name
+from posekit.errors import UserError, listed, one_of, unknown_name
 from posekit.skeletons import LIMB17
 
 Format = Literal["auto", "asf_amc", "bvh", "expmap"]
@@ -70,8 +70,7 @@ class CMUMoCap(MotionDataModule):
         **options: Any,
     ) -> None:
         super().__init__(root, **options)
-        if format not in ("auto", *_ENDINGS):
-            raise unknown_name("format of CMUMoCap", format, ("auto", *_ENDINGS))
+        one_of("format of CMUMoCap", format, ("auto", *_ENDINGS))
         if scale is not None and not scale > 0:
             raise UserError(f"CMUMoCap: scale is {scale}, but must be positive")
         unknown = sorted(set(joints or {}) - set(NAMEABLE))

@@ -15,7 +15,7 @@ from posekit.data.datamodule import PoseDataModule, Split
 from posekit.data.mocap.names import NAMEABLE
 from posekit.data.mocap.sequence import MotionSequence, MotionTrack, check_rate, to_tracks
 from posekit.data.mocap.windows import MotionDataset
-from posekit.errors import UserError, counted, listed, unknown_name
+from posekit.errors import UserError, counted, listed, one_of
 from posekit.skeletons import get_skeleton
 
 log = logging.getLogger(__name__)
@@ -128,8 +128,7 @@ class MotionDataModule(PoseDataModule):
             "on_short_sequence": ("error", "skip"),
         }
         for option, known in choices.items():
-            if getattr(self, option) not in known:
-                raise unknown_name(f"{option} of {name}", str(getattr(self, option)), known)
+            one_of(f"{option} of {name}", getattr(self, option), known)
         for option in ("frames", "stride", "val_stride", "fps", "max_speed"):
             if not getattr(self, option) > 0:
                 raise UserError(f"{name}: {option} is {getattr(self, option)}, but must be positive")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, one_of
 
 _SHARES = ("truncation", "closeups", "frontal", "motion_blur", "key_occlusion")
 
@@ -97,6 +97,5 @@ def resolve_difficulty(name: str, overrides: Mapping[str, Any], domain: Mapping[
     Raises:
         UserError: There is no such preset, or an option is out of range.
     """
-    if name not in PRESETS:
-        raise unknown_name("difficulty", name, PRESETS)
+    one_of("difficulty", name, PRESETS)
     return replace(PRESETS[name], **{**domain, **{key: value for key, value in overrides.items() if value is not None}})
