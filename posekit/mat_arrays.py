@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from posekit.arrays import Bool, Float64
 from posekit.errors import UserError, one_line
 from posekit.mat5 import read_mat5
 
@@ -64,7 +65,7 @@ def _read_hdf5(path: Path, names: Sequence[str], what: str, optional: Sequence[s
         raise UserError(f"{what} {path} is truncated or no HDF5 file ({one_line(error)})") from None
 
 
-def flags(array: NDArray[Any], label: str) -> NDArray[np.bool_]:
+def flags(array: NDArray[Any], label: str) -> Bool:
     """Returns (N,) which numbers of an array are above 0.
 
     Args:
@@ -79,7 +80,7 @@ def flags(array: NDArray[Any], label: str) -> NDArray[np.bool_]:
     return np.asarray(array.reshape(-1) > 0)
 
 
-def frames_first(array: NDArray[Any], shape: Sequence[int], label: str) -> NDArray[np.float64]:
+def frames_first(array: NDArray[Any], shape: Sequence[int], label: str) -> Float64:
     """Brings an array of all frames to (N, *shape): its axes may be reversed, and it may have others of length 1.
 
     Args:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
+from posekit.arrays import Int64
 from posekit.errors import one_of
 
 
@@ -57,7 +57,7 @@ class Skeleton:
         one_of(f"joint of {self.name}", joint, self.joints)
         return self.joints.index(joint)
 
-    def map_to(self, other: Skeleton) -> NDArray[np.int64]:
+    def map_to(self, other: Skeleton) -> Int64:
         """Returns this set's index of each joint of ``other`` by name, -1 where it has none: shape (len(other),)."""
         return np.array([self.joints.index(j) if j in self.joints else -1 for j in other.joints], dtype=np.int64)
 

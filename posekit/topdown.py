@@ -6,9 +6,10 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from posekit.arrays import Bytes
 from posekit.data.batch import CropBatch, KeypointPrediction
 from posekit.data.images import require_picture
 from posekit.data.transforms import crop_person
@@ -195,9 +196,7 @@ class TopDownModule(PoseModule):
         return self.predictions(batch, points, scores)
 
     @torch.inference_mode()
-    def predict(
-        self, image: NDArray[np.uint8], boxes: ArrayLike | None = None, box_scale: float = 1.25
-    ) -> KeypointPrediction:
+    def predict(self, image: Bytes, boxes: ArrayLike | None = None, box_scale: float = 1.25) -> KeypointPrediction:
         """Finds the joints of the people in a picture; for notebooks.
 
         Args:

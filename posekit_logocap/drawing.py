@@ -8,11 +8,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from posekit.arrays import Bool, Bytes
 from posekit.skeletons import Skeleton
 from posekit.visualization import draw_people
 from posekit.visualization.draw import SHIFT, enlarge, fixed_point, side_color
 
-Picture = NDArray[np.uint8]
+Picture = Bytes
 Rows = Mapping[str, NDArray[np.floating]]
 
 INITIAL = (200, 200, 200)  # light grey
@@ -47,7 +48,7 @@ def overlay(image: Picture, rows: Rows, skeleton: Skeleton, threshold: float) ->
     return draw_people(canvas, keypoints, skeleton)
 
 
-def confident(rows: Rows, threshold: float) -> NDArray[np.bool_]:
+def confident(rows: Rows, threshold: float) -> Bool:
     """Returns which people (N,) have at least a share ``threshold`` of the best one's score."""
     scores = np.asarray(rows["scores"])
     return scores >= threshold * scores.max() if len(scores) else np.zeros(0, dtype=bool)

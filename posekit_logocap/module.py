@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import NotRequired
 
+from posekit.arrays import Bytes
 from posekit.data.batch import CropBatch, SceneBatch
 from posekit.data.pictures import PictureInput
 from posekit.errors import UserError, each_in_range
@@ -269,7 +270,7 @@ class LogoCap(SceneModule):
         return self.predictions(self.infer(batch["image"]), batch)
 
     @torch.inference_mode()
-    def predict(self, images: NDArray[np.uint8] | Sequence[NDArray[np.uint8]]) -> LogoCapPrediction:
+    def predict(self, images: Bytes | Sequence[Bytes]) -> LogoCapPrediction:
         """Finds the people of one picture or several of any sizes; for notebooks.
 
         The shorter side becomes that of ``image_size``, rounded up to a multiple of 64; the aspect ratio is kept.
@@ -294,9 +295,7 @@ class LogoCap(SceneModule):
         result = self.predictions(people, cast(SceneBatch, batch))
         return cast(LogoCapPrediction, {name: value.cpu() for name, value in result.items()})  # type: ignore[attr-defined]
 
-    def draw_overlay(
-        self, image: NDArray[np.uint8], rows: Mapping[str, NDArray[np.floating]], threshold: float
-    ) -> NDArray[np.uint8]:
+    def draw_overlay(self, image: Bytes, rows: Mapping[str, NDArray[np.floating]], threshold: float) -> Bytes:
         """Draws a picture's people over their initial poses; with ``attraction_maps`` also those of the best people."""
         picture = overlay(image, rows, self.skeleton, threshold)
         return with_attraction(image, picture, rows, self.skeleton) if "attraction" in rows else picture

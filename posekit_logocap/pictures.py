@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
+from posekit.arrays import Bytes, Float64
 from posekit.data.images import require_picture
 from posekit.data.scenes import scene_affine
 from posekit.data.transforms import normalize_image, warp
@@ -20,9 +20,7 @@ _ROUND = 64  # px: sides of test inputs are multiples of it
 _UNIT = 200.0  # px: the official code counts sizes in units of this
 
 
-def official_affine(
-    center: Sequence[float], scale: float, rotation: float, size: tuple[int, int]
-) -> NDArray[np.float64]:
+def official_affine(center: Sequence[float], scale: float, rotation: float, size: tuple[int, int]) -> Float64:
     """Returns the official code's map (2, 3) of a square of 200 ``scale`` px around a centre to a picture of ``size``.
 
     Args:
@@ -37,7 +35,7 @@ def official_affine(
     return np.concatenate([linear, offset[:, None]], axis=1)
 
 
-def official_test_view(size: tuple[int, int], short_side: int) -> tuple[NDArray[np.float64], tuple[int, int]]:
+def official_test_view(size: tuple[int, int], short_side: int) -> tuple[Float64, tuple[int, int]]:
     """Returns the official map (2, 3) of a test picture to the network's input, and the input's size.
 
     Args:
@@ -55,7 +53,7 @@ def _round_up(length: float) -> int:
     return int((length + _ROUND - 1) // _ROUND * _ROUND)
 
 
-def network_input(picture: NDArray[np.uint8], short_side: int, mapping: str) -> tuple[Tensor, NDArray[np.float64]]:
+def network_input(picture: Bytes, short_side: int, mapping: str) -> tuple[Tensor, Float64]:
     """Scales a picture for the network.
 
     Args:

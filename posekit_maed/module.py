@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
-import numpy as np
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from typing_extensions import TypedDict
 
+from posekit.arrays import Bytes, Int64
 from posekit.body import BodyOutput, load_body
 from posekit.data.batch import Pose3DPrediction
 from posekit.data.clips import CLIP_BOXES, ClipBox
@@ -412,7 +412,7 @@ class MAED(PoseModule):
         return prediction_rows(part, parameters, output, self._joints(output))
 
     def predict(
-        self, frames: Sequence[NDArray[np.uint8]], boxes: ArrayLike | None = None, box_scale: float | None = None
+        self, frames: Sequence[Bytes], boxes: ArrayLike | None = None, box_scale: float | None = None
     ) -> Pose3DPrediction:
         """Finds one person's body in consecutive frames, as ``posekit predict`` does; for notebooks.
 
@@ -434,7 +434,7 @@ class MAED(PoseModule):
         return cast(Pose3DPrediction, predict_windows(self, windows))
 
     @property
-    def mesh_faces(self) -> NDArray[np.int64]:
+    def mesh_faces(self) -> Int64:
         """Triangles (F, 3) of predicted meshes."""
         return self.body.faces.cpu().numpy()
 

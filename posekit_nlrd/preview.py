@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
-from numpy.typing import NDArray
 from torch import Tensor
 
+from posekit.arrays import Bytes
 from posekit.callbacks.run_folder import run_folder
 from posekit.data.transforms import denormalize_image
 from posekit.files import atomic_write_bytes
@@ -34,7 +34,7 @@ class PosePreview(Callback):
 
     def __init__(self, count: int = 4) -> None:
         self.count = count
-        self._rows: dict[str, list[list[NDArray[np.uint8]]]] = {}
+        self._rows: dict[str, list[list[Bytes]]] = {}
 
     def add(self, stream: str, images: Tensor | None, pred: Tensor, target: Tensor) -> None:
         """Keeps the first samples of a stream.
@@ -74,7 +74,7 @@ class PosePreview(Callback):
                 rank_zero_info(f"preview not written: {error}")
 
 
-def _tile(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _tile(image: Bytes) -> Bytes:
     scale = _SIZE / max(image.shape[:2])
     size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
     small = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from posekit.arrays import Bytes
 from posekit.callbacks import PredictionWriter3D
 from posekit.visualization import draw_people, draw_pose3d, side_by_side
 
@@ -42,8 +43,8 @@ class PosePanelWriter(PredictionWriter3D):
     ) -> None:
         super().__init__(output, overlays, threshold, meshes, opacity)
 
-    def _paint(self, datamodule: Any, image_id: int, rows: Rows, pl_module: Any) -> NDArray[np.uint8]:
-        image: NDArray[np.uint8] = datamodule.read_frame(image_id)
+    def _paint(self, datamodule: Any, image_id: int, rows: Rows, pl_module: Any) -> Bytes:
+        image: Bytes = datamodule.read_frame(image_id)
         mine = np.flatnonzero(rows["image_id"].astype(np.int64) == image_id)
         most = 1 if getattr(datamodule, "is_video", False) else _MOST
         chosen = mine[np.argsort(-rows["scores"][mine], kind="stable")][:most]
@@ -53,7 +54,7 @@ class PosePanelWriter(PredictionWriter3D):
         return side_by_side(_boxed(image, rows["boxes"][chosen], pl_module), panels)
 
 
-def _boxed(image: NDArray[np.uint8], boxes: NDArray[Any], pl_module: Any) -> NDArray[np.uint8]:
+def _boxed(image: Bytes, boxes: NDArray[Any], pl_module: Any) -> Bytes:
     """Draws the people's boxes (N, 4); one that is the whole picture says nothing."""
     finite = boxes[np.isfinite(boxes).all(1)] if len(boxes) else boxes
     height, width = image.shape[:2]

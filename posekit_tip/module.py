@@ -9,9 +9,10 @@ from typing import Any, ClassVar, cast
 import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from posekit.arrays import Bytes
 from posekit.data.batch import ClipBatch, CropBatch, KeypointPrediction
 from posekit.data.clip_windows import Window
 from posekit.data.one_person import person_windows, predict_windows
@@ -235,7 +236,7 @@ class TIP(PoseTrackScoring, TopDownModule):
 
     def predict(
         self,
-        image: NDArray[np.uint8] | Sequence[NDArray[np.uint8]],
+        image: Bytes | Sequence[Bytes],
         boxes: ArrayLike | None = None,
         box_scale: float = 1.25,
     ) -> KeypointPrediction:

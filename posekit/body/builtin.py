@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from posekit.arrays import Float32
 from posekit.body.lbs import rigid_transforms, skin
 from posekit.errors import one_of
 from posekit.skeletons import SKELETONS, SMPL24, Skeleton
-
-Float = NDArray[np.float32]
 
 # Vertices of the hm08 base mesh that mark surface points; smplx asks for exactly these names (and head_top is ours).
 _LANDMARKS = {
@@ -77,10 +76,10 @@ class BuiltinBody:
         parents: Parent of each of the 24 joints, -1 at the root.
     """
 
-    v_template: Float
-    shapedirs: Float
-    joint_regressor: Float
-    weights: Float
+    v_template: Float32
+    shapedirs: Float32
+    joint_regressor: Float32
+    weights: Float32
     faces: NDArray[np.int32]
     mirror: NDArray[np.int32]
     base_vertex: NDArray[np.int32]
@@ -93,11 +92,11 @@ class BuiltinBody:
         return {name: row[base] for name, base in _LANDMARKS.items()}
 
     @cached_property
-    def _rest_maps(self) -> tuple[Float, Float]:
+    def _rest_maps(self) -> tuple[Float32, Float32]:
         """Joint centres of the mean shape (24, 3) and their components (24, 3, 10): regressed once, not per body."""
         return self.joint_regressor @ self.v_template, np.einsum("jv,vcs->jcs", self.joint_regressor, self.shapedirs)
 
-    def regressor(self, skeleton: str) -> Float:
+    def regressor(self, skeleton: str) -> Float32:
         """Returns the (K, V) matrix that takes posed vertices to the joints of a set, one of ``JOINT_SETS``.
 
         Raises:
@@ -113,14 +112,14 @@ class BuiltinBody:
                     row += weight * self.joint_regressor[joint]
         return rows
 
-    def rest(self, betas: Float) -> tuple[Float, Float]:
+    def rest(self, betas: Float32) -> tuple[Float32, Float32]:
         """Returns T-posed vertices (…, V, 3) and joint centres (…, 24, 3) of the shapes ``betas`` (…, 10)."""
         template, directions = self._rest_maps
         flat = self.shapedirs.reshape(-1, self.shapedirs.shape[-1])
         offsets = (betas @ flat.T).reshape(*betas.shape[:-1], *self.v_template.shape)
         return self.v_template + offsets, template + np.einsum("...s,jcs->...jc", betas, directions)
 
-    def pose(self, betas: Float, rotations: Float) -> tuple[Float, Float]:
+    def pose(self, betas: Float32, rotations: Float32) -> tuple[Float32, Float32]:
         """Shapes and poses the body, without translation.
 
         Args:

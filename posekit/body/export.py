@@ -12,10 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from posekit._version import __version__
+from posekit.arrays import Float32, Float64
 from posekit.errors import UserError
-
-Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
 
 # glTF's numbers for what buffers hold.
 _FLOAT, _UINT, _VERTICES, _INDICES = 5126, 5125, 34962, 34963

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from posekit.arrays import Float32, Int64
 from posekit.body.pickles import read_pickled_arrays
 from posekit.errors import UserError, excerpt, listed, one_line, one_of
 from posekit.skeletons import SMPL24
-
-Float = NDArray[np.float32]
 
 BODY_FOLDER = "POSEKIT_BODIES"
 """The environment variable that names a folder of body files."""
@@ -53,15 +52,15 @@ class BodyArrays:
     """
 
     path: Path
-    v_template: Float
-    shapedirs: Float
-    posedirs: Float
-    joint_regressor: Float
-    weights: Float
-    faces: NDArray[np.int64]
+    v_template: Float32
+    shapedirs: Float32
+    posedirs: Float32
+    joint_regressor: Float32
+    weights: Float32
+    faces: Int64
     parents: tuple[int, ...]
-    base_vertex: NDArray[np.int64] | None = None
-    mirror: NDArray[np.int64] | None = None
+    base_vertex: Int64 | None = None
+    mirror: Int64 | None = None
 
 
 def find_body(path: str | Path, gender: str = "neutral") -> Path:
@@ -201,7 +200,7 @@ def _size(array: NDArray[Any]) -> str:
     return "(" + ", ".join(map(str, array.shape)) + ("," if array.ndim == 1 else "") + ")"
 
 
-def _floats(path: Path, name: str, value: Any, shape: tuple[int | None, ...]) -> Float:
+def _floats(path: Path, name: str, value: Any, shape: tuple[int | None, ...]) -> Float32:
     """Returns an array as float32 if it has the shape (None: any length) and no NaN."""
     array = np.asarray(value)
     if array.dtype.kind not in "fiu":
@@ -216,7 +215,7 @@ def _floats(path: Path, name: str, value: Any, shape: tuple[int | None, ...]) ->
     return array
 
 
-def _indices(path: Path, name: str, value: Any, below: int | None) -> NDArray[np.int64]:
+def _indices(path: Path, name: str, value: Any, below: int | None) -> Int64:
     array = np.asarray(value)
     if array.dtype.kind not in "iu":
         raise UserError(f"{path}: {name} holds no whole numbers ({array.dtype})")
@@ -226,7 +225,7 @@ def _indices(path: Path, name: str, value: Any, below: int | None) -> NDArray[np
     return array
 
 
-def read_regressor(path: str | Path, rows: int, vertices: int) -> Float:
+def read_regressor(path: str | Path, rows: int, vertices: int) -> Float32:
     """Reads a joint regressor (rows, V) from an ``.npy`` file (or the only array of an ``.npz``).
 
     Args:
@@ -256,7 +255,7 @@ def read_regressor(path: str | Path, rows: int, vertices: int) -> Float:
     return _floats(path, "regressor", content, (rows, vertices))
 
 
-def read_mean_parameters(path: str | Path, num_betas: int) -> tuple[Float, Float, Float]:
+def read_mean_parameters(path: str | Path, num_betas: int) -> tuple[Float32, Float32, Float32]:
     """Reads SPIN's mean parameters: pose (144,) as interleaved 6D, shape (S,), camera (3,).
 
     Raises:

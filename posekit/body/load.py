@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from posekit.body.files import BodyArrays, Float, find_body, read_body, read_mean_parameters, read_regressor
+from posekit.arrays import Float32
+from posekit.body.files import BodyArrays, find_body, read_body, read_mean_parameters, read_regressor
 from posekit.body.model import SMPLBody
 from posekit.errors import UserError
 
@@ -61,7 +62,7 @@ def load_body(
     )
 
 
-def _right_leg_first(regressor: Float, arrays: BodyArrays) -> Float:
+def _right_leg_first(regressor: Float32, arrays: BodyArrays) -> Float32:
     """Returns the rows of a 17-joint regressor in H36M17's order.
 
     SPIN's ``J_regressor_h36m.npy`` lists the left leg first, Human3.6M itself the right one; which a file does is told
@@ -101,7 +102,7 @@ def _beside(folder: Path | None, name: str) -> Path | None:
     return file if file is not None and file.is_file() else None
 
 
-def _mean(path: str | Path | None, arrays: BodyArrays) -> tuple[Float, Float, Float] | None:
+def _mean(path: str | Path | None, arrays: BodyArrays) -> tuple[Float32, Float32, Float32] | None:
     """Returns the given mean parameters; the mean of the shipped motion on bodies of the free base mesh; or None."""
     count = arrays.shapedirs.shape[2]
     if path is not None:

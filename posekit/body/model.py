@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from posekit.arrays import Float32
 from posekit.body.builtin import JOINT_SETS
 from posekit.body.files import SPIN_SOURCE, BodyArrays
 from posekit.body.joint_sets import PICKS, SMPL_VERTICES, rows_among_54
@@ -22,8 +23,6 @@ from posekit.body.views import builtin_view, smplx_model
 from posekit.errors import UserError
 from posekit.nn.precision import full_precision
 from posekit.skeletons import get_skeleton
-
-Float = NDArray[np.float32]
 
 
 class BodyOutput(NamedTuple):
@@ -72,9 +71,9 @@ class SMPLBody(nn.Module):
         self,
         arrays: BodyArrays,
         name: str,
-        extra: Float | None = None,
-        h36m: Float | None = None,
-        mean: tuple[Float, Float, Float] | None = None,
+        extra: Float32 | None = None,
+        h36m: Float32 | None = None,
+        mean: tuple[Float32, Float32, Float32] | None = None,
     ) -> None:
         """Takes checked arrays; :func:`posekit.body.load_body` reads them from files.
 
@@ -110,7 +109,7 @@ class SMPLBody(nn.Module):
     def _buffer(self, name: str, value: Tensor | NDArray[Any]) -> None:
         self.register_buffer(name, torch.as_tensor(value).contiguous(), persistent=False)
 
-    def _regressor(self, joint_set: str, rows: Float) -> None:
+    def _regressor(self, joint_set: str, rows: Float32) -> None:
         self._regressors[joint_set] = f"_regressor_{joint_set}"
         self._buffer(self._regressors[joint_set], rows)
 

@@ -12,8 +12,8 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from posekit.arrays import Array
 from posekit.errors import UserError, one_line
 from posekit.safe_pickle import (
     ARRAY_NAMES,
@@ -24,8 +24,6 @@ from posekit.safe_pickle import (
     SafeUnpickler,
     shown,
 )
-
-Array = NDArray[Any]
 
 
 class _NumberType(PlainType):

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
-from numpy.typing import NDArray
 
+from posekit.arrays import Bytes
 from posekit.callbacks.joint_set import joint_set
 from posekit.callbacks.run_folder import run_folder
 from posekit.data.transforms import denormalize_image
@@ -37,7 +37,7 @@ class PredictionPreview(Callback):
         self.count = count
         self.columns = columns
         self.threshold = threshold
-        self._tiles: list[NDArray[np.uint8]] = []
+        self._tiles: list[Bytes] = []
 
     def on_validation_batch_end(
         self,
@@ -97,7 +97,7 @@ class PredictionPreview(Callback):
             if not self._tiles or tile.shape == self._tiles[0].shape:
                 self._tiles.append(tile)
 
-    def _tile(self, image: NDArray[np.uint8], above: Any, below: Any, skeleton: Any) -> NDArray[np.uint8]:
+    def _tile(self, image: Bytes, above: Any, below: Any, skeleton: Any) -> Bytes:
         factor = max(1, round(256 / image.shape[0]))
         rows = []
         for joints, threshold in ((above, self.threshold), (below, 0.5)):

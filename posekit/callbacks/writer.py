@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
+from posekit.arrays import Bytes
 from posekit.callbacks.gather import from_all
 from posekit.callbacks.joint_set import joint_set
 from posekit.data.opencv_log import set_opencv_log, silence_opencv
@@ -185,7 +186,7 @@ class PredictionWriter(Callback):
         datamodule: Any,
         name: str,
         rows: dict[str, NDArray[np.floating]],
-        paint: Callable[[int], NDArray[np.uint8]],
+        paint: Callable[[int], Bytes],
     ) -> Path:
         if getattr(datamodule, "is_video", False):
             return self._draw_video(datamodule, name, paint)
@@ -202,7 +203,7 @@ class PredictionWriter(Callback):
         seen = {int(i) for i in rows["image_id"]} | self._looked_at
         return [i for i in datamodule.frames if i in seen]
 
-    def _draw_video(self, datamodule: Any, name: str, paint: Callable[[int], NDArray[np.uint8]]) -> Path:
+    def _draw_video(self, datamodule: Any, name: str, paint: Callable[[int], Bytes]) -> Path:
         path, part = self.output / f"{name}.mp4", self.output / f"{name}.part.mp4"
         try:
             count = _write_video(part, (paint(image_id) for image_id in datamodule.frames), datamodule.fps or 25.0)
@@ -221,11 +222,11 @@ class PredictionWriter(Callback):
         rows: dict[str, NDArray[np.floating]],
         pl_module: Any,
         painter: TrackPainter | None,
-    ) -> NDArray[np.uint8]:
-        image: NDArray[np.uint8] = datamodule.read_frame(image_id)
+    ) -> Bytes:
+        image: Bytes = datamodule.read_frame(image_id)
         mine = rows["image_id"].astype(np.int64) == image_id
         if hasattr(pl_module, "draw_overlay"):
-            own: NDArray[np.uint8] = pl_module.draw_overlay(
+            own: Bytes = pl_module.draw_overlay(
                 image, {name: value[mine] for name, value in rows.items()}, self.threshold
             )
             return own
@@ -236,12 +237,12 @@ class PredictionWriter(Callback):
             picture = draw_people(image, people, joints, boxes, self.threshold)
         return picture if painter is None else painter.paint(picture, image_id)
 
-    def _interim(self, datamodule: Any, image_id: int, rows: dict[str, NDArray[np.floating]]) -> NDArray[np.uint8]:
+    def _interim(self, datamodule: Any, image_id: int, rows: dict[str, NDArray[np.floating]]) -> Bytes:
         shown = (rows["image_id"].astype(np.int64) == image_id)[:, None] & (rows["keypoints"][..., 2] > self.threshold)
         return interim_figure(datamodule.read_frame(image_id), rows["ends"][shown], rows["interim"][shown])
 
 
-def _write_video(path: Path, pictures: Iterable[NDArray[np.uint8]], fps: float) -> int:
+def _write_video(path: Path, pictures: Iterable[Bytes], fps: float) -> int:
     """Writes pictures to a video, and returns how many there were.
 
     Raises:
@@ -265,7 +266,7 @@ def _write_video(path: Path, pictures: Iterable[NDArray[np.uint8]], fps: float) 
     return count
 
 
-def _even(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _even(picture: Bytes) -> Bytes:
     """Repeats the last row or column of a picture of odd size, which the codec would cut off."""
     height, width = picture.shape[:2]
     return cv2.copyMakeBorder(picture, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE).astype(np.uint8, copy=False)

@@ -13,6 +13,7 @@ from lightning.pytorch import LightningModule, Trainer
 from numpy.typing import NDArray
 from rich.console import Console
 
+from posekit.arrays import Bytes
 from posekit.body import write_glb, write_obj
 from posekit.callbacks.gather import from_all
 from posekit.callbacks.joint_set import joint_set
@@ -153,8 +154,8 @@ class PredictionWriter3D(PredictionWriter):
 
     # -- pictures -----------------------------------------------------------------------------------------------------
 
-    def _paint(self, datamodule: Any, image_id: int, rows: Rows, pl_module: Any) -> NDArray[np.uint8]:
-        image: NDArray[np.uint8] = datamodule.read_frame(image_id)
+    def _paint(self, datamodule: Any, image_id: int, rows: Rows, pl_module: Any) -> Bytes:
+        image: Bytes = datamodule.read_frame(image_id)
         mine = rows["image_id"].astype(np.int64) == image_id
         if not mine.any():
             return image

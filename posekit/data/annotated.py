@@ -7,9 +7,9 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from posekit.arrays import Bool, Bytes, Int64
 from posekit.data.batch import ImageTarget
 from posekit.data.coco_file import CocoPeople, OnFault
 from posekit.data.crops import CropDataset, CropTable, FileReader
@@ -130,7 +130,7 @@ class AnnotatedPeople(PoseDataModule):
         )
         train = self._files_of("train", train_annotations, train_images, None)
         self.files: dict[str, SplitFiles] = {"train": train, "val": val, "test": test, "predict": test}
-        self._kept: dict[str, tuple[NDArray[np.int64], NDArray[np.bool_]]] = {}
+        self._kept: dict[str, tuple[Int64, Bool]] = {}
         self._check_options()
 
     def _files_of(self, split: str, annotations: str | None, images: str | None, detections: str | None) -> SplitFiles:
@@ -237,7 +237,7 @@ class AnnotatedPeople(PoseDataModule):
         files = [self.files[split].images / name for name in people.file_names]
         return people, FileReader(files, people.image_sizes, self.apply_exif)
 
-    def _crop_table(self, split: Split, people: CocoPeople) -> tuple[CropTable, NDArray[np.int64], NDArray[np.bool_]]:
+    def _crop_table(self, split: Split, people: CocoPeople) -> tuple[CropTable, Int64, Bool]:
         """Returns the people to crop, the rows of the images to evaluate, and which annotations are their targets."""
         everybody = np.ones(len(people.ids), dtype=bool)
         detections = self.files[split].detections
@@ -264,7 +264,7 @@ class AnnotatedPeople(PoseDataModule):
         targets = everybody if detections is not None else ~people.labelled | np.isin(people.ids, table.sample_ids)
         return table, np.unique(table.image_rows), targets
 
-    def _broken_images(self, split: str, read: FileReader, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def _broken_images(self, split: str, read: FileReader, rows: Int64) -> Bool:
         """Returns which of all images (I,) are absent or broken; only ``rows`` are looked at.
 
         Raises:
@@ -306,12 +306,12 @@ class AnnotatedPeople(PoseDataModule):
         people = self.people("predict")
         return dict(zip(people.image_ids.tolist(), people.file_names, strict=True))
 
-    def read_frame(self, image_id: int) -> NDArray[np.uint8]:
+    def read_frame(self, image_id: int) -> Bytes:
         """Returns an image of ``frames`` as RGB bytes (H, W, 3)."""
         return read_image(self.files["predict"].images / self.frames[image_id], self.apply_exif)
 
 
-def _image_target(people: CocoPeople, image: int, rows: NDArray[np.int64]) -> ImageTarget:
+def _image_target(people: CocoPeople, image: int, rows: Int64) -> ImageTarget:
     return ImageTarget(
         image_id=int(people.image_ids[image]),
         keypoints=torch.from_numpy(people.keypoints[rows]),

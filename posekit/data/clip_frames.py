@@ -6,12 +6,10 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from posekit.arrays import Bytes
 from posekit.errors import UserError
 
-Read = Callable[[int], NDArray[np.uint8]]
+Read = Callable[[int], Bytes]
 
 
 class FrameCache:
@@ -25,9 +23,9 @@ class FrameCache:
     def __init__(self, size: int, megabytes: int = 512) -> None:
         self.size = size
         self.megabytes = megabytes
-        self._kept: OrderedDict[tuple[int, int], NDArray[np.uint8]] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, int], Bytes] = OrderedDict()
 
-    def get(self, read: Read, row: int) -> NDArray[np.uint8]:
+    def get(self, read: Read, row: int) -> Bytes:
         """Returns a frame of a video, read by its row if it is not there.
 
         Raises:
@@ -51,7 +49,7 @@ class FrameCache:
             if self._most(image) < len(rows):
                 return
 
-    def _most(self, image: NDArray[np.uint8]) -> int:
+    def _most(self, image: Bytes) -> int:
         return max(1, min(self.size, (self.megabytes << 20) // max(image.nbytes, 1)))
 
     def __getstate__(self) -> dict[str, Any]:

@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from posekit.arrays import Bool, Float64, Int64
 from posekit.data.batch import LABEL_FIELDS
 from posekit.geometry import axis_angle_to_matrix, matrix_to_axis_angle, mirror_body_pose
 
 if TYPE_CHECKING:
     from posekit.data.clips import Track
 
-Float = NDArray[np.float64]
 
 _WEIGHTS = {"joints3d": "joints3d_weight", "body_pose": "body_weight"}
 _SHAPES = {"body_pose": (24, 3), "body_shape": (10,), "body_translation": (3,), "camera": (3, 3)}
@@ -30,11 +29,11 @@ _SHAPES = {"body_pose": (24, 3), "body_shape": (10,), "body_translation": (3,), 
 class CameraMove(NamedTuple):
     """An affine, divided into what the world and what the camera takes."""
 
-    world: Float  # (3, 3) orthogonal, of the x and y axes; determinant -1 for a mirror image
-    camera: Float  # (3, 3) intrinsics of the crop's pixels
+    world: Float64  # (3, 3) orthogonal, of the x and y axes; determinant -1 for a mirror image
+    camera: Float64  # (3, 3) intrinsics of the crop's pixels
 
 
-def split_affine(affine: Float, camera: Float | None = None) -> CameraMove:
+def split_affine(affine: Float64, camera: Float64 | None = None) -> CameraMove:
     """Divides an affine.
 
     Args:
@@ -51,13 +50,13 @@ def split_affine(affine: Float, camera: Float | None = None) -> CameraMove:
     return CameraMove(world, whole @ world.T)
 
 
-def move_points(points: Float, world: Float, flip_index: tuple[int, ...]) -> Float:
+def move_points(points: Float64, world: Float64, flip_index: tuple[int, ...]) -> Float64:
     """Moves points (…, K, 3), camera frame; a mirror image swaps left and right joints."""
     moved = points @ world.T
     return moved[..., list(flip_index), :] if np.linalg.det(world) < 0 else moved
 
 
-def move_body(pose: Float, world: Float) -> Float:
+def move_body(pose: Float64, world: Float64) -> Float64:
     """Moves SMPL-format poses (…, 24, 3), axis-angle, whose first row is the root in the camera's frame."""
     turn = world
     if np.linalg.det(world) < 0:
@@ -70,7 +69,7 @@ def move_body(pose: Float, world: Float) -> Float:
     return pose
 
 
-def move_translation(translation: Float, world: Float, pelvis: Float | None = None) -> Float:
+def move_translation(translation: Float64, world: Float64, pelvis: Float64 | None = None) -> Float64:
     """Moves translations (…, 3) of bodies, camera frame.
 
     Args:
@@ -94,7 +93,7 @@ def label_names(tracks: Iterable[Track]) -> list[str]:
     return present + [weight for name, weight in _WEIGHTS.items() if name in present]
 
 
-def move_labels(track: Track, rows: NDArray[np.int64], affines: Float, flip_index: tuple[int, ...]) -> dict[str, Float]:
+def move_labels(track: Track, rows: Int64, affines: Float64, flip_index: tuple[int, ...]) -> dict[str, Float64]:
     """Returns a track's 3D labels (T, …) in some rows, moved as the frames were.
 
     Args:
@@ -105,7 +104,7 @@ def move_labels(track: Track, rows: NDArray[np.int64], affines: Float, flip_inde
     """
     cameras = [None] * len(rows) if track.camera is None else list(track.camera[rows])
     moves = [split_affine(affine, camera) for affine, camera in zip(affines, cameras, strict=True)]
-    found: dict[str, Float] = {}
+    found: dict[str, Float64] = {}
     if track.camera is not None:
         found["camera"] = np.stack([move.camera for move in moves])
     if track.joints3d is not None:
@@ -125,13 +124,11 @@ def move_labels(track: Track, rows: NDArray[np.int64], affines: Float, flip_inde
     return found
 
 
-def _each(moves: Sequence[CameraMove], move: Callable[[Float, Float], Float], values: Float) -> Float:
+def _each(moves: Sequence[CameraMove], move: Callable[[Float64, Float64], Float64], values: Float64) -> Float64:
     return np.stack([move(value, step.world) for value, step in zip(values, moves, strict=True)])
 
 
-def fill_labels(
-    names: Sequence[str], found: Mapping[str, Float], valid: NDArray[np.bool_], joints: int
-) -> dict[str, Tensor]:
+def fill_labels(names: Sequence[str], found: Mapping[str, Float64], valid: Bool, joints: int) -> dict[str, Tensor]:
     """Returns labels as tensors, zeros for those that are not there; weights are 0 on padding.
 
     Args:

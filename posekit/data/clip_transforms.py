@@ -8,15 +8,12 @@ from typing import Any, ClassVar, NamedTuple
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from posekit.arrays import Bytes, Float64
 from posekit.data.transforms import PersonAugmentation, mirror, require_probabilities
 from posekit.errors import UserError, one_of
 from posekit.geometry.affine import crop_affine, fit_aspect
 from posekit.skeletons import Skeleton
-
-Float = NDArray[np.float64]
-Bytes = NDArray[np.uint8]
 
 SIDES = ("top", "bottom", "left", "right")
 
@@ -24,12 +21,12 @@ SIDES = ("top", "bottom", "left", "right")
 class View(NamedTuple):
     """A draw of a clip's view, to be applied to the box of any of its frames."""
 
-    offset: Float  # (2,) of the centre, in shares of the framed box's sides
-    scale: Float  # (2,) factor of the framed box's sides
+    offset: Float64  # (2,) of the centre, in shares of the framed box's sides
+    scale: Float64  # (2,) factor of the framed box's sides
     rotation: float  # degrees
     flipped: bool
 
-    def affine(self, box: Float, output_size: Sequence[int], box_scale: float) -> Float:
+    def affine(self, box: Float64, output_size: Sequence[int], box_scale: float) -> Float64:
         """Returns the 2x3 map of a frame to its crop.
 
         Args:
@@ -124,8 +121,8 @@ class ClipAugmentation:
     def view(
         self,
         rng: np.random.Generator,
-        box: Float,
-        joints: Float,
+        box: Float64,
+        joints: Float64,
         skeleton: Skeleton,
         output_size: Sequence[int],
         box_scale: float,
@@ -154,12 +151,12 @@ class ClipAugmentation:
     def _part(
         self,
         rng: np.random.Generator,
-        box: Float,
-        joints: Float,
+        box: Float64,
+        joints: Float64,
         skeleton: Skeleton,
         output_size: Sequence[int],
         box_scale: float,
-    ) -> tuple[Float, Float]:
+    ) -> tuple[Float64, Float64]:
         """Returns offset and scale of a half-body crop, or of the whole."""
         half = self._frame._half_body(rng, joints, skeleton, output_size) if self.half_body else None
         if half is None:

@@ -8,25 +8,23 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from posekit.arrays import Bool, Int64
 from posekit.errors import UserError, one_of
 
 Kind = Literal["key", "pool", "chunk"]
 KINDS = ("key", "pool", "chunk")
 TAILS = ("pad", "shift", "drop")
 
-Int = NDArray[np.int64]
-Bool = NDArray[np.bool_]
-
 
 class WindowRows(NamedTuple):
     """Windows over the rows of one track."""
 
-    rows: Int  # (M, T) rows of the track; padding repeats real ones
+    rows: Int64  # (M, T) rows of the track; padding repeats real ones
     valid: Bool  # (M, T) False on padding
     keys: Bool  # (M, T) the rows that the window answers for
-    key: Int  # (M,) place of the key row on the T axis
+    key: Int64  # (M,) place of the key row on the T axis
 
-    def take(self, order: Int) -> WindowRows:
+    def take(self, order: Int64) -> WindowRows:
         """Returns some of the windows."""
         return WindowRows(self.rows[order], self.valid[order], self.keys[order], self.key[order])
 
@@ -122,7 +120,7 @@ class Window:
         """Rows from one chunk to the next."""
         return self.hop or self.frames - 2 * self.halo
 
-    def of(self, frames: Int, keys: Bool, train: bool) -> WindowRows:
+    def of(self, frames: Int64, keys: Bool, train: bool) -> WindowRows:
         """Returns a track's windows.
 
         Args:
@@ -139,15 +137,15 @@ class Window:
         width = self.frames * self.stride if self.kind == "pool" and train else self.frames
         return join(windows, width)
 
-    def starts(self, valid: Bool) -> Int:
+    def starts(self, valid: Bool) -> Int64:
         """Returns the first rows that a training pool may be thinned from: a short track leaves some without a row."""
         return np.flatnonzero(valid.reshape(self.frames, self.stride).any(0))
 
-    def thin(self, rows: Int, valid: Bool, start: int) -> tuple[Int, Bool]:
+    def thin(self, rows: Int64, valid: Bool, start: int) -> tuple[Int64, Bool]:
         """Returns every ``stride``-th of a training pool's rows and their validity, from ``start`` on."""
         return rows[start :: self.stride], valid[start :: self.stride]
 
-    def _around_keys(self, frames: Int, keys: Bool) -> WindowRows:
+    def _around_keys(self, frames: Int64, keys: Bool) -> WindowRows:
         centre = np.flatnonzero(keys)
         side = self.frames // 2
         wanted = frames[centre, None] + self.stride * np.arange(-side, side + 1)
@@ -158,7 +156,7 @@ class Window:
         own[:, side] = True
         return WindowRows(rows, valid, own, np.full(len(centre), side))
 
-    def _runs(self, frames: Int) -> list[Int]:
+    def _runs(self, frames: Int64) -> list[Int64]:
         """Returns the rows of each stretch of evenly spaced frames."""
         rows = np.arange(len(frames))
         if len(frames) < 2 or self.gaps == "ignore":
@@ -167,13 +165,13 @@ class Window:
         usual = np.bincount(steps).argmax() if steps.max() < 1000 else steps.min()
         return np.split(rows, np.flatnonzero(steps != usual) + 1)
 
-    def _of_run(self, run: Int, train: bool) -> WindowRows:
+    def _of_run(self, run: Int64, train: bool) -> WindowRows:
         if self.kind == "pool":
             return self._pools(run, train)
         parts = [self._chunks(run[phase :: self.stride]) for phase in range(min(self.stride, len(run)))]
         return join(parts, self.frames)
 
-    def _pools(self, run: Int, train: bool) -> WindowRows:
+    def _pools(self, run: Int64, train: bool) -> WindowRows:
         size = self.frames * self.stride
         places = np.pad(np.arange(len(run)), (0, -len(run) % size), "reflect" if len(run) > 1 else "edge")
         starts = np.arange(0, len(places) - size + 1, self.hop or (max(size // 2, 1) if train else size))
@@ -191,7 +189,7 @@ class Window:
         """Divides pools (M, frames * stride) into one clip for every first row, (M * stride, frames)."""
         return pools.reshape(-1, self.frames, self.stride).swapaxes(1, 2).reshape(-1, self.frames)
 
-    def _chunks(self, run: Int) -> WindowRows:
+    def _chunks(self, run: Int64) -> WindowRows:
         count, hop = len(run), self.inner
         if self.tail == "pad":
             starts = np.arange(-self.halo, count - self.halo, hop)
@@ -210,7 +208,7 @@ class Window:
         return WindowRows(run[inside], valid, keys, _nearest_key(keys))
 
 
-def _nearest_key(keys: Bool) -> Int:
+def _nearest_key(keys: Bool) -> Int64:
     """Returns the place of the key that is nearest to the middle, (M,)."""
     middle = keys.shape[1] // 2
     distance = np.where(keys, np.abs(np.arange(keys.shape[1]) - middle), keys.shape[1])

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from posekit.arrays import Bool, Bytes, Float64, Int64
 from posekit.data.batch import CROP_FIELDS
 from posekit.data.clip_frames import FrameCache
 from posekit.data.clip_labels import fill_labels, label_names, move_labels
@@ -27,8 +28,6 @@ from posekit.skeletons import Skeleton
 
 log = logging.getLogger(__name__)
 
-Float = NDArray[np.float64]
-Int = NDArray[np.int64]
 ClipBox = Literal["key", "frame", "window"]
 CLIP_BOXES = ("key", "frame", "window")
 
@@ -62,24 +61,24 @@ class Track:
     """
 
     name: str
-    read: Callable[[int], NDArray[np.uint8]]
-    image_rows: Int
-    frames: Int
-    image_ids: Int
-    sample_ids: Int
-    boxes: Float
-    box_scores: Float
-    joints: Float
-    keys: NDArray[np.bool_]
-    joints3d: Float | None = None
-    joints3d_weight: Float | None = None
-    body_pose: Float | None = None
-    body_shape: Float | None = None
-    body_weight: Float | None = None
-    body_translation: Float | None = None
-    camera: Float | None = None
+    read: Callable[[int], Bytes]
+    image_rows: Int64
+    frames: Int64
+    image_ids: Int64
+    sample_ids: Int64
+    boxes: Float64
+    box_scores: Float64
+    joints: Float64
+    keys: Bool
+    joints3d: Float64 | None = None
+    joints3d_weight: Float64 | None = None
+    body_pose: Float64 | None = None
+    body_shape: Float64 | None = None
+    body_weight: Float64 | None = None
+    body_translation: Float64 | None = None
+    camera: Float64 | None = None
     fps: float | None = None
-    body_pelvis: Float | None = None
+    body_pelvis: Float64 | None = None
     followed: bool = True
 
     def __len__(self) -> int:
@@ -170,7 +169,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.track_of)
 
-    def _by_time(self, windows: WindowRows, track_of: Int) -> Int:
+    def _by_time(self, windows: WindowRows, track_of: Int64) -> Int64:
         """Returns the order in which a video is read once, from its beginning to its end, for all of its people."""
         at = windows.key if self.window.kind == "key" else np.zeros_like(windows.key)
         rows = windows.rows[np.arange(len(at)), at].tolist()
@@ -180,7 +179,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         return np.lexsort((np.array(first, dtype=np.int64), np.array(videos, dtype=np.int64)[track_of]))
 
     @property
-    def sample_ids(self) -> Int:
+    def sample_ids(self) -> Int64:
         """(M,) ids of the samples: that of the key row; pools, which may have one in common, are counted."""
         if self.window.kind == "pool":
             return np.arange(len(self))
@@ -215,14 +214,14 @@ class ClipDataset(Dataset[dict[str, Any]]):
         sample_id = index if self.window.kind == "pool" else int(track.sample_ids[rows[key]])
         return _Clip(track, int(self.track_of[index]), rows, valid.copy(), keys, int(key), sample_id)
 
-    def _read(self, clip: _Clip) -> tuple[list[NDArray[np.uint8]] | None, _Clip]:
+    def _read(self, clip: _Clip) -> tuple[list[Bytes] | None, _Clip]:
         """Returns the pictures of a clip, and the clip with broken frames replaced; None where no key is left."""
         if not self.train and self.window.interleaved and isinstance(clip.track.read, VideoReader):
             # The next windows want the frames between these, and a video does not go back.
             first = int(clip.rows.min())
             ahead = clip.track.image_rows[first : first + self.window.span]
             self._frames.read_ahead(clip.track.read, ahead.tolist())
-        pictures: dict[int, NDArray[np.uint8] | None] = {}
+        pictures: dict[int, Bytes | None] = {}
         for row in np.unique(clip.rows).tolist():
             pictures[row] = self._picture(clip.track, row)
         broken = np.array([pictures[row] is None for row in clip.rows.tolist()])
@@ -237,7 +236,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         images = [pictures[row] for row in clip.rows.tolist()]
         return [image for image in images if image is not None], clip
 
-    def _picture(self, track: Track, row: int) -> NDArray[np.uint8] | None:
+    def _picture(self, track: Track, row: int) -> Bytes | None:
         try:
             return self._frames.get(track.read, int(track.image_rows[row]))
         except UserError as error:
@@ -248,7 +247,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
 
     # -- samples ------------------------------------------------------------------------------------------------------
 
-    def _sample(self, rng: np.random.Generator, clip: _Clip, images: list[NDArray[np.uint8]]) -> dict[str, Any]:
+    def _sample(self, rng: np.random.Generator, clip: _Clip, images: list[Bytes]) -> dict[str, Any]:
         boxes, scale = self._boxes(clip, images)
         view = self._view(rng, clip, boxes[clip.key], scale)
         affines = np.stack([view.affine(box, self.image_size, scale) for box in boxes])
@@ -266,7 +265,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
             **self._labels(clip, affines),
         }
 
-    def _boxes(self, clip: _Clip, images: list[NDArray[np.uint8]]) -> tuple[Float, float]:
+    def _boxes(self, clip: _Clip, images: list[Bytes]) -> tuple[Float64, float]:
         """Returns the boxes (T, 4) that cut the frames, and their enlargement."""
         boxes = clip.track.boxes[clip.rows]
         key = boxes[clip.key]
@@ -282,13 +281,13 @@ class ClipDataset(Dataset[dict[str, Any]]):
             key = np.concatenate([low, high - low])
         return np.repeat(key[None], len(boxes), axis=0), self.box_scale
 
-    def _view(self, rng: np.random.Generator, clip: _Clip, box: Float, box_scale: float) -> View:
+    def _view(self, rng: np.random.Generator, clip: _Clip, box: Float64, box_scale: float) -> View:
         if self.augmentation is None:
             return STILL
         joints = clip.track.joints[clip.rows[clip.key]]
         return self.augmentation.view(rng, box, joints, self.skeleton, self.image_size, box_scale)
 
-    def _joints(self, clip: _Clip, affines: Float, flipped: bool) -> dict[str, Tensor]:
+    def _joints(self, clip: _Clip, affines: Float64, flipped: bool) -> dict[str, Tensor]:
         joints = clip.track.joints[clip.rows]
         flip_index = self.skeleton.flip_index if flipped else None
         moved = [
@@ -301,7 +300,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
             "visible": torch.from_numpy(np.where(clip.valid[:, None], visible, 0)),
         }
 
-    def _labels(self, clip: _Clip, affines: Float) -> dict[str, Tensor]:
+    def _labels(self, clip: _Clip, affines: Float64) -> dict[str, Tensor]:
         """Returns the labels in 3D that any track of the data set has."""
         if not self._labelled:
             return {}
@@ -346,9 +345,9 @@ class _Clip(NamedTuple):
 
     track: Track
     number: int  # of the track
-    rows: Int  # (T,)
-    valid: NDArray[np.bool_]  # (T,)
-    keys: NDArray[np.bool_]  # (T,)
+    rows: Int64  # (T,)
+    valid: Bool  # (T,)
+    keys: Bool  # (T,)
     key: int
     sample_id: int
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from posekit.arrays import Int64
 from posekit.data.annotated import AnnotatedPeople
 from posekit.data.coco_file import CocoPeople, read_coco
 from posekit.data.collate import collate_scenes
@@ -121,7 +121,7 @@ class COCOKeypoints(AnnotatedPeople):
             self.seed, self.on_broken_image,
         )  # fmt: skip
 
-    def _scene_rows(self, people: CocoPeople, training: bool) -> NDArray[np.int64]:
+    def _scene_rows(self, people: CocoPeople, training: bool) -> Int64:
         """Returns the rows of the images to use: in training those with a person, labelled or not."""
         persons = np.bincount(people.image_rows, minlength=len(people.image_ids))
         labelled = np.bincount(people.image_rows[people.labelled], minlength=len(people.image_ids))

@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from posekit.arrays import Bool, Float64, Int64
 from posekit.data.coco_categories import people_category
 from posekit.errors import UserError, counted, excerpt, listed
 from posekit.joint_names import match_joints, set_hint
@@ -45,22 +45,22 @@ class CocoPeople:
     """
 
     path: Path
-    image_ids: NDArray[np.int64]
+    image_ids: Int64
     file_names: list[str]
-    image_sizes: NDArray[np.int64]
-    ids: NDArray[np.int64]
-    image_rows: NDArray[np.int64]
-    keypoints: NDArray[np.float64]
-    boxes: NDArray[np.float64]
-    area: NDArray[np.float64]
-    iscrowd: NDArray[np.bool_]
-    num_keypoints: NDArray[np.int64]
+    image_sizes: Int64
+    ids: Int64
+    image_rows: Int64
+    keypoints: Float64
+    boxes: Float64
+    area: Float64
+    iscrowd: Bool
+    num_keypoints: Int64
     segmentations: dict[int, Any] = field(default_factory=dict)
     skipped: int = 0
     category: Any = 1
 
     @property
-    def labelled(self) -> NDArray[np.bool_]:
+    def labelled(self) -> Bool:
         """(N,) people that can be learned from: no crowds, at least one labelled joint."""
         return ~self.iscrowd & (self.keypoints[..., 2] > 0).any(-1)
 

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from posekit.arrays import Bytes, Float64, Int64
 from posekit.data.coco_file import OnFault
 from posekit.data.images import check_image_files, read_image, size_fault
 from posekit.data.recent import Recent
@@ -38,7 +39,7 @@ _RECENT = Recent()
 class PictureReader(Protocol):
     """Gives the picture of a row: RGB bytes (H, W, 3)."""
 
-    def __call__(self, row: int) -> NDArray[np.uint8]:
+    def __call__(self, row: int) -> Bytes:
         """Reads it.
 
         Raises:
@@ -64,10 +65,10 @@ class FileReader:
         self.files = list(files)
         self.sizes = sizes
         self.apply_exif = apply_exif
-        self._last: tuple[int, NDArray[np.uint8]] | None = None
+        self._last: tuple[int, Bytes] | None = None
         self._seen: dict[int, tuple[int, int]] = {}
 
-    def __call__(self, row: int) -> NDArray[np.uint8]:
+    def __call__(self, row: int) -> Bytes:
         """Reads a row's picture.
 
         Raises:
@@ -112,12 +113,12 @@ class FileReader:
             return str(error).removeprefix(f"image {self.files[row]}: ")
         return None
 
-    def _load(self, row: int) -> NDArray[np.uint8]:
+    def _load(self, row: int) -> Bytes:
         image = read_image(self.files[row], self.apply_exif)
         self._check_size(row, image)
         return image
 
-    def _check_size(self, row: int, image: NDArray[np.uint8]) -> None:
+    def _check_size(self, row: int, image: Bytes) -> None:
         wanted = (0, 0) if self.sizes is None else self.sizes[row].tolist()
         reason = size_fault(self.files[row], image.shape[1::-1], wanted, self.apply_exif)
         if reason is not None:
@@ -137,12 +138,12 @@ class CropTable:
         joints: (N, K, 3) x, y in px and visibility; all 0 without labels.
     """
 
-    image_ids: NDArray[np.int64]
-    image_rows: NDArray[np.int64]
-    boxes: NDArray[np.float64]
-    scores: NDArray[np.float64]
-    sample_ids: NDArray[np.int64]
-    joints: NDArray[np.float64]
+    image_ids: Int64
+    image_rows: Int64
+    boxes: Float64
+    scores: Float64
+    sample_ids: Int64
+    joints: Float64
 
     def __len__(self) -> int:
         return len(self.sample_ids)
@@ -159,7 +160,7 @@ def split_key(key: Key) -> tuple[int, int]:
     return int(epoch), int(index)
 
 
-def read_or_skip(read: PictureReader, row: int, on_broken_image: OnFault) -> NDArray[np.uint8] | None:
+def read_or_skip(read: PictureReader, row: int, on_broken_image: OnFault) -> Bytes | None:
     """Reads a row's picture; None, and a warning that names it, for a broken one that is to be skipped.
 
     Raises:
@@ -225,7 +226,7 @@ class CropDataset(Dataset[dict[str, Any]]):
         image = read_or_skip(self.read, int(self.table.image_rows[index]), self.on_broken_image)
         return self._blank(index) if image is None else self._sample(epoch, index, image)
 
-    def _sample(self, epoch: int, index: int, image: NDArray[np.uint8]) -> dict[str, Any]:
+    def _sample(self, epoch: int, index: int, image: Bytes) -> dict[str, Any]:
         box, box_scale = self.table.boxes[index], self.box_scale
         if np.isnan(box[0]):
             box, box_scale = np.array([0, 0, image.shape[1], image.shape[0]], dtype=np.float64), 1.0

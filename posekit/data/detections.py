@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from posekit.arrays import Float64, Int64
 from posekit.data.coco_categories import listed_category, nobody, people_category
 from posekit.data.coco_file import OnFault, box_fault, report_faults
 from posekit.errors import UserError, excerpt
@@ -21,10 +21,10 @@ log = logging.getLogger(__name__)
 class Boxes(NamedTuple):
     """Boxes of people; one row each."""
 
-    image_rows: NDArray[np.int64]  # (N,) row of the picture
-    boxes: NDArray[np.float64]  # (N, 4) xywh px
-    scores: NDArray[np.float64]  # (N,)
-    sample_ids: NDArray[np.int64]  # (N,) place in the file
+    image_rows: Int64  # (N,) row of the picture
+    boxes: Float64  # (N, 4) xywh px
+    scores: Float64  # (N,)
+    sample_ids: Int64  # (N,) place in the file
 
 
 def read_detections(
@@ -149,7 +149,7 @@ def category_fault(entry: Mapping[str, Any]) -> str | None:
     return None if numbers([category], 1) else f"has a category_id that is no number: {excerpt(category)}"
 
 
-def outside_fault(box: Sequence[float] | NDArray[np.float64], size: tuple[int, int] | None) -> str | None:
+def outside_fault(box: Sequence[float] | Float64, size: tuple[int, int] | None) -> str | None:
     """Returns what is wrong with a box that touches no pixel of its picture, or None.
 
     Args:

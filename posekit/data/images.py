@@ -12,8 +12,8 @@ from typing import BinaryIO
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from posekit.arrays import Bytes
 from posekit.data.opencv_log import silence_opencv
 from posekit.data.picture_header import (
     JPEG,
@@ -35,7 +35,7 @@ _OTHERS = (b"BM", b"GIF8", b"RIFF", *TIFF)
 _JPEG_END, _JPEG_SCAN = b"\xff\xd9", 0xDA
 
 
-def read_image(path: str | Path, apply_exif: bool = False) -> NDArray[np.uint8]:
+def read_image(path: str | Path, apply_exif: bool = False) -> Bytes:
     """Reads a picture as RGB bytes (H, W, 3); grey, CMYK, 16-bit and transparent ones are converted.
 
     Args:
@@ -74,7 +74,7 @@ def require_picture(picture: object) -> None:
         raise UserError(f"predict takes uint8 RGB pictures (H, W, 3), not {picture.dtype} of shape {picture.shape}")
 
 
-def _decode(path: Path, content: bytes, apply_exif: bool) -> NDArray[np.uint8]:
+def _decode(path: Path, content: bytes, apply_exif: bool) -> Bytes:
     flags = cv2.IMREAD_COLOR | (0 if apply_exif else cv2.IMREAD_IGNORE_ORIENTATION)
     try:
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)

@@ -7,12 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from posekit.arrays import Bool, Float64
 from posekit.data.coco_file import CocoPeople
 from posekit.skeletons import LIMB17, SPIN49, Skeleton
-
-Float = NDArray[np.float64]
 
 SIDES = ("left_", "right_")
 # What Human3.6M's thorax is in other sets; none of them has the middle of the face, which it calls neck.
@@ -35,8 +33,8 @@ def both_sides(names: Mapping[str, str]) -> dict[str, str]:
 class MappedJoints(NamedTuple):
     """Joints in the wanted set."""
 
-    points: Float  # (…, K, C); zeros where the weight is 0
-    weight: Float  # (…, K)
+    points: Float64  # (…, K, C); zeros where the weight is 0
+    weight: Float64  # (…, K)
 
 
 @dataclass(frozen=True)
@@ -47,14 +45,14 @@ class JointMap:
         matrix: (K, J) rows sum to 1; a row of zeros stands for an absent joint.
     """
 
-    matrix: Float
+    matrix: Float64
 
     @property
-    def present(self) -> NDArray[np.bool_]:
+    def present(self) -> Bool:
         """(K,) joints that the file has."""
         return np.asarray((self.matrix != 0).any(1))
 
-    def __call__(self, points: Float, weight: Float | None = None) -> MappedJoints:
+    def __call__(self, points: Float64, weight: Float64 | None = None) -> MappedJoints:
         """Maps joints.
 
         Args:

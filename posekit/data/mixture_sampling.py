@@ -8,17 +8,16 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from posekit.arrays import Int64
 from posekit.data.batch import CROP_FIELDS
 from posekit.data.joint_maps import JointMap
 from posekit.data.loader import EpochSampler
 from posekit.errors import UserError
 
 Kind = Literal["clips", "images"]
-Int = NDArray[np.int64]
 
 _FIELDS = (*CROP_FIELDS, "box_score", "frame", "valid", "key", "sample_id", "margin")
 
@@ -51,7 +50,7 @@ class Stream:
     shares: Mapping[str, float]
     seed: int
 
-    def picks(self, epoch: int, length: int, places: Int) -> list[Pick]:
+    def picks(self, epoch: int, length: int, places: Int64) -> list[Pick]:
         """Returns samples of an epoch.
 
         Args:
@@ -70,7 +69,7 @@ class Stream:
             own = np.flatnonzero(ordered == part)
             rank[own] = np.arange(len(own))
             per_epoch.append(len(own))
-        orders: dict[tuple[int, int], Int] = {}
+        orders: dict[tuple[int, int], Int64] = {}
         picks = []
         for part, number in zip(ordered[places].tolist(), rank[places].tolist(), strict=True):
             size = self.sizes[names[part]]

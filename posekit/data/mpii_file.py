@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from posekit.arrays import Float64
 from posekit.data.coco_file import AREA_SHARE, CocoPeople, OnFault, escapes_folder, report_faults
 from posekit.errors import UserError, excerpt
 from posekit.json_file import numbers, read_json
@@ -34,9 +34,9 @@ class Person(NamedTuple):
 
     row: int  # number in the file, faulty people counted
     image: str  # relative file name
-    box: NDArray[np.float64]  # (4,) xywh px, see person_box
-    joints: NDArray[np.float64]  # (16, 3) x, y px and visibility; all 0 where there is no label
-    head: NDArray[np.float64]  # (4,) corners x1, y1, x2, y2 px; NaN where there is none
+    box: Float64  # (4,) xywh px, see person_box
+    joints: Float64  # (16, 3) x, y px and visibility; all 0 where there is no label
+    head: Float64  # (4,) corners x1, y1, x2, y2 px; NaN where there is none
 
 
 class PeopleFile(NamedTuple):
@@ -50,11 +50,11 @@ class PeopleFile(NamedTuple):
 class EvaluationTargets(NamedTuple):
     """What PCKh needs to know of people, one per row of the annotation file; pixels from 0."""
 
-    joints: NDArray[np.float64]  # (R, 16, 3) x, y px and visibility
-    heads: NDArray[np.float64]  # (R, 4) corners px; NaN where there is none
+    joints: Float64  # (R, 16, 3) x, y px and visibility
+    heads: Float64  # (R, 4) corners px; NaN where there is none
 
 
-def person_box(center: Sequence[float], scale: float) -> NDArray[np.float64]:
+def person_box(center: Sequence[float], scale: float) -> Float64:
     """Returns the xywh box (4,), px from 0, of a file's centre (px from 1) and scale (height / 200 px).
 
     HRNet's ``lib/dataset/mpii.py``: a square of side 200 * scale whose centre is moved down by 15 * scale "to avoid
@@ -160,9 +160,7 @@ def _json_person(row: int, entry: Any) -> Person | str | None:
     return _person(row, entry.get("image"), center, scale[0], joints, _NOWHERE)
 
 
-def _person(
-    row: int, image: Any, center: Any, scale: float, joints: NDArray[np.float64], head: NDArray[np.float64]
-) -> Person | str | None:
+def _person(row: int, image: Any, center: Any, scale: float, joints: Float64, head: Float64) -> Person | str | None:
     if not isinstance(image, str) or not image:
         return "has no image name"
     if escapes_folder(image):
@@ -216,7 +214,7 @@ def _mat_person(row: int, entry: tuple[Any, Any]) -> Person | str | None:
     return _person(row, name, (x, y), scale, joints, head)
 
 
-def _head(corners: NDArray[np.float64]) -> NDArray[np.float64]:
+def _head(corners: Float64) -> Float64:
     """Returns head boxes (…, 4) of pixels from 1 as ones from 0; NaN where they have no size."""
     with np.errstate(invalid="ignore"):
         size = np.linalg.norm(corners[..., 2:] - corners[..., :2], axis=-1, keepdims=True)

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from posekit.arrays import Bytes, Float64
 from posekit.data.clip_windows import Window
 from posekit.data.clips import ClipBox, ClipDataset, Track
 from posekit.data.images import require_picture
@@ -24,7 +25,7 @@ SMOOTH = 15
 
 
 def person_windows(
-    frames: NDArray[np.uint8] | Sequence[NDArray[np.uint8]],
+    frames: Bytes | Sequence[Bytes],
     boxes: ArrayLike | None,
     skeleton: Skeleton,
     size: tuple[int, int],
@@ -66,7 +67,7 @@ def person_windows(
     return DataLoader(ClipDataset([track], skeleton, size, window, box_scale, clip_box=clip_box))
 
 
-def _checked(boxes: ArrayLike | None, count: int) -> NDArray[np.float64]:
+def _checked(boxes: ArrayLike | None, count: int) -> Float64:
     if boxes is None:
         return np.full((count, 4), np.nan)
     rows = np.asarray(boxes, dtype=np.float64)

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+
+from posekit.arrays import Bytes
 
 JPEG, PNG, TIFF = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", (b"II*\0", b"MM\0*")
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # segments that hold a JPEG's size
@@ -67,7 +68,7 @@ def tiff_orientation(content: bytes) -> int:
     return 1
 
 
-def turned_back(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+def turned_back(image: Bytes, orientation: int) -> Bytes:
     """Returns a picture (H, W, C), or (W, H, C) from 5 on, as it was before it was turned by an orientation."""
     rows, columns = _FLIPS[(orientation - 1) % 4]
     image = image[::rows, ::columns]

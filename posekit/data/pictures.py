@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from posekit.arrays import Bytes, Float64, Int64
 from posekit.data.coco_file import OnFault
 from posekit.data.crops import Key, PictureReader, read_or_skip, split_key
 
-PictureInput = Callable[[NDArray[np.uint8]], tuple[Tensor, NDArray[np.float64]]]
+PictureInput = Callable[[Bytes], tuple[Tensor, Float64]]
 """Makes of a picture (H, W, 3) uint8 RGB a normalised input (3, H', W'), and the map (2, 3) from picture to input."""
 
 
@@ -32,8 +32,8 @@ class PictureDataset(Dataset[Any]):
     def __init__(
         self,
         read: PictureReader,
-        rows: NDArray[np.int64],
-        image_ids: NDArray[np.int64],
+        rows: Int64,
+        image_ids: Int64,
         make_input: PictureInput,
         on_broken_image: OnFault = "error",
     ) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from posekit.arrays import Bool, Int64
 from posekit.data.annotated import AnnotatedPeople
 from posekit.data.clip_transforms import ClipAugmentation, resolve_augmentation
 from posekit.data.clip_windows import Window
@@ -227,7 +227,7 @@ class PoseTrack(AnnotatedPeople):
         side = self.window.frames // 2
         return [self.window.stride * step for step in range(-side, side + 1)]
 
-    def _crop_table(self, split: Split, people: CocoPeople) -> tuple[CropTable, NDArray[np.int64], NDArray[np.bool_]]:
+    def _crop_table(self, split: Split, people: CocoPeople) -> tuple[CropTable, Int64, Bool]:
         path = self.files[split].detections
         if path is None:
             return super()._crop_table(split, people)

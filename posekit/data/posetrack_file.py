@@ -8,15 +8,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from posekit.arrays import Bool, Float64, Int64
 from posekit.data.coco_file import OnFault, escapes_folder, report_faults
 from posekit.errors import UserError
 from posekit.posetrack import Entries, Form, FrameEntry, PersonEntry, read_entries
 from posekit.skeletons import POSETRACK15
-
-Float = NDArray[np.float64]
-Int = NDArray[np.int64]
 
 BOX_MARGIN = 0.15  # of the joints' extent, on every side: the rule behind the boxes of the 2018 files
 LEAST_SIDE = 16.0  # px, of boxes made from joints
@@ -47,20 +44,20 @@ class PoseTrackPeople:
     """
 
     form: Form
-    image_ids: Int
+    image_ids: Int64
     names: list[str]
-    sizes: Int
-    sequences: Int
-    numbers: Int
-    labelled: NDArray[np.bool_]
+    sizes: Int64
+    sequences: Int64
+    numbers: Int64
+    labelled: Bool
     sequence_names: list[str]
-    regions: dict[int, tuple[Float, ...]]
-    ids: Int
-    image_rows: Int
-    track_ids: Int
-    joints: Float
-    boxes: Float
-    heads: Float
+    regions: dict[int, tuple[Float64, ...]]
+    ids: Int64
+    image_rows: Int64
+    track_ids: Int64
+    joints: Float64
+    boxes: Float64
+    heads: Float64
     skipped: int = 0
 
 
@@ -103,7 +100,7 @@ class _Builder:
         self.sequence_of: list[int] = []  # of each frame
         self.people: list[PersonEntry] = []
         self.rows: list[int] = []  # of each person's frame
-        self.joints: list[Float] = []  # of each file
+        self.joints: list[Float64] = []  # of each file
         self.skipped = 0
 
     def add(self, path: Path, entries: Entries) -> None:
@@ -152,21 +149,21 @@ class _Builder:
         )  # fmt: skip
 
 
-def _integers(values: Iterable[Any]) -> Int:
+def _integers(values: Iterable[Any]) -> Int64:
     return np.array(list(values), dtype=np.int64)
 
 
-def _boxes(values: Iterable[Sequence[float] | None]) -> Float:
+def _boxes(values: Iterable[Sequence[float] | None]) -> Float64:
     return np.array([[np.nan] * 4 if box is None else box for box in values], dtype=np.float64).reshape(-1, 4)
 
 
-def _regions(frames: Sequence[FrameEntry]) -> dict[int, tuple[Float, ...]]:
+def _regions(frames: Sequence[FrameEntry]) -> dict[int, tuple[Float64, ...]]:
     """Returns the ignore regions that have corners, by the frame's row."""
     found = {row: tuple(region for region in frame.regions if len(region)) for row, frame in enumerate(frames)}
     return {row: regions for row, regions in found.items() if regions}
 
 
-def boxes_of_joints(joints: Float) -> Float:
+def boxes_of_joints(joints: Float64) -> Float64:
     """Returns boxes (N, 4) xywh around joints (N, K, 3): their extent and 15 % of it on every side; NaN without any.
 
     So are the boxes of the 2018 files made. No side is shorter than 16 px.
@@ -181,7 +178,7 @@ def boxes_of_joints(joints: Float) -> Float:
     return np.where(some[:, None], boxes, np.nan)
 
 
-def _single_tracks(sequences: Int, image_rows: Int, tracks: Int) -> Int:
+def _single_tracks(sequences: Int64, image_rows: Int64, tracks: Int64) -> Int64:
     """Returns track ids in which the second person of a frame that has another's id is without track."""
     _, first = np.unique(np.stack([sequences, image_rows, tracks]), axis=1, return_index=True)
     result = np.full(len(tracks), -1, dtype=np.int64)
@@ -189,7 +186,7 @@ def _single_tracks(sequences: Int, image_rows: Int, tracks: Int) -> Int:
     return result
 
 
-def _frame_numbers(names: list[str], sequences: Int) -> Int:
+def _frame_numbers(names: list[str], sequences: Int64) -> Int64:
     """Returns (I,) the number of each frame in its sequence."""
     result = np.zeros(len(names), dtype=np.int64)
     for sequence in np.unique(sequences):

@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from posekit.arrays import Float64, Int64
 from posekit.errors import UserError, one_of
 from posekit.files import atomic_write_text
 from posekit.json_file import read_json
 from posekit.posetrack import SLOTS_2018, FrameEntry, Paths, form_of, read_frames, sequence_files, slots_of
 from posekit.skeletons import POSETRACK15
-
-Float = NDArray[np.float64]
 
 _FIELDS = ("id", "file_name", "frame_id", "vid_id", "nframes", "is_labeled", "width", "height")
 _DUMMY_SCORE = -100.0
@@ -128,7 +127,7 @@ def _as_2017(
     content: Mapping[str, Any],
     frames: Sequence[FrameEntry],
     image_ids: Sequence[int],
-    rows: Sequence[NDArray[np.int64]],
+    rows: Sequence[Int64],
     people: Mapping[str, NDArray[Any]],
     dummy: bool,
 ) -> dict[str, Any]:
@@ -151,7 +150,7 @@ def _as_2017(
     return {"annolist": annolist}
 
 
-def _points(joints: Float) -> list[dict[str, list[float]]]:
+def _points(joints: Float64) -> list[dict[str, list[float]]]:
     return [
         {"id": [j], "x": [round(float(x), 4)], "y": [round(float(y), 4)], "score": [round(float(score), 6)]}
         for j, (x, y, score) in enumerate(joints)
@@ -164,7 +163,7 @@ def _as_2018(
     content: Mapping[str, Any],
     frames: Sequence[FrameEntry],
     image_ids: Sequence[int],
-    rows: Sequence[NDArray[np.int64]],
+    rows: Sequence[Int64],
     people: Mapping[str, NDArray[Any]],
     dummy: bool,
 ) -> dict[str, Any]:
@@ -194,7 +193,7 @@ def _as_2018(
     return {"images": images, "annotations": annotations, "categories": categories or usual}
 
 
-def _annotation(joints: Float, columns: Sequence[int]) -> dict[str, Any]:
+def _annotation(joints: Float64, columns: Sequence[int]) -> dict[str, Any]:
     """Returns one person's keypoints and scores in a file's slots; absent joints are zeros."""
     *places, slots = columns
     present = np.isfinite(joints.sum(1))

@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from posekit.arrays import Int64
 from posekit.data.clips import Track
 from posekit.data.coco_file import OnFault, box_fault, report_faults
 from posekit.data.crops import CropTable, PictureReader
@@ -18,16 +18,14 @@ from posekit.data.posetrack_file import PoseTrackPeople
 from posekit.errors import UserError
 from posekit.json_file import numbers, read_json
 
-Int = NDArray[np.int64]
-
 _NAMES = ("file_name", "image_name", "image")
 
 
 class SequenceFrames(NamedTuple):
     """The frames of a sequence whose pictures are there."""
 
-    numbers: Int  # (F,) increasing
-    rows: Int  # (F,) row of the picture
+    numbers: Int64  # (F,) increasing
+    rows: Int64  # (F,) row of the picture
 
 
 def find_frames(people: PoseTrackPeople, folder: Path) -> tuple[list[Path], list[SequenceFrames]]:
@@ -73,7 +71,7 @@ def _listing(folder: Path) -> set[str]:
 def build_tracks(
     people: PoseTrackPeople,
     table: CropTable,
-    track_ids: Int,
+    track_ids: Int64,
     sequences: Sequence[SequenceFrames],
     read: PictureReader,
     offsets: Sequence[int] = (),
@@ -106,10 +104,10 @@ def build_tracks(
 def _track(
     people: PoseTrackPeople,
     table: CropTable,
-    group: Int,
+    group: Int64,
     there: SequenceFrames,
     read: PictureReader,
-    reach: Int,
+    reach: Int64,
     track_id: int,
     followed: bool,
 ) -> Track:
@@ -139,7 +137,7 @@ def _track(
     )  # fmt: skip
 
 
-def ranks(image_rows: Int) -> Int:
+def ranks(image_rows: Int64) -> Int64:
     """Returns the place of each box (N,) among those of its frame, so that boxes become tracks of a sort."""
     order = np.argsort(image_rows, kind="stable")
     ordered = image_rows[order]

@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 from torch.utils.data import Dataset
 
+from posekit.arrays import Bool, Bytes, Float64, Int64
 from posekit.data.coco_file import CocoPeople, OnFault
 from posekit.data.crops import Key, PictureReader, read_or_skip, split_key
 from posekit.data.transforms import (
@@ -63,9 +63,7 @@ class SceneAugmentation:
         if not 0 < self.scale[0] <= self.scale[1] or self.rotation < 0 or self.shift < 0:
             raise UserError("scene_augmentation: scale must be [least, most] > 0; rotation and shift not negative")
 
-    def affine(
-        self, rng: np.random.Generator, size: Sequence[int], output_size: Sequence[int]
-    ) -> tuple[NDArray[np.float64], bool]:
+    def affine(self, rng: np.random.Generator, size: Sequence[int], output_size: Sequence[int]) -> tuple[Float64, bool]:
         """Draws a view.
 
         Args:
@@ -85,16 +83,12 @@ class SceneAugmentation:
         return (mirror(affine, output_size[0]) if flipped else affine), flipped
 
 
-def _centred(
-    size: Sequence[int], output_size: Sequence[int], zoom: float, rotation: float = 0.0
-) -> NDArray[np.float64]:
+def _centred(size: Sequence[int], output_size: Sequence[int], zoom: float, rotation: float = 0.0) -> Float64:
     center = [(size[0] - 1) / 2, (size[1] - 1) / 2]
     return crop_affine(center, [(o - 1) / zoom for o in output_size], output_size, rotation)
 
 
-def scene_affine(
-    size: Sequence[int], image_size: Sequence[int], fit: Fit = "pad"
-) -> tuple[NDArray[np.float64], tuple[int, int]]:
+def scene_affine(size: Sequence[int], image_size: Sequence[int], fit: Fit = "pad") -> tuple[Float64, tuple[int, int]]:
     """Returns the map of a whole picture to the network's input, and the input's size. The aspect ratio is kept.
 
     Args:
@@ -116,7 +110,7 @@ def _round_up(length: float) -> int:
     return math.ceil(length / _GRID - 1e-9) * _GRID
 
 
-def ignore_mask(people: CocoPeople, rows: Sequence[int], size: Sequence[int]) -> NDArray[np.uint8]:
+def ignore_mask(people: CocoPeople, rows: Sequence[int], size: Sequence[int]) -> Bytes:
     """Draws the mask of a picture in its own pixels: (H, W) uint8, 255 where a loss counts.
 
     Args:
@@ -137,7 +131,7 @@ def ignore_mask(people: CocoPeople, rows: Sequence[int], size: Sequence[int]) ->
     return mask
 
 
-def _region(segmentation: Any, width: int, height: int) -> NDArray[np.bool_] | None:
+def _region(segmentation: Any, width: int, height: int) -> Bool | None:
     """Decodes polygons or run lengths to (H, W) bool; None if they cannot be read or are of another size."""
     try:
         if isinstance(segmentation, list):
@@ -149,7 +143,7 @@ def _region(segmentation: Any, width: int, height: int) -> NDArray[np.bool_] | N
     return None
 
 
-def _filled(polygons: list[Any], width: int, height: int) -> NDArray[np.bool_] | None:
+def _filled(polygons: list[Any], width: int, height: int) -> Bool | None:
     """Fills polygons. Lines that lead far out would take their length in memory, and numbers that are none more."""
     most = _FAR * max(width, height)
     for polygon in polygons:
@@ -161,7 +155,7 @@ def _filled(polygons: list[Any], width: int, height: int) -> NDArray[np.bool_] |
     return np.asarray(coco_mask.decode(code), dtype=bool)
 
 
-def _unrolled(counts: Any, width: int, height: int) -> NDArray[np.bool_] | None:
+def _unrolled(counts: Any, width: int, height: int) -> Bool | None:
     """Unrolls run lengths, which pycocotools would do without a look at their sum."""
     runs = counts if isinstance(counts, list) else _run_lengths(counts)
     if not all(is_whole(run) and run >= 0 for run in runs) or sum(runs) != height * width:
@@ -216,7 +210,7 @@ class SceneDataset(Dataset[dict[str, Any]]):
     def __init__(
         self,
         people: CocoPeople,
-        image_rows: NDArray[np.int64],
+        image_rows: Int64,
         read: PictureReader,
         skeleton: Skeleton,
         image_size: tuple[int, int],
@@ -254,7 +248,7 @@ class SceneDataset(Dataset[dict[str, Any]]):
         image = read_or_skip(self.read, row, self.on_broken_image)
         return self._blank(row) if image is None else self._sample(epoch, index, row, image)
 
-    def _sample(self, epoch: int, index: int, row: int, image: NDArray[np.uint8]) -> dict[str, Any]:
+    def _sample(self, epoch: int, index: int, row: int, image: Bytes) -> dict[str, Any]:
         size = (image.shape[1], image.shape[0])
         flipped, pixels = False, image
         if self.augmentation is None:
@@ -274,9 +268,7 @@ class SceneDataset(Dataset[dict[str, Any]]):
             **self._ids(row),
         }
 
-    def _persons(
-        self, rows: NDArray[np.int64], affine: NDArray[np.float64], size: Sequence[int], flipped: bool
-    ) -> dict[str, torch.Tensor]:
+    def _persons(self, rows: Int64, affine: Float64, size: Sequence[int], flipped: bool) -> dict[str, torch.Tensor]:
         joints, boxes = self.people.keypoints[rows], self.people.boxes[rows]
         flip_index = self.skeleton.flip_index if flipped else None
         points, visible = move_joints(joints[..., :2], joints[..., 2].astype(np.int64), affine, size, flip_index)
@@ -304,7 +296,7 @@ class SceneDataset(Dataset[dict[str, Any]]):
         return {"image_id": image_id, "sample_id": image_id.clone()}
 
 
-def _move_boxes(boxes: NDArray[np.float64], affine: NDArray[np.float64]) -> NDArray[np.float64]:
+def _move_boxes(boxes: Float64, affine: Float64) -> Float64:
     """Returns the upright boxes (N, 4) xywh around the moved corners of boxes (N, 4) xywh."""
     x, y, w, h = boxes.T
     corners = np.stack([np.stack([x + a * w, y + b * h], -1) for a in (0, 1) for b in (0, 1)], axis=1)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from posekit.arrays import Bool, Bytes, Int64
 from posekit.data.coco_file import OnFault, escapes_folder, report_faults
 from posekit.data.crops import CropDataset, CropTable, FileReader
 from posekit.data.datamodule import PoseDataModule, Split, checked_size
@@ -166,7 +166,7 @@ class ImageSource(PoseDataModule):
             table = table.take(self._inside(table, read, names))
         return CropDataset(table, read, skeleton, self.image_size, self.box_scale, on_broken_image=self.on_broken_image)
 
-    def read_frame(self, image_id: int) -> NDArray[np.uint8]:
+    def read_frame(self, image_id: int) -> Bytes:
         """Returns an image of ``frames`` as RGB bytes (H, W, 3); videos are read fastest in order.
 
         Raises:
@@ -202,7 +202,7 @@ class ImageSource(PoseDataModule):
             return list(range(len(names)))
         return picture_ids(self.boxes, names, content)
 
-    def _readable_rows(self, read: FileReader | VideoReader, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _readable_rows(self, read: FileReader | VideoReader, rows: Int64) -> Int64:
         """Returns the rows whose images can be read.
 
         A single broken image stops the run before the model is built; decoding a folder takes far less than predicting.
@@ -245,7 +245,7 @@ class ImageSource(PoseDataModule):
             raise UserError(f"boxes file {self.boxes} has no box of score {self.score_threshold:g} or more")
         return make_boxes(kept)
 
-    def _inside(self, table: CropTable, read: FileReader | VideoReader, names: list[str]) -> NDArray[np.bool_]:
+    def _inside(self, table: CropTable, read: FileReader | VideoReader, names: list[str]) -> Bool:
         """Returns which boxes (N,) touch their image.
 
         Raises:

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from posekit.arrays import Bytes, Float64, Int64
 from posekit.errors import UserError
 from posekit.geometry.affine import apply_affine, crop_affine, fit_aspect
 from posekit.skeletons import Skeleton
@@ -23,7 +24,7 @@ _SCALE = np.array([1 / (255 * s) for s in IMAGENET_STD], dtype=np.float32)
 _SHIFT = np.array([-m / s for m, s in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)], dtype=np.float32)
 
 
-def normalize_image(image: NDArray[np.uint8]) -> Tensor:
+def normalize_image(image: Bytes) -> Tensor:
     """Turns RGB bytes (H, W, 3) into a normalised float32 image (3, H, W), ImageNet's mean 0 and deviation 1."""
     planes = np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.float32)  # bytes are cheap to reorder, floats not
     planes *= _SCALE[:, None, None]
@@ -31,7 +32,7 @@ def normalize_image(image: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(planes)
 
 
-def denormalize_image(image: Tensor) -> NDArray[np.uint8]:
+def denormalize_image(image: Tensor) -> Bytes:
     """Turns a normalised image (3, H, W) back into RGB bytes (H, W, 3), clipped to 0..255."""
     pixels = image.detach().float().cpu().numpy().transpose(1, 2, 0)
     values = (pixels - _SHIFT) / _SCALE
@@ -47,15 +48,15 @@ class PersonCrop(NamedTuple):
     """A crop and the map that led to it."""
 
     image: Tensor  # (3, H, W) float32, normalised RGB
-    affine: NDArray[np.float64]  # (2, 3), image px -> crop px
+    affine: Float64  # (2, 3), image px -> crop px
 
 
-def warp(image: NDArray[np.uint8], affine: NDArray[np.float64], size: Sequence[int]) -> NDArray[np.uint8]:
+def warp(image: Bytes, affine: Float64, size: Sequence[int]) -> Bytes:
     """Samples an image through an image-to-output affine (2, 3); bilinear, black outside. ``size`` is (W, H) px."""
     return np.asarray(cv2.warpAffine(image, affine, (size[0], size[1]), flags=cv2.INTER_LINEAR), dtype=np.uint8)
 
 
-def person_affine(box: ArrayLike, output_size: Sequence[int], box_scale: float = 1.25) -> NDArray[np.float64]:
+def person_affine(box: ArrayLike, output_size: Sequence[int], box_scale: float = 1.25) -> Float64:
     """Returns the 2x3 map of a person's box, grown to the crop's aspect ratio and by ``box_scale``, to the crop.
 
     Args:
@@ -67,9 +68,7 @@ def person_affine(box: ArrayLike, output_size: Sequence[int], box_scale: float =
     return crop_affine(center, size, output_size)
 
 
-def crop_person(
-    image: NDArray[np.uint8], box: ArrayLike, output_size: Sequence[int], box_scale: float = 1.25
-) -> PersonCrop:
+def crop_person(image: Bytes, box: ArrayLike, output_size: Sequence[int], box_scale: float = 1.25) -> PersonCrop:
     """Cuts one person out of an image.
 
     Args:
@@ -82,7 +81,7 @@ def crop_person(
     return PersonCrop(normalize_image(warp(image, affine, output_size)), affine)
 
 
-def mirror(affine: NDArray[np.float64], width: int) -> NDArray[np.float64]:
+def mirror(affine: Float64, width: int) -> Float64:
     """Returns the affine (2, 3) followed by the mirror x -> width - 1 - x of its output."""
     mirrored = affine.copy()
     mirrored[0] *= -1
@@ -93,10 +92,10 @@ def mirror(affine: NDArray[np.float64], width: int) -> NDArray[np.float64]:
 def move_joints(
     keypoints: NDArray[np.floating],
     visible: NDArray[np.integer],
-    affine: NDArray[np.float64],
+    affine: Float64,
     size: Sequence[int],
     flip_index: Sequence[int] | None = None,
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+) -> tuple[Float64, Int64]:
     """Moves joints along with their pixels.
 
     Args:
@@ -160,12 +159,12 @@ class PersonAugmentation:
     def affine(
         self,
         rng: np.random.Generator,
-        box: NDArray[np.float64],
-        joints: NDArray[np.float64],
+        box: Float64,
+        joints: Float64,
         skeleton: Skeleton,
         output_size: Sequence[int],
         box_scale: float,
-    ) -> tuple[NDArray[np.float64], bool]:
+    ) -> tuple[Float64, bool]:
         """Draws a view.
 
         Args:
@@ -194,8 +193,8 @@ class PersonAugmentation:
         return float(np.clip(rng.standard_normal() * strength, -limit, limit))
 
     def _half_body(
-        self, rng: np.random.Generator, joints: NDArray[np.float64], skeleton: Skeleton, output_size: Sequence[int]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        self, rng: np.random.Generator, joints: Float64, skeleton: Skeleton, output_size: Sequence[int]
+    ) -> tuple[Float64, Float64] | None:
         """Returns centre and size of a box around half of the body, or None for the whole."""
         labelled = joints[:, 2] > 0
         if labelled.sum() <= self.half_body_joints or rng.random() >= self.half_body:
@@ -210,12 +209,12 @@ class PersonAugmentation:
             return None
         return half.mean(0), fit_aspect(size, output_size[0] / output_size[1]) * 1.5
 
-    def jitter(self, rng: np.random.Generator, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def jitter(self, rng: np.random.Generator, image: Bytes) -> Bytes:
         """Changes brightness and contrast of an image (H, W, 3)."""
         return jitter_color(rng, image, self.color)
 
 
-def jitter_color(rng: np.random.Generator, image: NDArray[np.uint8], strength: float) -> NDArray[np.uint8]:
+def jitter_color(rng: np.random.Generator, image: Bytes, strength: float) -> Bytes:
     """Changes brightness and contrast of bytes (H, W, 3) by up to ``strength`` (1 = black, doubled contrast)."""
     if not strength:
         return image
@@ -236,8 +235,6 @@ def require_probabilities(settings: object, *names: str) -> None:
             raise UserError(f"augmentation: {name} is {value}, but must be in [0, 1]")
 
 
-def _framing(
-    box: NDArray[np.float64], output_size: Sequence[int], box_scale: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _framing(box: Float64, output_size: Sequence[int], box_scale: float) -> tuple[Float64, Float64]:
     """Returns centre and size of the enlarged box, of the crop's aspect ratio."""
     return box[:2] + box[2:] / 2, fit_aspect(box[2:], output_size[0] / output_size[1]) * box_scale

@@ -10,8 +10,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from posekit.arrays import Bytes
 from posekit.data.opencv_log import set_opencv_log, silence_opencv
 from posekit.data.recent import Recent
 from posekit.errors import UserError
@@ -81,7 +81,7 @@ class VideoReader:
     """
 
     _state: tuple[cv2.VideoCapture, int] | None = None  # the capture, and the number of its next frame
-    _last: tuple[int, NDArray[np.uint8]] | None = None
+    _last: tuple[int, Bytes] | None = None
     _size: tuple[int, int] | None = None
 
     def __init__(self, path: str | Path) -> None:
@@ -113,7 +113,7 @@ class VideoReader:
             raise UserError(f"{self.path} is neither a picture nor a video that OpenCV can read")
         return capture
 
-    def __call__(self, row: int) -> NDArray[np.uint8]:
+    def __call__(self, row: int) -> Bytes:
         """Reads a frame.
 
         Raises:
@@ -145,7 +145,7 @@ class VideoReader:
             self._size = (pixels.shape[1], pixels.shape[0])
         return self._size
 
-    def _read(self, row: int) -> NDArray[np.uint8]:
+    def _read(self, row: int) -> Bytes:
         _OPEN.use(self)  # others give way before this one opens
         if self._state is None or self._state[1] > row:
             self.close()

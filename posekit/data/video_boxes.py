@@ -11,13 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from posekit.arrays import Float64, Int64
 from posekit.data.coco_file import OnFault, report_faults
 from posekit.data.detections import box_entries, entry_fault, outside_fault
 from posekit.errors import UserError, excerpt
 from posekit.json_file import read_json
-
-Float = NDArray[np.float64]
-Int = NDArray[np.int64]
 
 LINK_OVERLAP = 0.3  # IoU above which a box without track id continues a track
 LINK_GAP = 5  # frames that such a track may miss
@@ -37,9 +35,9 @@ class BoxTrack:
 
     video: int
     person: str
-    frames: Int
-    boxes: Float
-    scores: Float
+    frames: Int64
+    boxes: Float64
+    scores: Float64
 
     def take(self, rows: NDArray[Any]) -> BoxTrack:
         """Returns some of the frames: (M,) row numbers or (N,) bool."""
@@ -181,7 +179,7 @@ def _linked(rows: list[tuple[int, list[float], float]]) -> list[list[tuple[int, 
     return tracks
 
 
-def iou(a: Float, b: Float) -> Float:
+def iou(a: Float64, b: Float64) -> Float64:
     """Returns the overlap (N, M) of boxes (N, 4) and (M, 4) xywh: intersection over union."""
     a, b = a.reshape(-1, 1, 4), b.reshape(1, -1, 4)
     low = np.maximum(a[..., :2], b[..., :2])
@@ -202,7 +200,7 @@ def fill_gaps(track: BoxTrack, most: int = LINK_GAP) -> BoxTrack:
     return BoxTrack(track.video, track.person, frames, boxes, np.interp(frames, track.frames, track.scores))
 
 
-def smooth_boxes(frames: Int, boxes: Float, width: int) -> Float:
+def smooth_boxes(frames: Int64, boxes: Float64, width: int) -> Float64:
     """Returns boxes (N, 4) whose centre and size are means over ``width`` frames around each, as far as there are any.
 
     Frames beyond a gap of the track do not count.
@@ -221,7 +219,7 @@ def smooth_boxes(frames: Int, boxes: Float, width: int) -> Float:
     return np.concatenate([mean[:, :2] - mean[:, 2:] / 2, mean[:, 2:]], axis=1)
 
 
-def square_boxes(boxes: Float) -> Float:
+def square_boxes(boxes: Float64) -> Float64:
     """Returns the squares (N, 4) around the centres of boxes, as large as their longer side."""
     side = boxes[:, 2:].max(1, keepdims=True)
     return np.concatenate([boxes[:, :2] + boxes[:, 2:] / 2 - side / 2, side, side], axis=1)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from posekit.arrays import Bytes, Int64
 from posekit.data.clip_transforms import ClipAugmentation, resolve_augmentation
 from posekit.data.clip_windows import Window
 from posekit.data.clips import CLIP_BOXES, ClipBox, ClipDataset, Track
@@ -219,7 +219,7 @@ class VideoClips(PoseDataModule):
                 log.warning("VideoClips: left out %s in which nobody %s: %s", count, wanted, listed(unused))
         return dataset
 
-    def read_frame(self, image_id: int) -> NDArray[np.uint8]:
+    def read_frame(self, image_id: int) -> Bytes:
         """Returns a frame of ``frames`` as RGB bytes (H, W, 3); videos are read fastest in order.
 
         Raises:
@@ -306,7 +306,7 @@ class VideoClips(PoseDataModule):
             count += size
         return tracks
 
-    def _resample(self, video: Video, person: BoxTrack) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _resample(self, video: Video, person: BoxTrack) -> tuple[Int64, Int64]:
         """Returns a track's rows at ``fps``, and the frames' numbers at that rate."""
         own = video.fps or self.source_fps
         if own is None:

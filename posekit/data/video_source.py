@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from posekit.arrays import Int64
 from posekit.data.coco_file import OnFault
 from posekit.data.crops import FileReader
 from posekit.data.images import check_image_files, report_broken
@@ -34,7 +34,7 @@ class Video:
 
     name: str
     read: FileReader | VideoReader
-    numbers: NDArray[np.int64]
+    numbers: Int64
     files: tuple[str, ...] = ()
     fps: float | None = None
 
@@ -160,7 +160,7 @@ def _whole(files: list[Path], on_broken_image: OnFault) -> list[Path]:
     return [path for path in files if path not in broken]
 
 
-def frame_numbers(names: list[str]) -> NDArray[np.int64] | None:
+def frame_numbers(names: list[str]) -> Int64 | None:
     """Returns the numbers at the end of file names' stems, or None where they are no numbering of one sequence."""
     found = [re.fullmatch(r"(.*?)(\d{1,17})", Path(name).stem) for name in names]
     if any(match is None for match in found):

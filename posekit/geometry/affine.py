@@ -9,10 +9,10 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from posekit.arrays import Float64
 
-def crop_affine(
-    center: ArrayLike, size: ArrayLike, output_size: Sequence[int], rotation: float = 0.0
-) -> NDArray[np.float64]:
+
+def crop_affine(center: ArrayLike, size: ArrayLike, output_size: Sequence[int], rotation: float = 0.0) -> Float64:
     """Returns the 2x3 map from image pixels to crop pixels.
 
     The box of width and height ``size`` around ``center`` becomes the whole crop: its left edge lands on x = 0 and its
@@ -33,7 +33,7 @@ def crop_affine(
     return np.concatenate([linear, offset[:, None]], axis=1)
 
 
-def fit_aspect(size: ArrayLike, aspect: float) -> NDArray[np.float64]:
+def fit_aspect(size: ArrayLike, aspect: float) -> Float64:
     """Grows the shorter side of boxes (…, 2) of (w, h) until w / h equals ``aspect``."""
     size = np.asarray(size, dtype=np.float64)
     w, h = size[..., 0], size[..., 1]

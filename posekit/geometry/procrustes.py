@@ -15,10 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-Floats = NDArray[np.float64]
+from posekit.arrays import Bool, Float64
 
 _SWEEPS = 12  # five are enough for random matrices; convergence is quadratic
 _TINY = 1e-300
@@ -87,7 +86,7 @@ def procrustes_distances(
     return torch.from_numpy(distances).to(points.device)
 
 
-def _aligned(x: Floats, y: Floats, weight: Tensor | None, scale: bool) -> Iterator[tuple[slice, Floats]]:
+def _aligned(x: Float64, y: Float64, weight: Tensor | None, scale: bool) -> Iterator[tuple[slice, Float64]]:
     """Aligns part by part, so that temporary arrays stay in the cache; yields rows (of flattened poses) and poses."""
     lead, joints = x.shape[:-2], x.shape[-2]
     poses = int(np.prod(lead))
@@ -112,11 +111,11 @@ def best_rotation(covariance: Tensor) -> Tensor:
     return torch.from_numpy(_best_rotation(_array(covariance))).to(covariance.device)
 
 
-def _array(value: Tensor) -> Floats:
+def _array(value: Tensor) -> Float64:
     return value.detach().to("cpu", torch.float64).numpy()
 
 
-def _procrustes(x: Floats, y: Floats, weight: Floats | None, fit_scale: bool) -> tuple[Floats, Floats, Floats]:
+def _procrustes(x: Float64, y: Float64, weight: Float64 | None, fit_scale: bool) -> tuple[Float64, Float64, Float64]:
     if weight is None:
         share = np.full(x.shape[-2], 1.0 / max(x.shape[-2], 1))
     else:
@@ -139,7 +138,7 @@ def _procrustes(x: Floats, y: Floats, weight: Floats | None, fit_scale: bool) ->
     return rotation, size, middle - size[..., None] * np.einsum("...ij,...j->...i", rotation, centre)
 
 
-def _best_rotation(covariance: Floats) -> Floats:
+def _best_rotation(covariance: Float64) -> Float64:
     """Closed form where it is well conditioned, Jacobi elsewhere."""
     flat = covariance.reshape(-1, 3, 3)
     k = np.ascontiguousarray(flat.transpose(1, 2, 0))  # one matrix entry of all poses after the other: (3, 3, N)
@@ -151,12 +150,12 @@ def _best_rotation(covariance: Floats) -> Floats:
     return np.ascontiguousarray(rotation.transpose(2, 0, 1)).reshape(covariance.shape)
 
 
-def _cofactors(k: Floats) -> Floats:
+def _cofactors(k: Float64) -> Float64:
     rows = [np.cross(k[1], k[2], axis=0), np.cross(k[2], k[0], axis=0), np.cross(k[0], k[1], axis=0)]
     return np.stack(rows)
 
 
-def _closed_form(k: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+def _closed_form(k: Float64) -> tuple[Float64, Bool]:
     """Rotation from invariants, and where it can be trusted to about 1e-13.
 
     With ``k = U diag(s1, s2, s3) V^T``, U and V rotations and s3 signed, ``U V^T`` is a combination of k, its cofactors
@@ -182,11 +181,11 @@ def _closed_form(k: Floats) -> tuple[Floats, NDArray[np.bool_]]:
     gram = np.einsum("jin,jkn->ikn", k, k)
     cubic = np.einsum("ijn,jkn->ikn", k, gram)
     turned = ((i1 * i1 - i2) * k + i1 * cofactor - cubic) / np.where(sure, gaps, 1.0)
-    rotation: Floats = turned.transpose(1, 0, 2)
+    rotation: Float64 = turned.transpose(1, 0, 2)
     return rotation.copy(), sure
 
 
-def _by_jacobi(k: Floats) -> Floats:
+def _by_jacobi(k: Float64) -> Float64:
     """Rotation from a full decomposition by one-sided Jacobi rotations; correct for every matrix.
 
     The third axes are cross products of the first two, which picks the sign of s3 and needs no care where it is 0.
@@ -202,11 +201,11 @@ def _by_jacobi(k: Floats) -> Floats:
     second = second - (second * u1).sum(0) * u1
     u2 = np.where(none, v[1], second / np.sqrt((second * second).sum(0)))
     u3, v3 = np.cross(u1, u2, axis=0), np.cross(v[0], v[1], axis=0)
-    rotation: Floats = v[0][:, None] * u1 + v[1][:, None] * u2 + v3[:, None] * u3
+    rotation: Float64 = v[0][:, None] * u1 + v[1][:, None] * u2 + v3[:, None] * u3
     return rotation
 
 
-def _orthogonalised(k: Floats) -> tuple[Floats, Floats]:
+def _orthogonalised(k: Float64) -> tuple[Float64, Float64]:
     """Turns the columns of matrices (3, 3, N) until they are orthogonal.
 
     Returns:
@@ -233,7 +232,7 @@ def _orthogonalised(k: Floats) -> tuple[Floats, Floats]:
     return columns[:, :3], columns[:, 3:]
 
 
-def _perpendicular(axis: Floats) -> Floats:
+def _perpendicular(axis: Float64) -> Float64:
     """Returns unit vectors (3, N) perpendicular to unit vectors (3, N)."""
     helper = np.eye(3)[np.abs(axis).argmin(0)].T
     result: Any = np.cross(axis, helper, axis=0)

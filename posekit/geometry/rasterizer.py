@@ -14,9 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
-Int = NDArray[np.int64]
+from posekit.arrays import Float32, Float64, Int64
 
 
 @dataclass(frozen=True)
@@ -33,8 +31,8 @@ class Visible:
 
     size: tuple[int, int]
     inverse_depth: Float32
-    pixel: Int
-    face: Int
+    pixel: Int64
+    face: Int64
     barycentric: Float32
 
     def interpolate(self, attributes: Float32, faces: NDArray[np.integer]) -> Float32:
@@ -139,7 +137,7 @@ def _fragments(
     return pixel, np.repeat(row_face, counts), depth
 
 
-def _evaluate(planes: Float32, pixel: Int, width: int, face: NDArray[np.int32]) -> Float32:
+def _evaluate(planes: Float32, pixel: Int64, width: int, face: NDArray[np.int32]) -> Float32:
     """Weights (3, N) of the corners at pixels from the corners' planes (3 coefficients, 3 corners, F), summing to 1."""
     y, x = np.divmod(pixel, width)
     plane = planes.take(face, axis=2)

@@ -9,7 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-ArrayT = TypeVar("ArrayT", Tensor, NDArray[np.float32], NDArray[np.float64])
+from posekit.arrays import Float32, Float64
+
+ArrayT = TypeVar("ArrayT", Tensor, Float32, Float64)
 
 # Below this squared angle (rad^2) the series is more exact than the quotient, in float32 as in float64.
 _SMALL = 1e-6

@@ -18,11 +18,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from posekit.arrays import Bool, Float64, Int64
 from posekit.skeletons import COCO17
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 _PAIRS_PER_CHUNK = 1 << 15  # bounds the temporary memory of the OKS to about 20 MB
 
@@ -31,12 +28,12 @@ _PAIRS_PER_CHUNK = 1 << 15  # bounds the temporary memory of the OKS to about 20
 class DetectionRows:
     """Detected people, one row each; ``image`` numbers the images in the order of accumulation."""
 
-    image: Ints  # (N,)
-    xy: Floats  # (N, K, 2) px
-    score: Floats  # (N,)
-    area: Floats  # (N,) px^2
+    image: Int64  # (N,)
+    xy: Float64  # (N, K, 2) px
+    score: Float64  # (N,)
+    area: Float64  # (N,) px^2
 
-    def take(self, rows: NDArray[np.intp] | Bools) -> DetectionRows:
+    def take(self, rows: NDArray[np.intp] | Bool) -> DetectionRows:
         """Returns the given rows."""
         return DetectionRows(self.image[rows], self.xy[rows], self.score[rows], self.area[rows])
 
@@ -45,16 +42,16 @@ class DetectionRows:
 class TruthRows:
     """Annotated people, one row each."""
 
-    image: Ints  # (M,)
-    xy: Floats  # (M, K, 2) px
-    labelled: Bools  # (M, K)
-    area: Floats  # (M,) px^2
-    boxes: Floats  # (M, 4) xywh px
-    crowd: Bools  # (M,)
-    ignore: Bools  # (M,) crowds, and people without labelled keypoints
-    uncounted: Bools | None = None  # (M,) a match with these is no match (pycocotools: annotation id 0)
+    image: Int64  # (M,)
+    xy: Float64  # (M, K, 2) px
+    labelled: Bool  # (M, K)
+    area: Float64  # (M,) px^2
+    boxes: Float64  # (M, 4) xywh px
+    crowd: Bool  # (M,)
+    ignore: Bool  # (M,) crowds, and people without labelled keypoints
+    uncounted: Bool | None = None  # (M,) a match with these is no match (pycocotools: annotation id 0)
 
-    def take(self, rows: NDArray[np.intp] | Bools) -> TruthRows:
+    def take(self, rows: NDArray[np.intp] | Bool) -> TruthRows:
         """Returns the given rows."""
         uncounted = None if self.uncounted is None else self.uncounted[rows]
         return TruthRows(
@@ -63,7 +60,7 @@ class TruthRows:
         )  # fmt: skip
 
 
-def variances(sigmas: Sequence[float] | Floats) -> Floats:
+def variances(sigmas: Sequence[float] | Float64) -> Float64:
     """Returns ``(2 sigma)^2`` per joint.
 
     COCO's tool computes its sigmas as ``.26 / 10``, which differs from ``.026`` in the last bit; for COCO's own set the
@@ -75,7 +72,7 @@ def variances(sigmas: Sequence[float] | Floats) -> Floats:
     return (values * 2) ** 2
 
 
-def pair_oks(xy: Floats, truth: TruthRows, var: Floats, det: Ints, gt: Ints) -> Floats:
+def pair_oks(xy: Float64, truth: TruthRows, var: Float64, det: Int64, gt: Int64) -> Float64:
     """Computes the OKS of pairs of rows.
 
     Joints are summed in the tool's order and grouping (only the labelled ones, packed), which makes the result equal
@@ -109,7 +106,7 @@ def pair_oks(xy: Floats, truth: TruthRows, var: Floats, det: Ints, gt: Ints) -> 
     return np.nan_to_num(out, nan=0.0)
 
 
-def _outside(xy: Floats, boxes: Floats) -> Floats:
+def _outside(xy: Float64, boxes: Float64) -> Float64:
     """Distance by axis of (P, K, 2) points from the boxes (P, 4) enlarged by their own size on every side."""
     low = (boxes[:, :2] - boxes[:, 2:])[:, None]
     high = (boxes[:, :2] + boxes[:, 2:] * 2)[:, None]
@@ -120,17 +117,17 @@ def _outside(xy: Floats, boxes: Floats) -> Floats:
 class Accumulated:
     """What the tool calls ``eval``: precision (T, R, A) and recall (T, A), -1 where an area range holds nobody."""
 
-    precision: Floats
-    recall: Floats
+    precision: Float64
+    recall: Float64
 
 
 def evaluate_rows(
     det: DetectionRows,
     truth: TruthRows,
-    var: Floats,
-    thresholds: Floats,
-    recalls: Floats,
-    areas: Floats,
+    var: Float64,
+    thresholds: Float64,
+    recalls: Float64,
+    areas: Float64,
     max_dets: int,
 ) -> Accumulated:
     """Matches and accumulates.
@@ -170,13 +167,13 @@ def evaluate_rows(
 
 @dataclass(frozen=True)
 class _Pairs:
-    det: Ints
-    gt: Ints
-    oks: Floats
-    rank: Ints  # (N,) of each detection
+    det: Int64
+    gt: Int64
+    oks: Float64
+    rank: Int64  # (N,) of each detection
 
 
-def _by_rank(det: DetectionRows, max_dets: int) -> tuple[DetectionRows, Ints]:
+def _by_rank(det: DetectionRows, max_dets: int) -> tuple[DetectionRows, Int64]:
     """Orders detections by image and falling score (stable), cuts each image, and tells each one's rank."""
     det = det.take(np.lexsort((-det.score, det.image)))
     rank = np.arange(len(det.image)) - np.searchsorted(det.image, det.image)
@@ -184,7 +181,7 @@ def _by_rank(det: DetectionRows, max_dets: int) -> tuple[DetectionRows, Ints]:
     return det.take(keep), rank[keep]
 
 
-def _pairs(det_image: Ints, gt_image: Ints) -> tuple[Ints, Ints]:
+def _pairs(det_image: Int64, gt_image: Int64) -> tuple[Int64, Int64]:
     """All pairs of a detection and a person in the same image; both inputs are sorted."""
     first = np.searchsorted(gt_image, det_image, side="left")
     count = np.searchsorted(gt_image, det_image, side="right") - first
@@ -193,7 +190,7 @@ def _pairs(det_image: Ints, gt_image: Ints) -> tuple[Ints, Ints]:
     return det, first[det] + within
 
 
-def _match(pairs: _Pairs, truth: TruthRows, ignored_gt: Bools, minimum: Floats) -> tuple[Bools, Bools]:
+def _match(pairs: _Pairs, truth: TruthRows, ignored_gt: Bool, minimum: Float64) -> tuple[Bool, Bool]:
     """Matches every image at every threshold; returns (T, N) matched and (T, N) matched-to-ignored."""
     detections = len(pairs.rank)
     matched = np.zeros((detections, len(minimum)), dtype=bool)
@@ -222,7 +219,7 @@ def _match(pairs: _Pairs, truth: TruthRows, ignored_gt: Bools, minimum: Floats) 
     return matched.T, ignored.T
 
 
-def _curve(matched: Bools, ignored: Bools, people: int, recalls: Floats) -> tuple[Floats, Floats]:
+def _curve(matched: Bool, ignored: Bool, people: int, recalls: Float64) -> tuple[Float64, Float64]:
     """Precision (T, R) at the recall points, and the last recall (T,).
 
     The envelope of the precision is reached at true positives alone, so only these are looked at.

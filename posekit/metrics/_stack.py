@@ -10,19 +10,20 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from posekit.metrics._coco_match import DetectionRows, Floats, Ints, TruthRows
+from posekit.arrays import Float64, Int64
+from posekit.metrics._coco_match import DetectionRows, TruthRows
 
 Entry = Mapping[str, Any]
 
 
-def as_array(value: ArrayLike | Tensor) -> Floats:
+def as_array(value: ArrayLike | Tensor) -> Float64:
     """Returns a float64 array of anything array-like, from any device."""
     if isinstance(value, Tensor):
         value = value.detach().cpu().double().numpy()
     return np.asarray(value, dtype=np.float64)
 
 
-def joint_extent_area(keypoints: Floats) -> Floats:
+def joint_extent_area(keypoints: Float64) -> Float64:
     """Returns the area (N,) px^2 spanned by joints (N, K, 2+): what COCO's tool gives results that have no box."""
     if len(keypoints) == 0:
         return np.zeros(0)
@@ -30,7 +31,7 @@ def joint_extent_area(keypoints: Floats) -> Floats:
     return size[:, 0] * size[:, 1]
 
 
-def stack_detections(entries: Sequence[Entry], joints: int) -> tuple[DetectionRows, Ints]:
+def stack_detections(entries: Sequence[Entry], joints: int) -> tuple[DetectionRows, Int64]:
     """Reads predictions: ``keypoints`` (N, K, 2+), ``scores`` (N,), optional ``boxes`` (N, 4) xywh.
 
     Returns:
@@ -49,7 +50,7 @@ def stack_detections(entries: Sequence[Entry], joints: int) -> tuple[DetectionRo
     return DetectionRows(np.repeat(np.arange(len(entries)), counts), points[..., :2], scores, area), counts
 
 
-def stack_truth(entries: Sequence[Entry], joints: int) -> tuple[TruthRows, Ints]:
+def stack_truth(entries: Sequence[Entry], joints: int) -> tuple[TruthRows, Int64]:
     """Reads targets: ``keypoints`` (M, K, 3), ``area``, ``boxes``, ``iscrowd``, optional ``num_keypoints``.
 
     Returns:
@@ -73,7 +74,7 @@ def stack_truth(entries: Sequence[Entry], joints: int) -> tuple[TruthRows, Ints]
     return rows, counts
 
 
-def _rows_of(chosen: Sequence[int], counts: Ints) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def _rows_of(chosen: Sequence[int], counts: Int64) -> np.ndarray[Any, np.dtype[np.bool_]]:
     return np.repeat(np.isin(np.arange(len(counts)), chosen), counts)
 
 
@@ -87,13 +88,13 @@ def _field(entry: Entry, name: str, what: str, i: int) -> Tensor:
     return _tensor(entry[name])
 
 
-def _cat(parts: list[Tensor]) -> Floats:
+def _cat(parts: list[Tensor]) -> Float64:
     if len({p.device for p in parts}) > 1:
         parts = [p.cpu() for p in parts]
     return as_array(torch.cat(parts))
 
 
-def _joints(entries: Sequence[Entry], joints: int, columns: int, what: str) -> tuple[Floats, Ints]:
+def _joints(entries: Sequence[Entry], joints: int, columns: int, what: str) -> tuple[Float64, Int64]:
     parts, counts = [], np.zeros(len(entries), dtype=np.int64)
     for i, entry in enumerate(entries):
         value = _field(entry, "keypoints", what, i)
@@ -114,11 +115,11 @@ def _joints(entries: Sequence[Entry], joints: int, columns: int, what: str) -> t
 def _column(
     entries: Sequence[Entry],
     name: str,
-    counts: Ints,
+    counts: Int64,
     trailing: tuple[int, ...],
     what: str,
     chosen: Sequence[int] | None = None,
-) -> Floats:
+) -> Float64:
     parts = []
     sizes = counts.tolist()
     for i in range(len(entries)) if chosen is None else chosen:

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from posekit.arrays import Int64
 from posekit.metrics.joint_rows import Groups, group_indices
 from posekit.metrics.mpjpe import acceleration_error
 from posekit.metrics.rows import RowsMetric, process_rank
@@ -121,7 +121,7 @@ class AccelerationError(RowsMetric):
         sets = {LABEL: everything, **{name: [j] for j, name in enumerate(self.joints)}, **self.groups}
         return {name: self._mean(pred[:, members], target[:, members], keys) for name, members in sets.items()}
 
-    def _mean(self, pred: Tensor, target: Tensor, keys: NDArray[np.int64]) -> float:
+    def _mean(self, pred: Tensor, target: Tensor, keys: Int64) -> float:
         """Returns the mean error of frames (N, J, 3) with keys (N, 3), sorted."""
         error = acceleration_error(pred, target, torch.from_numpy(keys[:, 2] > 0)).numpy()
         valid = np.isfinite(error)

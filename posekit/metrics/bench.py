@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from posekit.metrics._coco_match import Floats
+from posekit.arrays import Float64
 
 
 def made_coco(images: int = 5000, seed: int = 0) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -37,7 +37,7 @@ def made_coco(images: int = 5000, seed: int = 0) -> tuple[dict[str, Any], list[d
     return {"images": entries, "annotations": annotations, "categories": names}, results
 
 
-def _annotation(number: int, image: int, joints: Floats, rng: np.random.Generator) -> dict[str, Any]:
+def _annotation(number: int, image: int, joints: Float64, rng: np.random.Generator) -> dict[str, Any]:
     return {
         "id": number, "image_id": image, "category_id": 1, "iscrowd": int(rng.random() < 0.01),
         "area": float(rng.uniform(500, 60000)), "bbox": [50.0, 50.0, 300.0, 300.0],
@@ -127,7 +127,7 @@ def bench_procrustes(poses: int = 10_000, repeats: int = 5) -> dict[str, float]:
     }  # fmt: skip
 
 
-def _one_by_one(pose: Floats, target: Floats) -> float:
+def _one_by_one(pose: Float64, target: Float64) -> float:
     """PA-MPJPE of one pose, the textbook way."""
     centre, middle = pose.mean(0), target.mean(0)
     x, y = pose - centre, target - middle

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from posekit.arrays import Bool, Float64
 from posekit.errors import UserError
 from posekit.joint_names import match_joints
 from posekit.json_file import read_json
-from posekit.metrics._coco_match import Bools, DetectionRows, Floats, TruthRows
+from posekit.metrics._coco_match import DetectionRows, TruthRows
 from posekit.metrics._stack import joint_extent_area
 from posekit.metrics.oks_ap import evaluate_coco, summarise
 from posekit.skeletons import COCO17, SKELETONS
@@ -132,7 +133,7 @@ def content_of(source: Source, what: str) -> tuple[str, Any]:
 # -- checks and conversion --------------------------------------------------------------------------------------------
 
 
-def _equal(values: Sequence[Any], wanted: Any) -> Bools:
+def _equal(values: Sequence[Any], wanted: Any) -> Bool:
     return np.fromiter((v == wanted for v in values), dtype=bool, count=len(values))
 
 
@@ -222,7 +223,7 @@ def _check_annotations(
     return kept
 
 
-def _numbers(entries: Sequence[Entry], field: str, length: int, what: str, named: Sequence[str]) -> Floats:
+def _numbers(entries: Sequence[Entry], field: str, length: int, what: str, named: Sequence[str]) -> Float64:
     """Reads a field of all entries into (N, length), or (N,) for length 0; one pass, checks only on failure."""
 
     def label(i: int) -> str:
@@ -306,7 +307,7 @@ def _detections(entries: Sequence[Entry], images: Mapping[Any, int], joints: int
     return DetectionRows(image, points[..., :2], score, area)
 
 
-def _warn_of_duplicates(image: Any, points: Floats, score: Floats, named: Sequence[str], name: str) -> None:
+def _warn_of_duplicates(image: Any, points: Float64, score: Float64, named: Sequence[str], name: str) -> None:
     """Warns of results that are equal in image, score and joints; they are evaluated, as the tool does."""
     seen: dict[tuple[int, float, bytes], int] = {}
     double, first = 0, (0, 0)

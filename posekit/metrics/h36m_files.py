@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from posekit.arrays import Bool, Float64
 from posekit.errors import UserError
-from posekit.metrics._coco_match import Bools, Floats
 from posekit.metrics.coco_files import content_of
 from posekit.metrics.mpjpe import MPJPE, NMPJPE, PAMPJPE
 from posekit.metrics.pose_files import (
@@ -53,7 +53,7 @@ def evaluate_h36m(gt: str | Path, results: str | Path, unit: str = "m", root: in
     metrics = [cls(root=pair.root, joints=pair.joints, sync_on_compute=False) for cls in classes]
     labels = [metric.label for metric in metrics]
 
-    def measure(chosen: Bools) -> list[dict[str, float]]:
+    def measure(chosen: Bool) -> list[dict[str, float]]:
         """Returns each metric's numbers over the chosen poses."""
         rows = [torch.from_numpy(values[chosen]) for values in (pred, target, weight)]
         return [_measure(metric, rows) for metric in metrics]
@@ -79,7 +79,7 @@ def evaluate_h36m(gt: str | Path, results: str | Path, unit: str = "m", root: in
 class _Poses(NamedTuple):
     """The poses of a file: (N, J, 3 or 4), the actions or pictures, which joints, and whether a prediction wrote it."""
 
-    points: Floats
+    points: Float64
     actions: list[str]
     named: NamedJoints | None
     predicted: bool
@@ -88,9 +88,9 @@ class _Poses(NamedTuple):
 class _Pair(NamedTuple):
     """Poses (N, J, 3) in metres, true and predicted, weights (N, J), actions, and the joints' names and root."""
 
-    target: Floats
-    pred: Floats
-    weight: Floats
+    target: Float64
+    pred: Float64
+    weight: Float64
     actions: list[str]
     joints: tuple[str, ...] | None
     root: int

@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from posekit.arrays import Float64
 from posekit.errors import one_of
-from posekit.metrics._coco_match import Floats
 from posekit.metrics.rows import RowsMetric, first_of_each
 
 Root = int | Sequence[int] | None
 Groups = Mapping[str, Sequence[int | str]]
 
 
-def weighted_mean(values: Floats, weights: Floats) -> float:
+def weighted_mean(values: Float64, weights: Float64) -> float:
     """Returns the mean of ``values`` where ``weights`` > 0, weighted; NaN where there is no weight at all."""
     total = weights.sum()
     return float((np.where(weights > 0, values, 0.0) * weights).sum() / total) if total > 0 else float("nan")
@@ -97,7 +97,7 @@ class JointMetric(RowsMetric):
             raise ValueError(f"{type(self).__name__}: {len(ids)} sample ids for {len(rows)} poses")
         self.append(joint_values=rows, joint_weights=weight.reshape(-1, joints), pose_ids=ids)
 
-    def collected(self) -> tuple[Floats, Floats]:
+    def collected(self) -> tuple[Float64, Float64]:
         """Returns values and weights (N, J) of all processes, without repeated samples."""
         count = len(self.joints) or 1
         keep = first_of_each(self.rows("pose_ids"))
@@ -108,7 +108,7 @@ class JointMetric(RowsMetric):
         values, weights = self.collected()
         return torch.tensor([self.reduce(values[:, j], weights[:, j]) for j in range(values.shape[1])])
 
-    def reduce(self, values: Floats, weights: Floats) -> float:
+    def reduce(self, values: Float64, weights: Float64) -> float:
         """Returns the number of a set of joints."""
         return weighted_mean(values, weights)
 

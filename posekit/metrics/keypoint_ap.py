@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from posekit.arrays import Bool, Int64
 from posekit.errors import in_range
-from posekit.metrics._coco_match import Bools, DetectionRows, Ints, TruthRows
+from posekit.metrics._coco_match import DetectionRows, TruthRows
 from posekit.metrics._stack import stack_detections, stack_truth
 from posekit.metrics.oks_ap import AP_NAMES, evaluate_coco, oks_nms, summarise
 from posekit.metrics.rows import RowsMetric, first_dict_of_sample, process_rank
@@ -93,8 +94,8 @@ class KeypointAP(RowsMetric):
         self.only_seen = only_seen
         self.groups = {name: tuple(joints) for name, joints in (groups or {}).items()}
         self.targets: TruthRows | None = None  # the ground truth given by set_targets; no state: it outlives reset()
-        self._target_images: Ints = np.zeros(0, np.int64)
-        self.image_groups: dict[str, Ints] = {}  # of set_targets, too
+        self._target_images: Int64 = np.zeros(0, np.int64)
+        self.image_groups: dict[str, Int64] = {}  # of set_targets, too
         self._dicts = 0  # never reset: torchmetrics' forward() merges states from before and after a reset
         for name in ("det_xy", "det_values", "gt_points", "gt_values"):
             self.add_rows(name)
@@ -200,7 +201,7 @@ class KeypointAP(RowsMetric):
             )
 
     @staticmethod
-    def _images(entry: Mapping[str, Any], number: int, target: Mapping[str, Any] | None) -> Ints:
+    def _images(entry: Mapping[str, Any], number: int, target: Mapping[str, Any] | None) -> Int64:
         """Returns the image ids of a dict: one, or one per person."""
         image = entry.get("image_id")
         if target is None and image is None:
@@ -264,7 +265,7 @@ class KeypointAP(RowsMetric):
             det = det.take(np.sort(kept))
         return det, truth
 
-    def _given_truth(self, seen: Ints, ids: Ints) -> tuple[TruthRows, Bools]:
+    def _given_truth(self, seen: Int64, ids: Int64) -> tuple[TruthRows, Bool]:
         """Ground truth that came with updates; of an image that came twice (sampler padding) the first."""
         _, first = np.unique(seen[:, 0], return_index=True)
         originals = seen[first, 1]
@@ -275,7 +276,7 @@ class KeypointAP(RowsMetric):
         )
         return truth.take(np.isin(keys[:, 3], originals)), (ids[:, 1] >= 0) | np.isin(ids[:, 2], originals)
 
-    def _set_truth(self, seen: Ints, ids: Ints) -> tuple[TruthRows, Bools]:
+    def _set_truth(self, seen: Int64, ids: Int64) -> tuple[TruthRows, Bool]:
         """Ground truth of :meth:`set_targets`; all detections stay."""
         assert self.targets is not None
         unknown = np.setdiff1d(ids[:, 0], self._target_images)
@@ -285,13 +286,13 @@ class KeypointAP(RowsMetric):
         return truth.take(np.isin(truth.image, seen[:, 0])) if self.only_seen else truth, np.ones(len(ids), dtype=bool)
 
 
-def _integers(value: Any) -> Ints:
+def _integers(value: Any) -> Int64:
     if isinstance(value, Tensor):
         value = value.detach().cpu().numpy()
     return np.asarray(value, dtype=np.int64).reshape(-1)
 
 
-def _ids(entry: Mapping[str, Any], image: Ints, count: int, number: int) -> Ints:
+def _ids(entry: Mapping[str, Any], image: Int64, count: int, number: int) -> Int64:
     """Returns (N, 3): image, sample (-1 without) and dict of each person of a dict."""
     ids = np.full((count, 3), -1, dtype=np.int64)
     sample = entry.get("sample_ids", entry.get("sample_id"))

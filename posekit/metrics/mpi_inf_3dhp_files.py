@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from posekit.arrays import Bool, Float64
 from posekit.errors import UserError, listed
 from posekit.mat_arrays import flags, frames_first, read_arrays
-from posekit.metrics._coco_match import Bools, Floats
 from posekit.metrics.coco_files import content_of
 from posekit.metrics.mpjpe import MPJPE, PAMPJPE
 from posekit.metrics.pck import PCK3D
@@ -144,7 +144,7 @@ class _Predicted(NamedTuple):
     Such sequences have all frames, NaN where there is no row.
     """
 
-    poses: dict[str, Floats]
+    poses: dict[str, Float64]
     named: NamedJoints | None
     placed: bool
 
@@ -170,7 +170,9 @@ def _predicted(path: Path, unit: str, frames: Mapping[str, int]) -> _Predicted:
     return _Predicted(poses, named, False)
 
 
-def _by_sequence(arrays: Mapping[str, Any], points: Floats, frames: Mapping[str, int], path: Path) -> dict[str, Floats]:
+def _by_sequence(
+    arrays: Mapping[str, Any], points: Float64, frames: Mapping[str, int], path: Path
+) -> dict[str, Float64]:
     """Puts a prediction's rows (N, K, 3) into the frames of their sequences."""
     from posekit.data.body3d.person import IDS  # the data modules take seconds to import
 
@@ -198,8 +200,8 @@ def _by_sequence(arrays: Mapping[str, Any], points: Floats, frames: Mapping[str,
 
 
 def _valid_frames(
-    name: str, target: Floats, valid: Bools, pred: _Predicted, gt: Path, results: Path
-) -> tuple[Floats, Floats]:
+    name: str, target: Float64, valid: Bool, pred: _Predicted, gt: Path, results: Path
+) -> tuple[Float64, Float64]:
     """Returns a sequence's predicted (F, K, 3) and true poses (F, 17, 3) of its valid frames, checked."""
     if name not in pred.poses:
         raise UserError(f"{results.name} has no sequence {name}; it has {listed(sorted(pred.poses), 20)}")
@@ -236,7 +238,7 @@ def _arrays(path: Path) -> dict[str, Any]:
     return dict(content)
 
 
-def _sequences_3dhp(path: Path, unit: str) -> dict[str, tuple[Floats, Any]]:
+def _sequences_3dhp(path: Path, unit: str) -> dict[str, tuple[Float64, Any]]:
     if path.is_dir():
         files = sorted(path.glob("TS*/annot_data.mat"))
         if not files:
@@ -267,7 +269,7 @@ def _sequences_3dhp(path: Path, unit: str) -> dict[str, tuple[Floats, Any]]:
     return sequences
 
 
-def _annotation_3dhp(path: Path) -> tuple[Floats, Any]:
+def _annotation_3dhp(path: Path) -> tuple[Float64, Any]:
     """Reads poses (F, 17, 3) in metres and which frames are valid (F,) of an ``annot_data.mat``."""
     what = "annotation file"
     content = read_arrays(path, ["univ_annot3", "valid_frame"], what)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from posekit.arrays import Float64
 from posekit.errors import UserError
 from posekit.mat5 import read_mat5
-from posekit.metrics._coco_match import Floats
 from posekit.metrics.coco_files import content_of
 from posekit.metrics.pck import PCKh
 from posekit.metrics.pose_files import PoseTable, check_finite, poses_of
@@ -53,7 +53,7 @@ def _mat(path: Path, what: str) -> Mapping[str, Any]:
     return read_mat5(path, [], f"{what} file")
 
 
-def _field(content: Mapping[str, Any], name: str, path: Path) -> Floats:
+def _field(content: Mapping[str, Any], name: str, path: Path) -> Float64:
     if content.get(name) is None:
         known = ", ".join(k for k, value in content.items() if value is not None and not k.startswith("__"))
         raise UserError(f"{path.name} has no {name!r}; it has {known}")
@@ -63,7 +63,7 @@ def _field(content: Mapping[str, Any], name: str, path: Path) -> Floats:
     return found.astype(np.float64)
 
 
-def _per_person(content: Mapping[str, Any], name: str, shape: tuple[int, ...], path: Path) -> Floats:
+def _per_person(content: Mapping[str, Any], name: str, shape: tuple[int, ...], path: Path) -> Float64:
     """Returns an array (N, *shape), which the file has with N last."""
     found = _field(content, name, path)
     if found.ndim != len(shape) + 1 or found.shape[:-1] != shape:
@@ -72,7 +72,7 @@ def _per_person(content: Mapping[str, Any], name: str, shape: tuple[int, ...], p
     return np.moveaxis(found, -1, 0)
 
 
-def _mpii_truth(path: Path) -> tuple[Floats, Floats, Floats]:
+def _mpii_truth(path: Path) -> tuple[Float64, Float64, Float64]:
     if path.suffix == ".mat":
         content = _mat(path, "ground truth")
         joints = _per_person(content, "pos_gt_src", (16, 2), path) - 1
@@ -99,7 +99,7 @@ def _mpii_truth(path: Path) -> tuple[Floats, Floats, Floats]:
     return joints[..., :2], (visible > 0).astype(np.float64), boxes
 
 
-def _mpii_results(path: Path) -> Floats:
+def _mpii_results(path: Path) -> Float64:
     if path.suffix == ".mat":
         poses = _field(_mat(path, "results"), "preds", path) - 1
     else:

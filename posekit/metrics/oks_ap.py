@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from posekit.arrays import Float64
 from posekit.errors import in_range
 from posekit.metrics._coco_match import (
     Accumulated,
     DetectionRows,
-    Floats,
     TruthRows,
     evaluate_rows,
     pair_oks,
@@ -25,9 +25,9 @@ from posekit.metrics._coco_match import (
 from posekit.metrics._stack import as_array, stack_detections, stack_truth
 from posekit.skeletons import COCO17
 
-OKS_THRESHOLDS: Floats = np.linspace(0.5, 0.95, 10)
-RECALL_POINTS: Floats = np.linspace(0.0, 1.0, 101)
-AREA_RANGES: Floats = np.array([[0, 1e5**2], [32**2, 96**2], [96**2, 1e5**2]], dtype=np.float64)
+OKS_THRESHOLDS: Float64 = np.linspace(0.5, 0.95, 10)
+RECALL_POINTS: Float64 = np.linspace(0.0, 1.0, 101)
+AREA_RANGES: Float64 = np.array([[0, 1e5**2], [32**2, 96**2], [96**2, 1e5**2]], dtype=np.float64)
 AP_NAMES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
 
 
@@ -37,7 +37,7 @@ def oks(
     area: ArrayLike | Tensor,
     sigmas: Sequence[float] = COCO17.sigmas,
     boxes: ArrayLike | Tensor | None = None,
-) -> Floats:
+) -> Float64:
     """Computes OKS; leading shapes broadcast, so ``keypoints[:, None]`` and ``target[None]`` give all pairs.
 
     A person without labelled joints takes the distance by which joints lie outside its box enlarged by its own size on
@@ -155,7 +155,7 @@ def keypoint_ap(
 
 
 def evaluate_coco(
-    det: DetectionRows, truth: TruthRows, sigmas: Sequence[float], max_dets: int = 20, areas: Floats = AREA_RANGES
+    det: DetectionRows, truth: TruthRows, sigmas: Sequence[float], max_dets: int = 20, areas: Float64 = AREA_RANGES
 ) -> Accumulated:
     """Evaluates rows with COCO's thresholds, recall points and area ranges."""
     return evaluate_rows(det, truth, variances(sigmas), OKS_THRESHOLDS, RECALL_POINTS, areas, max_dets)
@@ -166,7 +166,7 @@ def summarise(*categories: Accumulated) -> dict[str, float]:
     precision = np.stack([c.precision for c in categories], axis=2)
     recall = np.stack([c.recall for c in categories], axis=1)
 
-    def mean(values: Floats) -> float:
+    def mean(values: Float64) -> float:
         valid = values[values > -1]
         return float(np.mean(valid)) if len(valid) else -1.0
 

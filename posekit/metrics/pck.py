@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from posekit.metrics._coco_match import Floats
+from posekit.arrays import Float64
 from posekit.metrics.joint_rows import JointMetric, Root, weighted_mean
 from posekit.metrics.mpjpe import joint_errors
 
 HEAD_SHARE = 0.6  # MPII's head boxes are larger than heads
-AUC_THRESHOLDS: Floats = np.arange(0, 151, 5, dtype=np.float64)  # mm, 31 of them, 0 included
+AUC_THRESHOLDS: Float64 = np.arange(0, 151, 5, dtype=np.float64)  # mm, 31 of them, 0 included
 
 MPII_COLUMNS = {
     "Head": (9,), "Shoulder": (12, 13), "Elbow": (11, 14), "Wrist": (10, 15), "Hip": (2, 3), "Knee": (1, 4),
@@ -103,7 +103,7 @@ class PCK(JointMetric):
         """Adds poses (..., J, 2) px with reference sizes (...) px, weights (..., J) or None, and sample ids (...)."""
         self.add_poses(relative_distances(pred, target, size), weight, sample_ids)
 
-    def reduce(self, values: Floats, weights: Floats) -> float:
+    def reduce(self, values: Float64, weights: Float64) -> float:
         """Returns the share in per cent within the threshold."""
         return 100.0 * weighted_mean((values <= self.threshold).astype(np.float64), weights)
 
@@ -210,7 +210,7 @@ class PCK3D(JointMetric):
         """Adds poses (..., J, 3) in metres, weights (..., J) or None, and sample ids (...) or None."""
         self.add_poses(joint_errors(pred, target, self.root), weight, sample_ids)
 
-    def reduce(self, values: Floats, weights: Floats) -> float:
+    def reduce(self, values: Float64, weights: Float64) -> float:
         """Returns the share in per cent below the threshold."""
         return 100.0 * weighted_mean((values < self.threshold).astype(np.float64), weights)
 

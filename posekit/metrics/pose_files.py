@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from posekit.arrays import Bool, Float64
 from posekit.errors import UserError, one_line
-from posekit.metrics._coco_match import Bools, Floats
 
 METRES = {"m": 1.0, "mm": 0.001}
 _LIMIT = 1e15  # of any number; squares of much larger ones overflow
@@ -30,7 +30,7 @@ class PoseTable:
     joints: tuple[str, ...] = ()
 
 
-def poses_of(content: Any, path: Path) -> Floats:
+def poses_of(content: Any, path: Path) -> Float64:
     """Returns a file's nested lists as an array.
 
     Raises:
@@ -59,7 +59,7 @@ def is_prediction(arrays: Mapping[str, Any]) -> bool:
     return all(name in arrays for name in ("joints3d", "image_id", "sample_id"))
 
 
-def check_finite(poses: Floats, path: Path, what: str = "pose [{}]") -> None:
+def check_finite(poses: Float64, path: Path, what: str = "pose [{}]") -> None:
     """Refuses poses (N, ...) with NaN, infinity or huge numbers.
 
     Raises:
@@ -71,7 +71,7 @@ def check_finite(poses: Floats, path: Path, what: str = "pose [{}]") -> None:
         raise UserError(f"{path.name}: {label} holds NaN or infinity, or more than {_LIMIT:g}")
 
 
-def check_unit(poses: Floats, counts: Bools, unit: str, path: Path) -> None:
+def check_unit(poses: Float64, counts: Bool, unit: str, path: Path) -> None:
     """Refuses true poses that are a thousand times too large or too small for people: the unit is another.
 
     Args:
@@ -94,7 +94,7 @@ def check_unit(poses: Floats, counts: Bools, unit: str, path: Path) -> None:
         )
 
 
-def compare_units(target: Floats, pred: Floats, counts: Bools) -> None:
+def compare_units(target: Float64, pred: Float64, counts: Bool) -> None:
     """Warns of true and predicted poses of which one seems to be in another unit.
 
     Args:
@@ -109,7 +109,7 @@ def compare_units(target: Floats, pred: Floats, counts: Bools) -> None:
     warnings.warn(f"{text}: is one of the files in another unit? --unit is of both", stacklevel=2)
 
 
-def _extent(poses: Floats, counts: Bools) -> float | None:
+def _extent(poses: Float64, counts: Bool) -> float | None:
     """Returns the median of the poses' longest sides; None where none has any."""
     if not len(poses):
         return None

@@ -14,11 +14,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from posekit.arrays import Bool, Float64, Int64
 from posekit.errors import UserError, one_of
-from posekit.metrics._coco_match import Bools, Floats
 from posekit.metrics._stack import as_array
 from posekit.metrics.pck import HEAD_SHARE
 from posekit.metrics.posetrack_files import Frame, People, read_sequence
@@ -38,10 +37,10 @@ COLUMNS = {
 class PoseTrackResult:
     """AP, precision and recall in per cent, per joint of POSETRACK15; NaN where undefined."""
 
-    ap: Floats  # (15,)
-    precision: Floats  # (15,)
-    recall: Floats  # (15,)
-    people: NDArray[np.int64]  # (15,) annotated joints
+    ap: Float64  # (15,)
+    precision: Float64  # (15,)
+    recall: Float64  # (15,)
+    people: Int64  # (15,) annotated joints
     frames: int
 
     def as_dict(self) -> dict[str, float]:
@@ -109,8 +108,8 @@ def evaluate_frames(frames: Sequence[tuple[Frame, People]], threshold: float = 0
     Raises:
         UserError: An annotated person has no head box in a frame with predictions.
     """
-    scores: list[list[Floats]] = [[] for _ in range(JOINTS)]
-    labels: list[list[Bools]] = [[] for _ in range(JOINTS)]
+    scores: list[list[Float64]] = [[] for _ in range(JOINTS)]
+    labels: list[list[Bool]] = [[] for _ in range(JOINTS)]
     people = np.zeros(JOINTS, dtype=np.int64)
     kept = 0
     for frame, predicted in frames:
@@ -136,12 +135,12 @@ def _join(parts: list[Any], dtype: Any) -> Any:
     return np.concatenate(parts) if parts else np.zeros(0, dtype=dtype)
 
 
-def _mean(values: Floats) -> float:
+def _mean(values: Float64) -> float:
     known = values[~np.isnan(values)]
     return float(np.mean(known)) if len(known) else float("nan")
 
 
-def _without_ignored(truth: People, found: People, regions: Sequence[Floats]) -> tuple[People, People]:
+def _without_ignored(truth: People, found: People, regions: Sequence[Float64]) -> tuple[People, People]:
     """Drops points strictly inside ignore regions, and people left without any; touches no frame without regions."""
     if not regions:
         return truth, found
@@ -151,12 +150,12 @@ def _without_ignored(truth: People, found: People, regions: Sequence[Floats]) ->
         for polygon in regions:
             inside |= strictly_inside(people.xy, polygon)
         left = replace(people, present=people.present & ~inside)
-        some: Bools = np.any(left.present, axis=1)
+        some: Bool = np.any(left.present, axis=1)
         cleaned.append(left.take(some))
     return cleaned[0], cleaned[1]
 
 
-def strictly_inside(points: Floats, polygon: Floats) -> Bools:
+def strictly_inside(points: Float64, polygon: Float64) -> Bool:
     """Tells which points (..., 2) lie inside a simple polygon (V, 2); a point on its border does not.
 
     >>> square = np.array([[0.0, 0], [4, 0], [4, 4], [0, 4]])
@@ -178,7 +177,7 @@ def strictly_inside(points: Floats, polygon: Floats) -> Bools:
     return inside & ~border
 
 
-def _assigned_hits(truth: People, found: People, threshold: float, name: str) -> Bools:
+def _assigned_hits(truth: People, found: People, threshold: float, name: str) -> Bool:
     """Returns which joints of the predictions (P, 15) are hits of the person that the prediction is assigned to."""
     hits = np.zeros(found.present.shape, dtype=bool)
     if not len(truth.xy):
@@ -206,7 +205,7 @@ def _assigned_hits(truth: People, found: People, threshold: float, name: str) ->
     return hits
 
 
-def _average_precision(scores: Floats, hits: Bools, people: int) -> tuple[float, float, float]:
+def _average_precision(scores: Float64, hits: Bool, people: int) -> tuple[float, float, float]:
     """AP, last precision and last recall in per cent of one joint; equal scores: the later one first."""
     if not len(scores):
         return 0.0, 0.0, 0.0

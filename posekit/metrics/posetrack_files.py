@@ -11,8 +11,8 @@ from typing import Literal
 
 import numpy as np
 
+from posekit.arrays import Bool, Float64
 from posekit.errors import UserError, counted, listed
-from posekit.metrics._coco_match import Bools, Floats
 from posekit.posetrack import PersonEntry, read_entries
 from posekit.skeletons import POSETRACK15
 
@@ -24,13 +24,13 @@ _JOINTS = len(POSETRACK15)
 class People:
     """The people of one frame."""
 
-    xy: Floats  # (N, 15, 2) px
-    score: Floats  # (N, 15)
-    present: Bools  # (N, 15)
-    head: Floats  # (N, 4) x1, y1, x2, y2 px; NaN without
-    has_points: Bools  # (N,) whether the file has a list of points at all
+    xy: Float64  # (N, 15, 2) px
+    score: Float64  # (N, 15)
+    present: Bool  # (N, 15)
+    head: Float64  # (N, 4) x1, y1, x2, y2 px; NaN without
+    has_points: Bool  # (N,) whether the file has a list of points at all
 
-    def take(self, rows: Bools | slice) -> People:
+    def take(self, rows: Bool | slice) -> People:
         """Returns the given people."""
         return People(self.xy[rows], self.score[rows], self.present[rows], self.head[rows], self.has_points[rows])
 
@@ -48,10 +48,10 @@ class People:
         )  # fmt: skip
 
     @classmethod
-    def predicted(cls, points: Floats) -> People:
+    def predicted(cls, points: Float64) -> People:
         """Makes people of (N, 15, 3) x, y, score; a joint whose score is NaN is absent."""
         people = cls.empty(len(points))
-        present: Bools = np.isfinite(points.sum(-1))
+        present: Bool = np.isfinite(points.sum(-1))
         return cls(points[..., :2], points[..., 2], present, people.head, people.has_points)
 
 
@@ -71,7 +71,7 @@ class Frame:
     image_id: int
     labelled: bool
     people: People
-    regions: tuple[Floats, ...]
+    regions: tuple[Float64, ...]
 
 
 def read_sequence(
@@ -106,7 +106,7 @@ def read_sequence(
     ]
 
 
-def _people(entries: Sequence[PersonEntry], joints: Floats) -> People:
+def _people(entries: Sequence[PersonEntry], joints: Float64) -> People:
     people = People.empty(len(entries))
     has_points = np.array([person.has_points for person in entries], dtype=np.bool_)
     for i, person in enumerate(entries):

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed
-from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
+
+from posekit.arrays import Bool, Int64
 
 
 class RowsMetric(Metric):
@@ -161,11 +162,11 @@ def first_of_each(ids: Tensor) -> Tensor:
     return order[keep].sort().values
 
 
-def first_dict_of_sample(ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+def first_dict_of_sample(ids: Int64) -> Bool:
     """Tells which rows (image, sample, dict) come from the first dict that held their sample; all without sample id.
 
     The rows of one dict stay together: a scene's people share the scene's sample id.
     """
     _, first, inverse = np.unique(ids[:, 1], return_index=True, return_inverse=True)
-    keep: NDArray[np.bool_] = (ids[:, 1] < 0) | (ids[:, 2] == ids[first[inverse], 2])
+    keep: Bool = (ids[:, 1] < 0) | (ids[:, 2] == ids[first[inverse], 2])
     return keep

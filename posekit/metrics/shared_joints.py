@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from posekit.arrays import Float64
 from posekit.errors import UserError, listed, unknown_name
-from posekit.metrics._coco_match import Floats
 from posekit.skeletons import SKELETONS, Skeleton
 
 if TYPE_CHECKING:
@@ -53,15 +53,15 @@ class SharedJoints:
     truth: tuple[tuple[int, ...], ...]
     found: tuple[int, ...]
 
-    def of_truth(self, points: Floats) -> Floats:
+    def of_truth(self, points: Float64) -> Float64:
         """Returns the shared ones of a ground truth's joints (..., J, C)."""
         return np.stack([points[..., list(own), :].mean(-2) for own in self.truth], -2)
 
-    def of_weight(self, weight: Floats) -> Floats:
+    def of_weight(self, weight: Float64) -> Float64:
         """Returns their weights, of weights (..., J): a mean has the least of its joints'."""
         return np.stack([weight[..., list(own)].min(-1) for own in self.truth], -1)
 
-    def of_found(self, points: Floats) -> Floats:
+    def of_found(self, points: Float64) -> Float64:
         """Returns the shared ones of a prediction's joints (..., K, C)."""
         return points[..., list(self.found), :]
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
+from posekit.arrays import Float64
 
-Float = NDArray[np.float64]
 Form = Literal["2017", "2018"]
 
 
@@ -19,7 +17,7 @@ class FrameEntry(NamedTuple):
     image_id: int  # -1 in the 2017 form
     size: tuple[int, int]  # W, H px; 0 where the file does not say
     labelled: bool  # by the file's word
-    regions: tuple[Float, ...]  # ignore regions: polygons (V, 2) px, also such of no corner
+    regions: tuple[Float64, ...]  # ignore regions: polygons (V, 2) px, also such of no corner
     faults: tuple[str, ...]  # what is wrong with regions that are left out
 
 
@@ -30,7 +28,7 @@ class PersonEntry(NamedTuple):
     entry_id: int  # -1 where there is none
     track: int  # -1 where there is none
     has_points: bool  # whether there is a list of joints at all
-    scores: Float | None  # (15,) NaN where a joint has none; of predictions
+    scores: Float64 | None  # (15,) NaN where a joint has none; of predictions
     box: list[float] | None  # xywh px
     head: list[float] | None  # x1, y1, x2, y2 px
 
@@ -41,7 +39,7 @@ class Entries(NamedTuple):
     form: Form
     frames: list[FrameEntry]
     people: list[PersonEntry]
-    joints: Float  # (N, 15, 3) x, y px and visibility, POSETRACK15: 0 absent, 1 hidden, 2 annotated
+    joints: Float64  # (N, 15, 3) x, y px and visibility, POSETRACK15: 0 absent, 1 hidden, 2 annotated
     faults: list[str]
 
     @property

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from posekit.arrays import Float64
 from posekit.errors import UserError, excerpt
 from posekit.json_file import numbers
-from posekit.posetrack.entries import Float, FrameEntry, PersonEntry
+from posekit.posetrack.entries import FrameEntry, PersonEntry
 from posekit.posetrack.fields import JOINTS, is_empty, of_form
 
 _CORNER_FAULT = "has an ignore region with a corner whose x or y is no finite number"
@@ -41,14 +42,14 @@ def frames_2017(path: Path, content: Mapping[str, Any]) -> list[FrameEntry]:
 
 def people_2017(
     path: Path, content: Mapping[str, Any], frames: Sequence[FrameEntry], scored: bool
-) -> tuple[list[PersonEntry], Float, list[str]]:
+) -> tuple[list[PersonEntry], Float64, list[str]]:
     """Returns the people, their joints, and what is wrong with the faulty ones.
 
     Raises:
         UserError: A frame's people are no list.
     """
     people: list[PersonEntry] = []
-    points: list[Float] = []
+    points: list[Float64] = []
     faults = []
     for row, frame in enumerate(frames):
         label = _label(row, frame.name)
@@ -103,7 +104,7 @@ def _structs(value: Any, what: str) -> list[Mapping[str, Any]]:
     return [struct or {} for struct in listed]
 
 
-def _polygon(region: Mapping[str, Any], where: str) -> Float | None:
+def _polygon(region: Mapping[str, Any], where: str) -> Float64 | None:
     """Returns a region's corners (V, 2), of which those left empty are none; None of a faulty region."""
     corners = _structs(region.get("point"), f"{where} has an ignore region with a point")
     given = [corner for corner in corners if not any(_is_absent(corner.get(c)) for c in "xy")]
@@ -113,7 +114,7 @@ def _polygon(region: Mapping[str, Any], where: str) -> Float | None:
     return np.array(points, dtype=np.float64).reshape(-1, 2)
 
 
-def _person(row: int, rect: Any, joints: Float, scored: bool) -> PersonEntry | str:
+def _person(row: int, rect: Any, joints: Float64, scored: bool) -> PersonEntry | str:
     """Returns a person and fills in its joints (15, 3), or says what is wrong with it."""
     if not isinstance(rect, Mapping):
         return "is no object"
@@ -141,7 +142,7 @@ def _person(row: int, rect: Any, joints: Float, scored: bool) -> PersonEntry | s
     return PersonEntry(row, -1, own, has_points, scores if scored else None, None, head)
 
 
-def _add_point(joints: Float, scores: Float | None, point: Any) -> str | None:
+def _add_point(joints: Float64, scores: Float64 | None, point: Any) -> str | None:
     """Puts a joint in its place; returns what is wrong with it instead, if something is."""
     fault = "has a point whose id, x or y is no finite number"
     if not isinstance(point, Mapping):

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from posekit.arrays import Float64
 from posekit.errors import UserError, excerpt
 from posekit.json_file import numbers, whole
-from posekit.posetrack.entries import Float, FrameEntry, PersonEntry
+from posekit.posetrack.entries import FrameEntry, PersonEntry
 from posekit.posetrack.fields import of_form, slots_of
 
 
@@ -42,7 +43,7 @@ def _no_id(image: Any) -> str:
     return f"has no integer id: {excerpt(image.get('id'))}" if isinstance(image, Mapping) else "is no object"
 
 
-def _regions(image: Mapping[str, Any], path: Path, place: str) -> tuple[tuple[Float, ...], tuple[str, ...]]:
+def _regions(image: Mapping[str, Any], path: Path, place: str) -> tuple[tuple[Float64, ...], tuple[str, ...]]:
     """Returns the ignore regions, and what is wrong with those left out."""
     xs, ys = image.get("ignore_regions_x") or [], image.get("ignore_regions_y") or []
     if xs and not isinstance(xs[0], list):
@@ -60,7 +61,7 @@ def _regions(image: Mapping[str, Any], path: Path, place: str) -> tuple[tuple[Fl
 
 def people_2018(
     path: Path, content: Mapping[str, Any], frames: Sequence[FrameEntry], scored: bool, boxes: bool
-) -> tuple[list[PersonEntry], Float, list[str]]:
+) -> tuple[list[PersonEntry], Float64, list[str]]:
     """Returns the people, their joints, and what is wrong with the faulty ones.
 
     Raises:

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from posekit.arrays import Bytes
 from posekit.skeletons import Skeleton
 
 Color = tuple[int, int, int]
@@ -34,13 +35,13 @@ def fixed_point(point: NDArray[np.floating]) -> tuple[int, int]:
 
 
 def draw_people(
-    image: NDArray[np.uint8],
+    image: Bytes,
     keypoints: ArrayLike,
     skeleton: Skeleton,
     boxes: ArrayLike | None = None,
     threshold: float = 0.2,
     thickness: int | None = None,
-) -> NDArray[np.uint8]:
+) -> Bytes:
     """Draws joints and bones of people.
 
     Args:
@@ -65,7 +66,7 @@ def draw_people(
 
 
 def _draw_person(
-    canvas: NDArray[np.uint8], person: NDArray[np.floating], skeleton: Skeleton, threshold: float, thickness: int | None
+    canvas: Bytes, person: NDArray[np.floating], skeleton: Skeleton, threshold: float, thickness: int | None
 ) -> None:
     shown = (person[:, 2] > threshold) & np.isfinite(person).all(axis=1)
     if not shown.any():
@@ -84,7 +85,7 @@ def _draw_person(
         cv2.circle(canvas, center, radius, side_color(skeleton, j), 1, cv2.LINE_AA, SHIFT)
 
 
-def draw_heatmap(image: NDArray[np.uint8], heatmap: NDArray[np.floating], opacity: float = 0.6) -> NDArray[np.uint8]:
+def draw_heatmap(image: Bytes, heatmap: NDArray[np.floating], opacity: float = 0.6) -> Bytes:
     """Lays a map (h, w) of any range over a picture (H, W, 3); its highest value becomes the brightest colour."""
     low, high = float(heatmap.min()), float(heatmap.max())
     scaled = ((heatmap - low) / max(high - low, 1e-9) * 255).astype(np.uint8)
@@ -93,9 +94,7 @@ def draw_heatmap(image: NDArray[np.uint8], heatmap: NDArray[np.floating], opacit
     return cv2.addWeighted(colored, opacity, image, 1 - opacity, 0).astype(np.uint8)
 
 
-def enlarge(
-    image: NDArray[np.uint8], keypoints: NDArray[np.floating], factor: int
-) -> tuple[NDArray[np.uint8], NDArray[np.floating]]:
+def enlarge(image: Bytes, keypoints: NDArray[np.floating], factor: int) -> tuple[Bytes, NDArray[np.floating]]:
     """Enlarges a small crop and its joints (…, 2 or 3) by a whole factor, so that drawn bones stay fine."""
     big = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
     points = keypoints.copy()
@@ -103,7 +102,7 @@ def enlarge(
     return big.astype(np.uint8), points
 
 
-def contact_sheet(images: Sequence[NDArray[np.uint8]], columns: int, gap: int = 4) -> NDArray[np.uint8]:
+def contact_sheet(images: Sequence[Bytes], columns: int, gap: int = 4) -> Bytes:
     """Lays pictures of one size (H, W, 3) out in rows on white.
 
     Raises:

@@ -6,10 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from posekit.arrays import Bytes, Float32, Int64
 from posekit.geometry.rasterizer import Visible, rasterize
-
-Float32 = NDArray[np.float32]
-Int = NDArray[np.int64]
 
 SKIN = (176, 196, 222)  # a light steel blue, which no photo's skin or cloth is taken for
 _SUPERSAMPLING = 2
@@ -21,14 +19,14 @@ _AMBIENT = 0.2
 
 
 def draw_mesh(
-    image: NDArray[np.uint8],
+    image: Bytes,
     vertices: ArrayLike,
     faces: ArrayLike,
     focal: float | ArrayLike,
     center: ArrayLike | None = None,
     color: ArrayLike = SKIN,
     opacity: float = 1.0,
-) -> NDArray[np.uint8]:
+) -> Bytes:
     """Draws bodies over a picture with shading, nearer ones in front of farther ones.
 
     Args:
@@ -100,7 +98,7 @@ def _project(meshes: Float32, focals: Float32, center: Float32) -> Float32:
     return np.clip(points, -1e6, 1e6)
 
 
-def _all_faces(faces: Int, meshes: Float32) -> Int:
+def _all_faces(faces: Int64, meshes: Float32) -> Int64:
     """Repeats the faces for each mesh and leaves those out that reach the camera or hold no number."""
     count = meshes.shape[1]
     repeated = (faces[None] + count * np.arange(len(meshes))[:, None, None]).reshape(-1, 3)
@@ -120,7 +118,7 @@ def _window(points: Float32, width: int, height: int) -> tuple[int, int, int, in
     return int(low[0]), int(low[1]), int(high[0]), int(high[1])
 
 
-def _shade(seen: Visible, normals: Float32, colors: Float32, faces: Int) -> Float32:
+def _shade(seen: Visible, normals: Float32, colors: Float32, faces: Int64) -> Float32:
     """Returns (h, w, 4): colours premultiplied by the coverage, and the coverage (0 or 1)."""
     width, height = seen.size
     values = seen.interpolate(np.concatenate([normals, colors], 1), faces)

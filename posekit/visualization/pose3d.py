@@ -8,13 +8,13 @@ from typing import Literal
 
 import cv2
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from posekit.arrays import Bool, Bytes, Float64
 from posekit.errors import one_of
 from posekit.skeletons import Skeleton
 from posekit.visualization.draw import SHIFT, fixed_point, side_color
 
-Float = NDArray[np.float64]
 Up = Literal["-y", "y", "z"]
 
 # Rows turn a frame's axes into the drawing's: x right, y up, z towards the viewer.
@@ -33,12 +33,12 @@ _CELL = 0.5  # metres
 class _View:
     """A turntable view: the drawing's metres to px."""
 
-    rotation: Float
-    center: Float
+    rotation: Float64
+    center: Float64
     span: float
     size: tuple[int, int]
 
-    def __call__(self, points: Float) -> tuple[Float, Float]:
+    def __call__(self, points: Float64) -> tuple[Float64, Float64]:
         """Returns px (…, 2) and depth (…), metres from the eye."""
         turned = (points - self.center) @ self.rotation.T
         depth = np.maximum(_DISTANCE * self.span - turned[..., 2], 0.05 * self.span)
@@ -55,7 +55,7 @@ def draw_pose3d(
     up: Up = "-y",
     span: float | None = None,
     floor: float | None = None,
-) -> NDArray[np.uint8]:
+) -> Bytes:
     """Draws one person's joints in 3D: left orange, right blue, the middle green, as in 2D.
 
     Args:
@@ -78,7 +78,7 @@ def draw_pose3d(
     one_of("vertical axis", up, _FRAMES)
     width, height = (size, size) if isinstance(size, int) else size
     points = np.asarray(joints3d, dtype=np.float64) @ np.array(_FRAMES[up], dtype=np.float64).T
-    shown: NDArray[np.bool_] = np.asarray(np.isfinite(points).all(1))
+    shown: Bool = np.asarray(np.isfinite(points).all(1))
     canvas = np.full((height, width, 3), _BACKGROUND, dtype=np.uint8)
     if not shown.any():
         return canvas
@@ -93,7 +93,7 @@ def draw_pose3d(
     return canvas
 
 
-def side_by_side(image: NDArray[np.uint8], panels: Sequence[NDArray[np.uint8]], gap: int = 4) -> NDArray[np.uint8]:
+def side_by_side(image: Bytes, panels: Sequence[Bytes], gap: int = 4) -> Bytes:
     """Lays panels to the right of a picture, each scaled to the picture's height.
 
     Args:
@@ -115,7 +115,7 @@ def side_by_side(image: NDArray[np.uint8], panels: Sequence[NDArray[np.uint8]], 
     return np.concatenate(parts, axis=1)
 
 
-def _turn(yaw: float) -> Float:
+def _turn(yaw: float) -> Float64:
     """Turns the world about its vertical, then tilts it towards the viewer."""
     a, e = np.deg2rad(yaw), np.deg2rad(_ELEVATION)
     around = np.array([[np.cos(a), 0, np.sin(a)], [0, 1, 0], [-np.sin(a), 0, np.cos(a)]])
@@ -123,7 +123,7 @@ def _turn(yaw: float) -> Float:
     return tilt @ around
 
 
-def _draw_floor(canvas: NDArray[np.uint8], view: _View, ground: float) -> None:
+def _draw_floor(canvas: Bytes, view: _View, ground: float) -> None:
     reach = np.ceil(0.75 * view.span / _CELL) * _CELL
     ticks = np.arange(-reach, reach + _CELL / 2, _CELL)
     x0, z0 = (np.round(view.center[k] / _CELL) * _CELL for k in (0, 2))
@@ -136,9 +136,7 @@ def _draw_floor(canvas: NDArray[np.uint8], view: _View, ground: float) -> None:
             cv2.line(canvas, fixed_point(a), fixed_point(b), _GRID, 1, cv2.LINE_AA, SHIFT)
 
 
-def _draw_shadow(
-    canvas: NDArray[np.uint8], view: _View, points: Float, shown: NDArray[np.bool_], skeleton: Skeleton, ground: float
-) -> None:
+def _draw_shadow(canvas: Bytes, view: _View, points: Float64, shown: Bool, skeleton: Skeleton, ground: float) -> None:
     flat = points.copy()
     flat[:, 1] = ground
     pixels, _ = view(flat)
@@ -151,9 +149,7 @@ def _width(view: _View) -> int:
     return max(1, round(min(view.size) / 110))
 
 
-def _draw_bones(
-    canvas: NDArray[np.uint8], view: _View, points: Float, shown: NDArray[np.bool_], skeleton: Skeleton
-) -> None:
+def _draw_bones(canvas: Bytes, view: _View, points: Float64, shown: Bool, skeleton: Skeleton) -> None:
     """Draws bones and joints from far to near, each with a dark rim, so that crossings show what is in front."""
     pixels, depth = view(points)
     parts: list[tuple[float, tuple[int, ...]]] = []

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from posekit.arrays import Bytes, Float64
 from posekit.visualization.draw import SHIFT, Color, fixed_point
 
 PREVIOUS: Color = (60, 220, 60)
@@ -43,7 +44,7 @@ class TrackPainter:
         self._place = place
         self._trail = trail
 
-    def paint(self, image: NDArray[np.uint8], image_id: int) -> NDArray[np.uint8]:
+    def paint(self, image: Bytes, image_id: int) -> Bytes:
         """Returns a copy of a frame (H, W, 3) with its people's tracks."""
         canvas = np.ascontiguousarray(image).copy()
         now = self._place[image_id]
@@ -51,7 +52,7 @@ class TrackPainter:
             self._paint_one(canvas, row, now)
         return canvas
 
-    def _paint_one(self, canvas: NDArray[np.uint8], row: int, now: int) -> None:
+    def _paint_one(self, canvas: Bytes, row: int, now: int) -> None:
         color = track_color(int(self._track[row]))
         past = (self._track == self._track[row]) & (self._time > now - self._trail) & (self._time <= now)
         past &= self._time >= 0
@@ -65,9 +66,7 @@ class TrackPainter:
         _label(canvas, str(self._track[row]), box[:2], color)
 
 
-def draw_interim(
-    image: NDArray[np.uint8], ends: ArrayLike, interim: ArrayLike, zoom: float = 1.0, least: float = 1.0
-) -> NDArray[np.uint8]:
+def draw_interim(image: Bytes, ends: ArrayLike, interim: ArrayLike, zoom: float = 1.0, least: float = 1.0) -> Bytes:
     """Draws where joints are between two frames: green circle before, cyan after, blue arrow and stars between.
 
     Args:
@@ -94,8 +93,8 @@ def draw_interim(
 
 
 def interim_figure(
-    image: NDArray[np.uint8], ends: ArrayLike, interim: ArrayLike, boxes: int = 2, side: float | None = None
-) -> NDArray[np.uint8]:
+    image: Bytes, ends: ArrayLike, interim: ArrayLike, boxes: int = 2, side: float | None = None
+) -> Bytes:
     """Draws interim poses on a picture, and the joints that move most once more, enlarged, to its right.
 
     Args:
@@ -130,10 +129,10 @@ def interim_figure(
     return np.concatenate([whole, column], axis=1)
 
 
-def _fastest(lines: NDArray[np.float64], count: int, side: float) -> list[NDArray[np.float64]]:
+def _fastest(lines: Float64, count: int, side: float) -> list[Float64]:
     """Returns the middles of the lines that are longest, no two in one box."""
     length = np.linalg.norm(lines[:, 1] - lines[:, 0], axis=-1)
-    chosen: list[NDArray[np.float64]] = []
+    chosen: list[Float64] = []
     for row in np.argsort(-length).tolist():
         center = lines[row].mean(0)
         if len(chosen) < count and all(np.abs(center - other).max() > 0.7 * side for other in chosen):
@@ -141,7 +140,7 @@ def _fastest(lines: NDArray[np.float64], count: int, side: float) -> list[NDArra
     return chosen
 
 
-def _star(canvas: NDArray[np.uint8], center: NDArray[np.float64], radius: float) -> None:
+def _star(canvas: Bytes, center: Float64, radius: float) -> None:
     angle = np.arange(10) * np.pi / 5 - np.pi / 2
     reach = np.where(np.arange(10) % 2 == 0, 1.3, 0.55) * radius
     points = center + reach[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
@@ -150,7 +149,7 @@ def _star(canvas: NDArray[np.uint8], center: NDArray[np.float64], radius: float)
     cv2.polylines(canvas, [fixed], True, (255, 255, 255), 1, cv2.LINE_AA, SHIFT)
 
 
-def _label(canvas: NDArray[np.uint8], text: str, corner: NDArray[np.float64], color: Color) -> None:
+def _label(canvas: Bytes, text: str, corner: Float64, color: Color) -> None:
     """Writes a number above a corner, black on the colour."""
     scale = max(canvas.shape[0] / 1000, 0.4)
     (w, h), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Float = NDArray[np.float64]
+from posekit.arrays import Bool, Float64
 
 
-def fit_pinhole(points3d: Float, points2d: Float, known: NDArray[np.bool_] | None = None) -> Float | None:
+def fit_pinhole(points3d: Float64, points2d: Float64, known: Bool | None = None) -> Float64 | None:
     """Fits intrinsics to points and their projections: x = f X / Z + c along each axis, by least squares.
 
     Where the lens distorts it is a mean over the picture; labels of Human3.6M then differ from it by a few px.

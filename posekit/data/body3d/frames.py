@@ -8,15 +8,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from posekit.arrays import Bytes, Int64
 from posekit.data.images import read_image
 from posekit.data.video import VideoReader, open_capture
 from posekit.errors import UserError
 from posekit.files import is_there
 
-Int = NDArray[np.int64]
-FrameReader = Callable[[int], NDArray[np.uint8]]
+FrameReader = Callable[[int], Bytes]
 
 
 class MediaError(UserError):
@@ -37,7 +36,7 @@ class FrameFolder:
         self.pattern = pattern
         self.offset = offset
 
-    def __call__(self, row: int) -> NDArray[np.uint8]:
+    def __call__(self, row: int) -> Bytes:
         """Reads a picture.
 
         Raises:
@@ -49,7 +48,7 @@ class FrameFolder:
         """Returns a row's file name."""
         return self.pattern % (row + self.offset)
 
-    def absent(self, rows: Int) -> Int:
+    def absent(self, rows: Int64) -> Int64:
         """Returns the rows whose files are not there."""
         try:
             there = {entry.name for entry in os.scandir(self.folder)}
@@ -97,7 +96,7 @@ def video_fault(path: Path, frames: int = 1) -> str | None:
 
 def open_frames(
     name: str,
-    rows: Int,
+    rows: Int64,
     folders: Iterable[tuple[Path, Sequence[str]]],
     video: Path | None = None,
     offset: int = 0,

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from posekit.arrays import Int64
 from posekit.data.body3d.cameras import fit_pinhole
 from posekit.data.body3d.frames import FrameReader, MediaError, open_frames
 from posekit.data.body3d.human36m_files import (
@@ -38,7 +38,6 @@ from posekit.errors import UserError, one_of
 from posekit.files import is_there
 from posekit.skeletons import LSP14
 
-Int = NDArray[np.int64]
 Files = Literal["auto", "cdf", "h5", "mmpose", "videopose3d"]
 
 _KINDS = ("cdf", "h5", "mmpose", "videopose3d")
@@ -222,7 +221,7 @@ class Human36M(BodyDataModule):
         video = next((path for path in videos if is_there(path)), videos[0])
         return open_frames(take.label, poses.frames, places, video, offset=1, verify=self.verify_images)
 
-    def _made(self, take: Take, poses: Poses, read: FrameReader, rows: Int) -> Person:
+    def _made(self, take: Take, poses: Poses, read: FrameReader, rows: Int64) -> Person:
         count = len(poses.frames)
         matrix = fit_pinhole(poses.points3d, poses.points2d)
         return Person(

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from posekit.arrays import Float64, Int64
 from posekit.data.body3d.cdf import read_cdf
 from posekit.data.body3d.numbers import label_numbers
 from posekit.data.coco_file import escapes_folder
@@ -20,9 +21,6 @@ from posekit.data.npz import open_npz
 from posekit.errors import UserError, excerpt
 from posekit.mat_arrays import read_arrays
 from posekit.safe_pickle import load_npz_object
-
-Float = NDArray[np.float64]
-Int = NDArray[np.int64]
 
 CAMERAS = ("54138969", "55011271", "58860488", "60457274")
 SIZES = {"54138969": (1000, 1002), "55011271": (1000, 1000), "58860488": (1000, 1000), "60457274": (1000, 1002)}
@@ -96,9 +94,9 @@ class Poses(NamedTuple):
         source: What the joints are.
     """
 
-    frames: Int
-    points2d: Float
-    points3d: Float
+    frames: Int64
+    points2d: Float64
+    points3d: Float64
     source: JointSource
 
 
@@ -142,7 +140,7 @@ def read_take_cdf(root: Path, take: Take) -> Poses:
     return Poses(np.arange(count), points[0][:count], points[1][:count] / 1000, JOINTS32)
 
 
-def _finite(path: Path, name: str, array: NDArray[Any]) -> Float:
+def _finite(path: Path, name: str, array: NDArray[Any]) -> Float64:
     if array.dtype.kind not in "fiu":
         raise UserError(f"{_WHAT} {path}: {name} is of {array.dtype}, not of numbers")
     return label_numbers(array, f"{_WHAT} {path}: {name}")
@@ -239,14 +237,14 @@ class Camera(NamedTuple):
         tangential: (2,) distortion.
     """
 
-    rotation: Float
-    center: Float
-    focal: Float
-    principal: Float
-    radial: Float
-    tangential: Float
+    rotation: Float64
+    center: Float64
+    focal: Float64
+    principal: Float64
+    radial: Float64
+    tangential: Float64
 
-    def project(self, points: Float) -> Float:
+    def project(self, points: Float64) -> Float64:
         """Projects points (…, 3), camera frame, to px (…, 2), with the lens's distortion."""
         x, y = points[..., 0] / points[..., 2], points[..., 1] / points[..., 2]
         squared = x * x + y * y
@@ -292,7 +290,7 @@ def read_cameras(path: Path) -> dict[tuple[str, str], Camera]:
     return cameras
 
 
-def read_videopose(path: Path) -> dict[tuple[str, str], Float]:
+def read_videopose(path: Path) -> dict[tuple[str, str], Float64]:
     """Reads ``data_3d_h36m.npz``: world poses (T, 32, 3) in metres by subject and action.
 
     Raises:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from posekit.arrays import Int64
 from posekit.data.body3d.frames import MediaError
 from posekit.data.body3d.module import BodyDataModule, Part, Recording
 from posekit.data.body3d.person import Person, chosen_share
@@ -17,8 +17,6 @@ from posekit.data.joint_maps import source_of
 from posekit.errors import UserError
 from posekit.mat5 import read_mat5
 from posekit.skeletons import LSP14
-
-Int = NDArray[np.int64]
 
 _WHAT = "joint file"
 
@@ -88,7 +86,7 @@ class LSPExtended(BodyDataModule):
         png = jpeg.with_suffix(".png")
         return png if not jpeg.is_file() and png.is_file() else jpeg
 
-    def _readable(self, files: list[Path], rows: Int) -> Int:
+    def _readable(self, files: list[Path], rows: Int64) -> Int64:
         """Leaves out pictures that are not there, if the options say so."""
         if not self.verify_images:
             return rows

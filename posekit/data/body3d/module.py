@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from posekit.arrays import Float64
 from posekit.data.body3d.frames import MediaError
 from posekit.data.body3d.person import IDS, SAME_RATE, Person, Protocol, at_rate, to_track, usable
 from posekit.data.clip_transforms import ClipAugmentation, resolve_augmentation
@@ -367,6 +368,6 @@ class BodyDataModule(PoseDataModule):
             log.warning("%s: left out %d %s: %s", type(self).__name__, len(items), what, listed(items, shown))
 
 
-def pinhole(matrix: NDArray[np.floating], rows: int) -> NDArray[np.float64]:
+def pinhole(matrix: NDArray[np.floating], rows: int) -> Float64:
     """Repeats intrinsics (3, 3) for all rows without copying them: (rows, 3, 3)."""
     return np.broadcast_to(np.asarray(matrix, dtype=np.float64), (rows, 3, 3))

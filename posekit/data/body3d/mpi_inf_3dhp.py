@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from posekit.arrays import Float64
 from posekit.data.body3d.cameras import fit_pinhole
 from posekit.data.body3d.frames import open_frames
 from posekit.data.body3d.module import BodyDataModule, Part, Recording, pinhole
@@ -21,8 +21,6 @@ from posekit.errors import UserError
 from posekit.mat5 import read_mat5
 from posekit.mat_arrays import flags, frames_first, read_arrays
 from posekit.skeletons import LSP14
-
-Float = NDArray[np.float64]
 
 SUBJECTS = tuple(range(1, 9))
 CAMERAS = tuple(range(14))
@@ -152,7 +150,7 @@ class MPIINF3DHP(BodyDataModule):
         return self.each(readers)
 
     def _training_person(
-        self, folder: Path, camera: int, points2d: Float, points3d: Float, matrix: Float | None, rate: float
+        self, folder: Path, camera: int, points2d: Float64, points3d: Float64, matrix: Float64 | None, rate: float
     ) -> Person:
         label = f"{folder.parent.name}/{folder.name}, camera {camera}"
         count = len(points2d)
@@ -214,11 +212,11 @@ class MPIINF3DHP(BodyDataModule):
         return [person]
 
 
-def _seen(points: Float) -> Float:
+def _seen(points: Float64) -> Float64:
     return np.concatenate([points, np.full((*points.shape[:-1], 1), 2.0)], -1)
 
 
-def _cell(cells: Any, camera: int, width: int, label: str) -> Float:
+def _cell(cells: Any, camera: int, width: int, label: str) -> Float64:
     """Returns a camera's array (T, width) of a MATLAB cell."""
     is_cell = isinstance(cells, np.ndarray) and cells.dtype.hasobject
     flat = cells.reshape(-1) if is_cell else None
@@ -230,13 +228,13 @@ def _cell(cells: Any, camera: int, width: int, label: str) -> Float:
     return label_numbers(found, f"{label} of camera {camera}")
 
 
-def read_calibration(path: Path) -> dict[int, Float]:
+def read_calibration(path: Path) -> dict[int, Float64]:
     """Reads the intrinsics (3, 3) of the cameras of a ``camera.calibration`` file, by number.
 
     Raises:
         UserError: It is faulty.
     """
-    found: dict[int, Float] = {}
+    found: dict[int, Float64] = {}
     number: int | None = None
     for line, text in enumerate(path.read_text(encoding="latin-1").splitlines(), 1):
         words = text.split()

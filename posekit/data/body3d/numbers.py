@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from posekit.arrays import Float64
 from posekit.errors import UserError
 
 LARGEST = 1e9  # px, mm or radians: beyond is damage, and squares soon leave float32
 
 
-def label_numbers(value: Any, label: str) -> NDArray[np.float64]:
+def label_numbers(value: Any, label: str) -> Float64:
     """Returns an array as float64.
 
     Args:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from posekit.arrays import Float64
 from posekit.data.body3d.frames import open_frames
 from posekit.data.body3d.module import BodyDataModule, Part, Recording
 from posekit.data.body3d.person import Person
@@ -93,14 +93,14 @@ class PennAction(BodyDataModule):
         ]
 
 
-def _rows(path: Path, content: dict[str, Any], name: str) -> NDArray[np.float64]:
+def _rows(path: Path, content: dict[str, Any], name: str) -> Float64:
     array = np.asarray(content[name])
     if array.dtype.kind not in "fiub" or array.ndim != 2 or array.shape[1] != 13:
         raise UserError(f"{_WHAT} {path}: {name} has shape {array.shape}, expected (T, 13)")
     return np.asarray(array, dtype=np.float64)
 
 
-def _boxes(corners: Any, count: int) -> NDArray[np.float64] | None:
+def _boxes(corners: Any, count: int) -> Float64 | None:
     """Returns xywh boxes (T, 4) of corners x1, y1, x2, y2 that count from 1, if there are that many good ones."""
     array = np.asarray(corners) if corners is not None else np.zeros(0)
     if array.dtype.kind not in "fiu" or array.shape != (count, 4):

@@ -10,13 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from posekit.arrays import Bool, Float64, Int64
 from posekit.data.body3d.frames import FrameReader
 from posekit.data.clips import Track
 from posekit.data.joint_maps import JointSource
 from posekit.skeletons import Skeleton
-
-Float = NDArray[np.float64]
-Int = NDArray[np.int64]
 
 IDS = 10**7  # ids are this times the number of the video or the person, plus the picture's row
 FAR = 1e6  # px or metres: what lies farther off is no label, and might be none of float32's numbers
@@ -37,7 +35,7 @@ class Protocol:
     skeleton: Skeleton | None = None
     joints: tuple[str, ...] = ()
 
-    def counts(self, source: JointSource, skeleton: Skeleton) -> NDArray[np.bool_]:
+    def counts(self, source: JointSource, skeleton: Skeleton) -> Bool:
         """Returns which joints (K,) of a joint set count."""
         rows = source.map_to(skeleton).matrix
         if self.skeleton is not None:
@@ -73,22 +71,22 @@ class Person:
     name: str
     video: str
     read: FrameReader
-    image_rows: Int
-    frames: Int
-    joints: Float
+    image_rows: Int64
+    frames: Int64
+    joints: Float64
     source: JointSource
-    joints3d: Float | None = None
-    weight3d: Float | None = None
+    joints3d: Float64 | None = None
+    weight3d: Float64 | None = None
     source3d: JointSource | None = None
-    boxes: Float | None = None
-    keys: NDArray[np.bool_] | None = None
+    boxes: Float64 | None = None
+    keys: Bool | None = None
     image_size: tuple[int, int] | None = None
-    body_pose: Float | None = None
-    body_shape: Float | None = None
-    body_weight: Float | None = None
-    body_translation: Float | None = None
-    body_pelvis: Float | None = None
-    camera: Float | None = None
+    body_pose: Float64 | None = None
+    body_shape: Float64 | None = None
+    body_weight: Float64 | None = None
+    body_translation: Float64 | None = None
+    body_pelvis: Float64 | None = None
+    camera: Float64 | None = None
     fps: float | None = None
     followed: bool = True
 
@@ -102,7 +100,7 @@ class Person:
         return replace(self, **cut)
 
 
-def chosen_share(names: Sequence[str], share: float) -> NDArray[np.bool_]:
+def chosen_share(names: Sequence[str], share: float) -> Bool:
     """Returns which (N,) of some names make up a share, chosen by their checksums: at least one, and never all."""
     sums = np.array([zlib.crc32(name.encode()) % 10**4 for name in names], dtype=np.int64)
     part = sums < 10**4 * share
@@ -112,7 +110,7 @@ def chosen_share(names: Sequence[str], share: float) -> NDArray[np.bool_]:
     return np.asarray(part)
 
 
-def joint_boxes(joints: Float) -> Float:
+def joint_boxes(joints: Float64) -> Float64:
     """Returns the extents (N, 4) xywh of the visible joints (N, J, 3); zeros where fewer than two are visible."""
     seen = joints[..., 2] > 0
     low = np.where(seen[..., None], joints[..., :2], np.inf).min(1)
@@ -139,7 +137,7 @@ def at_rate(person: Person, fps: float) -> Person:
     return replace(person.take(rows[found]), frames=new[found], fps=fps)
 
 
-def _near(points: Float) -> NDArray[np.bool_]:
+def _near(points: Float64) -> Bool:
     """Returns which points (…, C) are finite and not absurdly far off, (…)."""
     return np.asarray((np.abs(points) < FAR).all(-1))  # False for NaN
 
@@ -199,7 +197,7 @@ def to_track(person: Person, skeleton: Skeleton, number: int, video: int, protoc
     )
 
 
-def _joints3d(person: Person, skeleton: Skeleton, protocol: Protocol | None) -> tuple[Float | None, Float | None]:
+def _joints3d(person: Person, skeleton: Skeleton, protocol: Protocol | None) -> tuple[Float64 | None, Float64 | None]:
     if person.joints3d is None:
         return None, None
     source = person.source3d or person.source

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from posekit.arrays import Array, Bool, Float64, Int64
 from posekit.data.body3d.frames import MediaError
 from posekit.data.body3d.module import BodyDataModule, Part, Recording
 from posekit.data.body3d.numbers import label_numbers
@@ -24,9 +24,6 @@ from posekit.files import is_there
 from posekit.geometry.rotations import matrix_to_axis_angle
 from posekit.safe_pickle import load_joblib, load_npz_object
 from posekit.skeletons import SPIN49
-
-Array = NDArray[Any]
-Float = NDArray[np.float64]
 
 _WHAT = "database"
 _SHAPES: dict[str, tuple[tuple[int, ...], ...]] = {
@@ -131,7 +128,7 @@ class PoseDatabase(BodyDataModule):
             )
         return name
 
-    def _there(self, files: list[Path]) -> NDArray[np.bool_]:
+    def _there(self, files: list[Path]) -> Bool:
         """Tells which pictures are there."""
         if not self.verify_images:
             return np.ones(len(files), dtype=bool)
@@ -144,9 +141,7 @@ class PoseDatabase(BodyDataModule):
             self.warn_skipped("pictures that do not exist", absent)
         return found
 
-    def _person(
-        self, content: Mapping[str, Array], rows: NDArray[np.int64], read: FileReader, videos: Array | None
-    ) -> Person:
+    def _person(self, content: Mapping[str, Array], rows: Int64, read: FileReader, videos: Array | None) -> Person:
         name = str(videos[rows[0]]) if videos is not None and len(rows) else "pictures"
         valid = content["valid"][rows] > 0 if self.use_valid and "valid" in content else np.ones(len(rows), dtype=bool)
         joints = np.zeros((len(rows), 49, 3))
@@ -196,7 +191,7 @@ def read_database(path: Path) -> dict[str, Array]:
     return content
 
 
-def _among_49(joints: Float, axes: int) -> Float:
+def _among_49(joints: Float64, axes: int) -> Float64:
     """Returns joints (N, 49, axes + 1) with weights where only LSP's 14 are given, (N, 14, axes or axes + 1)."""
     if joints.shape[1] == len(SPIN49):
         return joints
@@ -213,7 +208,7 @@ def _column(path: Path, name: str, value: Any) -> Array:
         raise UserError(f"{_WHAT} {path}: {name} is no list of one entry for each picture") from None
 
 
-def _numbers(path: Path, name: str, value: Any, count: int, shapes: tuple[tuple[int, ...], ...]) -> Float:
+def _numbers(path: Path, name: str, value: Any, count: int, shapes: tuple[tuple[int, ...], ...]) -> Float64:
     array = label_numbers(value, f"{_WHAT} {path}: {name}")
     array = array.reshape(-1) if shapes == ((),) else array
     if array.shape not in [(count, *shape) for shape in shapes]:
@@ -230,14 +225,14 @@ def _read_npz(path: Path) -> dict[str, Any]:
     return content | {name: load_npz_object(path, name, _WHAT) for name in objects}
 
 
-def _groups(videos: Array) -> list[NDArray[np.int64]]:
+def _groups(videos: Array) -> list[Int64]:
     """Returns the rows of each run of equal video names."""
     names = videos.astype(str)
     edges = np.flatnonzero(names[1:] != names[:-1]) + 1
     return list(np.split(np.arange(len(names)), edges))
 
 
-def _frame_numbers(ids: Array | None, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+def _frame_numbers(ids: Array | None, rows: Int64) -> Int64:
     """Returns increasing frame numbers: the last digits in each of the ids, or else 0, 1, …."""
     if ids is not None and len(rows):
         digits = [re.findall(r"\d+", str(value)) for value in ids[rows].tolist()]
@@ -248,7 +243,7 @@ def _frame_numbers(ids: Array | None, rows: NDArray[np.int64]) -> NDArray[np.int
     return np.arange(len(rows))
 
 
-def _boxes(boxes: Array | None, rows: NDArray[np.int64]) -> Float:
+def _boxes(boxes: Array | None, rows: Int64) -> Float64:
     """Returns xywh boxes (N, 4) of centres and sizes; NaN, the whole picture, where there are none."""
     if boxes is None:
         return np.full((len(rows), 4), np.nan)
@@ -256,7 +251,7 @@ def _boxes(boxes: Array | None, rows: NDArray[np.int64]) -> Float:
     return np.concatenate([center - size / 2, size], -1)
 
 
-def _labels(content: Mapping[str, Array], rows: NDArray[np.int64], valid: NDArray[np.bool_]) -> dict[str, Any]:
+def _labels(content: Mapping[str, Array], rows: Int64, valid: Bool) -> dict[str, Any]:
     labels: dict[str, Any] = {}
     if "joints3D" in content:
         points = content["joints3D"][rows]

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from posekit.arrays import Float64, Int64
 from posekit.data.body3d.frames import FrameReader, LazyVideo, MediaError, video_fault
 from posekit.data.body3d.module import BodyDataModule, Part, Recording, pinhole
 from posekit.data.body3d.numbers import label_numbers
@@ -18,8 +18,6 @@ from posekit.data.joint_maps import source_of
 from posekit.errors import UserError
 from posekit.mat5 import read_mat5
 from posekit.skeletons import LIMB17, SMPL24
-
-Float = NDArray[np.float64]
 
 RUNS = (0, 1, 2)
 SIZE = (320, 240)
@@ -95,7 +93,7 @@ class SURREAL(BodyDataModule):
             raise UserError(f"{_WHAT} {path}: camLoc is not three finite numbers")
         return [self._person(path, points2d[:, SWAP], camera_points(world, place)[:, SWAP])]
 
-    def _person(self, path: Path, points2d: Float, points3d: Float) -> Person:
+    def _person(self, path: Path, points2d: Float64, points3d: Float64) -> Person:
         label = f"{path.parent.parent.name}/{path.name.removesuffix('_info.mat')}"
         count = len(points2d)
         rows = np.arange(count)
@@ -123,7 +121,7 @@ class SURREAL(BodyDataModule):
         return LazyVideo(video)
 
 
-def camera_points(world: Float, place: Float) -> Float:
+def camera_points(world: Float64, place: Float64) -> Float64:
     """Moves points (…, 3) of the world into the camera's frame.
 
     Args:
@@ -133,14 +131,14 @@ def camera_points(world: Float, place: Float) -> Float:
     return (world - place) @ MIRROR.T
 
 
-def outside(joints: Float) -> NDArray[np.int64]:
+def outside(joints: Float64) -> Int64:
     """Counts the joints of LIMB17 that lie outside the picture, (T,), of SMPL's joints (T, 24, 3)."""
     points = source_of(SMPL24).map_to(LIMB17)(joints[..., :2]).points
     inside = ((points >= -0.5) & (points <= np.array(SIZE) - 0.5)).all(-1)
     return np.asarray((~inside).sum(-1))
 
 
-def _frames(path: Path, content: dict[str, Any], name: str, width: int) -> Float:
+def _frames(path: Path, content: dict[str, Any], name: str, width: int) -> Float64:
     """Returns an array (T, 24, width); MATLAB drops the last axis of a single frame."""
     array = np.asarray(content[name])
     array = array[..., None] if array.ndim == 2 else array

@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from posekit.arrays import Float64
 from posekit.body import SMPLBody, load_body
 from posekit.data.body3d.frames import FrameReader, open_frames
 from posekit.data.body3d.module import BodyDataModule, BodyError, Part, Recording
@@ -21,8 +21,6 @@ from posekit.errors import UserError, one_of
 from posekit.geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from posekit.safe_pickle import load_pickle
 from posekit.skeletons import H36M17, LSP14, SMPL24, SPIN49, get_skeleton
-
-Float = NDArray[np.float64]
 
 _WHAT = "sequence file"
 _FOLDERS = {"train": "train", "val": "validation", "test": "test"}
@@ -185,7 +183,7 @@ class ThreeDPW(BodyDataModule):
             self._bodies[gender, mesh_set] = body
         return self._bodies[gender, mesh_set]
 
-    def _mesh_joints(self, pose: Float, shape: Float, place: Float, gender: str, mesh_set: str) -> Float:
+    def _mesh_joints(self, pose: Float64, shape: Float64, place: Float64, gender: str, mesh_set: str) -> Float64:
         """Returns the joints (N, L, 3) of posed meshes, metres, camera frame."""
         body = self._body(gender if self.gender == "own" else "neutral", mesh_set)
         betas = torch.from_numpy(shape).float().expand(len(pose), 10)
@@ -199,7 +197,7 @@ class ThreeDPW(BodyDataModule):
         return torch.cat(found).double().numpy()
 
 
-def world_to_camera(points: Float, rotation: Float, shift: Float) -> Float:
+def world_to_camera(points: Float64, rotation: Float64, shift: Float64) -> Float64:
     """Moves points (N, 3) by each row's rotation (N, 3, 3) and shift (N, 3)."""
     return np.einsum("nij,nj->ni", rotation, points) + shift
 
@@ -248,7 +246,7 @@ class _Sequence:
         if not (np.diag(self.intrinsics)[:2] > 0).all():
             raise UserError(f"{_WHAT} {path}: cam_intrinsics has focal lengths that are not positive")
 
-    def per_actor(self, name: str, actor: int, shape: Sequence[int] | None) -> Float:
+    def per_actor(self, name: str, actor: int, shape: Sequence[int] | None) -> Float64:
         """Returns an array of an actor.
 
         Raises:
@@ -271,7 +269,7 @@ class _Sequence:
         letter = str(values[actor])[:1].lower() if actor < len(values) else ""
         return {"m": "male", "f": "female"}.get(letter, "neutral")
 
-    def _array(self, name: str, value: Any, shape: Sequence[int] | None) -> Float:
+    def _array(self, name: str, value: Any, shape: Sequence[int] | None) -> Float64:
         found = label_numbers(value, f"{_WHAT} {self.path}: {name}")
         if shape is not None and found.shape != tuple(shape):
             raise UserError(f"{_WHAT} {self.path}: {name} has shape {found.shape}, expected {tuple(shape)}")

@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from posekit.arrays import Float64
 from posekit.body import SMPLBody, load_body, load_builtin_body, rigid_transforms
 from posekit.data.joint_maps import source_of
 from posekit.data.mocap.module import MotionDataModule, Recording
@@ -18,8 +18,6 @@ from posekit.data.npz import NpzArchive, open_npz
 from posekit.errors import UserError, excerpt, one_of
 from posekit.geometry.rotations import axis_angle_to_matrix
 from posekit.skeletons import SMPL24
-
-Float = NDArray[np.float64]
 
 _WHAT = "motion file"
 _RATES = ("mocap_framerate", "mocap_frame_rate")
@@ -93,7 +91,7 @@ class AMASS(MotionDataModule):
         _, joints = rigid_transforms(axis_angle_to_matrix(turns), rest, SMPL24.parents)
         return MotionSequence(path.stem, joints + trans[:, None], source_of(SMPL24), fps)
 
-    def _rest(self, betas: Float, gender: str) -> Float:
+    def _rest(self, betas: Float64, gender: str) -> Float64:
         """Returns the joints (24, 3) of a shape in the rest pose."""
         if self.body is None:
             return np.asarray(load_builtin_body().rest(np.zeros(10, dtype=np.float32))[1], dtype=np.float64)
@@ -128,7 +126,7 @@ def _rate(archive: NpzArchive) -> float:
     return float(value.reshape(-1)[0])
 
 
-def _numbers(archive: NpzArchive, name: str) -> Float:
+def _numbers(archive: NpzArchive, name: str) -> Float64:
     value = archive[name]
     if value.dtype.kind not in "fiu":
         raise UserError(f"{_WHAT} {archive.path}: {name} is of {value.dtype}, not of numbers")

@@ -11,15 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from posekit.arrays import Float64
 from posekit.data.joint_maps import JointSource, both_sides
 from posekit.data.mocap.euler import euler_matrix
 from posekit.data.mocap.sequence import FAR, z_up
 from posekit.data.mocap.text import read_text, to_floats
 from posekit.errors import UserError
-
-Float = NDArray[np.float64]
 
 INCH = 0.0254  # metres; ASF lengths are inches divided by the unit "length"
 ROOT = "root"
@@ -51,8 +49,8 @@ class Bone:
 
     name: str
     parent: int
-    offset: Float
-    frame: Float
+    offset: Float64
+    frame: Float64
     dof: tuple[str, ...]
     order: str = "zyx"
 
@@ -71,7 +69,7 @@ class AsfSkeleton:
     path: Path
     bones: tuple[Bone, ...]
     length_unit: float
-    origin: Float
+    origin: Float64
 
     @property
     def joints(self) -> JointSource:
@@ -236,7 +234,7 @@ def _bone(path: Path, name: str, parent: int, raw: _Raw, to_radians: float, metr
 # -- motion -----------------------------------------------------------------------------------------------------------
 
 
-def read_amc(path: Path, skeleton: AsfSkeleton) -> Float:
+def read_amc(path: Path, skeleton: AsfSkeleton) -> Float64:
     """Reads a motion and returns where the bones end.
 
     Args:
@@ -253,7 +251,7 @@ def read_amc(path: Path, skeleton: AsfSkeleton) -> Float:
     return z_up(forward(skeleton, values, to_radians))
 
 
-def _read_values(path: Path, skeleton: AsfSkeleton) -> tuple[dict[str, Float], float]:
+def _read_values(path: Path, skeleton: AsfSkeleton) -> tuple[dict[str, Float64], float]:
     """Returns each bone's values (T, D), and radians of a unit of angle."""
     lines = read_text(path, _WHAT_AMC).splitlines()
     start, to_radians = _header(path, lines)
@@ -314,7 +312,7 @@ def _frame(
         raise UserError(f"{_WHAT_AMC} {path}: frame {frame} is cut short: it lacks bone {', '.join(missing[:3])}")
 
 
-def forward(skeleton: AsfSkeleton, values: dict[str, Float], to_radians: float = float(np.pi / 180)) -> Float:
+def forward(skeleton: AsfSkeleton, values: dict[str, Float64], to_radians: float = float(np.pi / 180)) -> Float64:
     """Forward kinematics.
 
     Args:
@@ -326,8 +324,8 @@ def forward(skeleton: AsfSkeleton, values: dict[str, Float], to_radians: float =
         (T, J, 3) ends of the bones, metres, y up; the root's is where it is.
     """
     frames = len(values[ROOT])
-    world: list[Float] = []
-    ends: list[Float] = []
+    world: list[Float64] = []
+    ends: list[Float64] = []
     for bone in skeleton.bones:
         turn = _turn(bone, values, frames, to_radians)
         if bone.parent < 0:
@@ -339,14 +337,14 @@ def forward(skeleton: AsfSkeleton, values: dict[str, Float], to_radians: float =
     return np.stack(ends, 1)
 
 
-def _columns(bone: Bone, values: dict[str, Float], frames: int, kind: str, axes: str = "xyz") -> Float:
+def _columns(bone: Bone, values: dict[str, Float64], frames: int, kind: str, axes: str = "xyz") -> Float64:
     """Returns a bone's values (T, len(axes)) of a kind, ``"r"`` or ``"t"``; 0 for those it does not have."""
     columns = [bone.dof.index(kind + axis) if kind + axis in bone.dof else -1 for axis in axes]
     zero = np.zeros(frames)
     return np.stack([values[bone.name][:, c] if c >= 0 else zero for c in columns], -1)
 
 
-def _turn(bone: Bone, values: dict[str, Float], frames: int, to_radians: float) -> Float:
+def _turn(bone: Bone, values: dict[str, Float64], frames: int, to_radians: float) -> Float64:
     """Returns a bone's rotations (T, 3, 3) relative to its parent."""
     angles = to_radians * _columns(bone, values, frames, "r", bone.order)
     return bone.frame @ euler_matrix(bone.order, angles) @ bone.frame.T

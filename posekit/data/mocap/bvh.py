@@ -11,13 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from posekit.arrays import Float64
 from posekit.data.mocap.euler import euler_matrix
 from posekit.data.mocap.text import read_text, to_floats
 from posekit.errors import UserError
-
-Float = NDArray[np.float64]
 
 _WHAT = "motion file"
 _CHANNELS = tuple(axis + kind for kind in ("position", "rotation") for axis in ("X", "Y", "Z"))
@@ -53,17 +51,17 @@ class BvhMotion:
     """
 
     joints: list[BvhJoint]
-    values: Float
+    values: Float64
     fps: float
 
-    def points(self) -> Float:
+    def points(self) -> Float64:
         """Forward kinematics.
 
         Returns:
             (T, J, 3) in the file's units and axes (y up as a rule).
         """
-        world: list[Float] = []
-        places: list[Float] = []
+        world: list[Float64] = []
+        places: list[Float64] = []
         for joint in self.joints:
             turn, place = self._local(joint)
             if joint.parent < 0:
@@ -75,7 +73,7 @@ class BvhMotion:
             world.append(world[parent] @ turn)
         return np.stack(places, 1)
 
-    def _local(self, joint: BvhJoint) -> tuple[Float, Float]:
+    def _local(self, joint: BvhJoint) -> tuple[Float64, Float64]:
         """Returns rotation (T, 3, 3) and place (T, 3) of a joint in its parent's frame."""
         columns = {name: joint.first + number for number, name in enumerate(joint.channels)}
         place = np.broadcast_to(np.array(joint.offset), (len(self.values), 3)).copy()

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Float = NDArray[np.float64]
+from posekit.arrays import Float64
 
 
-def axis_rotation(axis: str, angle: Float) -> Float:
+def axis_rotation(axis: str, angle: Float64) -> Float64:
     """Returns rotations (…, 3, 3) by ``angle`` (…) radians about axis ``"x"``, ``"y"`` or ``"z"``, for columns."""
     angle = np.where(np.isfinite(angle), angle, np.nan)  # of which NumPy says nothing
     cos, sin, zero, one = np.cos(angle), np.sin(angle), np.zeros_like(angle), np.ones_like(angle)
@@ -20,7 +19,7 @@ def axis_rotation(axis: str, angle: Float) -> Float:
     return np.stack([np.stack(row, -1) for row in rows], -2)
 
 
-def euler_matrix(axes: str, angles: Float) -> Float:
+def euler_matrix(axes: str, angles: Float64) -> Float64:
     """Multiplies rotations in the order of the letters: ``"zyx"`` is Rz Ry Rx, which turns about x first.
 
     Args:

@@ -14,14 +14,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from posekit.arrays import Float64
 from posekit.data.joint_maps import JointSource
 from posekit.data.mocap.names import motionbuilder_joints
 from posekit.data.mocap.sequence import FAR, near, z_up
 from posekit.data.npz import open_npz
 from posekit.errors import UserError
 from posekit.geometry.rotations import axis_angle_to_matrix
-
-Float = NDArray[np.float64]
 
 CMU_UNIT = 0.0254 / 0.45  # metres
 _WHAT = "skeleton file"
@@ -40,7 +39,7 @@ class ExpmapSkeleton:
 
     path: Path
     parents: tuple[int, ...]
-    offsets: Float
+    offsets: Float64
     names: tuple[str, ...]
 
     @property
@@ -70,7 +69,7 @@ def read_expmap_skeleton(path: Path) -> ExpmapSkeleton:
     )
 
 
-def expmap_points(skeleton: ExpmapSkeleton, motion: NDArray[np.floating], unit: float = CMU_UNIT) -> Float:
+def expmap_points(skeleton: ExpmapSkeleton, motion: NDArray[np.floating], unit: float = CMU_UNIT) -> Float64:
     """Forward kinematics.
 
     Args:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from posekit.arrays import Float32, Float64
 from posekit.data.joint_maps import JointSource
 from posekit.skeletons import Skeleton
-
-Float = NDArray[np.float64]
 
 FAR = 1e6  # metres or radians: what is larger is as good as no number
 RATES = (1.0, 1000.0)  # frames per second that a recording can have
@@ -29,7 +27,7 @@ class MotionSequence:
     """
 
     name: str
-    points: Float
+    points: Float64
     joints: JointSource
     fps: float
     nameable: tuple[str, ...] = ()
@@ -49,16 +47,16 @@ class MotionTrack:
     """
 
     name: str
-    points: NDArray[np.float32]
-    weight: NDArray[np.float32]
+    points: Float32
+    weight: Float32
 
 
-def z_up(points: Float) -> Float:
+def z_up(points: Float64) -> Float64:
     """Turns points (…, 3) of a world with y up into one with z up: (x, y, z) -> (x, -z, y), a rotation."""
     return np.stack([points[..., 0], -points[..., 2], points[..., 1]], -1)
 
 
-def near(values: Float) -> Float:
+def near(values: Float64) -> Float64:
     """Returns values with NaN in place of those that are infinite or absurdly large."""
     return np.where(np.abs(values) < FAR, values, np.nan)
 
@@ -72,7 +70,7 @@ def check_rate(fps: float, fps_wanted: float) -> str | None:
     return None
 
 
-def gapless(points: Float, fps: float, max_speed: float) -> list[slice]:
+def gapless(points: Float64, fps: float, max_speed: float) -> list[slice]:
     """Cuts a recording where a point is no number or the body jumps.
 
     Args:
@@ -94,7 +92,7 @@ def gapless(points: Float, fps: float, max_speed: float) -> list[slice]:
     return [slice(int(a), int(b)) for a, b in zip(starts, ends, strict=True) if good[a]]
 
 
-def resample(points: Float, fps: float, fps_wanted: float) -> Float:
+def resample(points: Float64, fps: float, fps_wanted: float) -> Float64:
     """Brings points (T, …) to another frame rate: every so many frames, or between two of them by linear interpolation.
 
     The last frame is the last one that lies within the recording.

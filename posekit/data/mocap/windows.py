@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from posekit.arrays import Float32, Int64
 from posekit.data.crops import Key, split_key
 from posekit.data.mocap.sequence import MotionTrack
 from posekit.data.transforms import augmentation_rng
@@ -61,14 +61,14 @@ class MotionDataset(Dataset[dict[str, Tensor]]):
         }
 
 
-def turned(points: NDArray[np.float32], angle: float) -> NDArray[np.float32]:
+def turned(points: Float32, angle: float) -> Float32:
     """Turns points (…, 3) about the vertical axis z by ``angle`` radians, counter-clockwise seen from above."""
     cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     x, y, z = points[..., 0], points[..., 1], points[..., 2]
     return np.stack([cos * x - sin * y, sin * x + cos * y, z], -1)
 
 
-def _windows(tracks: Sequence[MotionTrack], frames: int, stride: int) -> NDArray[np.int64]:
+def _windows(tracks: Sequence[MotionTrack], frames: int, stride: int) -> Int64:
     """Returns track number and first frame (W, 2) of all windows."""
     starts = [np.arange(0, len(track.points) - frames + 1, stride) for track in tracks]
     rows = [np.stack([np.full(len(s), number), s], 1) for number, s in enumerate(starts)]

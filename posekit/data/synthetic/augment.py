@@ -9,12 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from posekit.arrays import Bytes, Float32, Float64
 from posekit.geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from posekit.skeletons import SMPL24
-
-Float = NDArray[np.float32]
 
 _BODY_FLIP = list(SMPL24.flip_index)
 _MIRROR = np.array([-1, 1, 1], dtype=np.float32)
@@ -35,17 +33,17 @@ class Similarity:
     flip: bool
     angle: float
     scale: float
-    shift: Float
+    shift: Float32
     width: int
 
     @property
-    def turn(self) -> Float:
+    def turn(self) -> Float32:
         """The rotation (2, 2)."""
         c, s = np.cos(self.angle), np.sin(self.angle)
         return np.array([[c, -s], [s, c]], dtype=np.float32)
 
     @property
-    def matrix(self) -> NDArray[np.float64]:
+    def matrix(self) -> Float64:
         """The affine (2, 3)."""
         linear = self.scale * self.turn.astype(np.float64)
         offset = self.shift.astype(np.float64)
@@ -81,13 +79,13 @@ def sample_similarity(rng: np.random.Generator, size: tuple[int, int], strength:
 class Labels:
     """A person's labels in the final crop; fields as in ``CropBatch``, one sample."""
 
-    keypoints: Float
-    self_visible: NDArray[np.uint8]
-    joints3d: Float
-    pose: Float
-    betas: Float
-    translation: Float
-    camera: Float
+    keypoints: Float32
+    self_visible: Bytes
+    joints3d: Float32
+    pose: Float32
+    betas: Float32
+    translation: Float32
+    camera: Float32
 
 
 def transform_labels(record: np.void, similarity: Similarity, flip_index: tuple[int, ...]) -> Labels:

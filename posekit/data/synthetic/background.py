@@ -7,13 +7,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from posekit.arrays import Bytes, Float32
 from posekit.data.synthetic.streams import BACKGROUND, chance, stream
 from posekit.errors import UserError
 
-Bytes = NDArray[np.uint8]
-Float = NDArray[np.float32]
 Color = tuple[float, float, float]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -22,7 +20,7 @@ _MOST_PHOTOS = 1000  # per split; at 288 px they take 250 MB
 
 def fractal_noise(
     rng: np.random.Generator, size: int, octaves: int = 5, roughness: float = 0.55, start: int = 3
-) -> Float:
+) -> Float32:
     """Returns smooth noise (size, size) of mean about 0 and range about -1..1, a sum of ever finer grids."""
     total = np.zeros((size, size), dtype=np.float32)
     amplitude = 1.0
@@ -40,25 +38,25 @@ def _color(rng: np.random.Generator, low: float = 20, high: float = 235, spread:
     return float(r), float(g), float(b)
 
 
-def _vertical_gradient(size: int, top: Color, bottom: Color) -> Float:
+def _vertical_gradient(size: int, top: Color, bottom: Color) -> Float32:
     t = np.linspace(0, 1, size, dtype=np.float32)[:, None, None]
     column = (1 - t) * np.array(top, np.float32) + t * np.array(bottom, np.float32)
     return np.ascontiguousarray(np.broadcast_to(column, (size, size, 3)))
 
 
-def _textured(rng: np.random.Generator, image: Float, rows: slice, strength: float, start: int = 6) -> None:
+def _textured(rng: np.random.Generator, image: Float32, rows: slice, strength: float, start: int = 6) -> None:
     noise = fractal_noise(rng, image.shape[0], 5, 0.75, start)
     image[rows] *= 1 + strength * noise[rows, :, None]
 
 
 def _rectangle(
-    image: Float, corner: tuple[float, float], size: tuple[float, float], color: Color, thickness: int = -1
+    image: Float32, corner: tuple[float, float], size: tuple[float, float], color: Color, thickness: int = -1
 ) -> None:
     x, y, w, h = (round(v) for v in (*corner, *size))
     cv2.rectangle(image, (x, y), (x + w, y + h), color, thickness, cv2.LINE_AA if thickness > 0 else cv2.LINE_8)
 
 
-def _room(rng: np.random.Generator, size: int, clutter: float) -> Float:
+def _room(rng: np.random.Generator, size: int, clutter: float) -> Float32:
     image = _vertical_gradient(size, _color(rng, 90), _color(rng, 70))
     floor = int(size * rng.uniform(0.6, 0.92))
     image[floor:] = _vertical_gradient(size, _color(rng, 60, 190), _color(rng, 30, 150))[floor:]
@@ -76,7 +74,7 @@ def _room(rng: np.random.Generator, size: int, clutter: float) -> Float:
     return image
 
 
-def _wall_item(rng: np.random.Generator, image: Float, floor: int) -> None:
+def _wall_item(rng: np.random.Generator, image: Float32, floor: int) -> None:
     """A window, a picture, a door or a shelf of books."""
     size = image.shape[0]
     w, h = size * rng.uniform(0.1, 0.35), size * rng.uniform(0.12, 0.4)
@@ -107,7 +105,7 @@ def _wall_item(rng: np.random.Generator, image: Float, floor: int) -> None:
                 left += book
 
 
-def _furniture(rng: np.random.Generator, image: Float, floor: int) -> None:
+def _furniture(rng: np.random.Generator, image: Float32, floor: int) -> None:
     """A box with a lit top, or a table with legs."""
     size = image.shape[0]
     w, h = size * rng.uniform(0.12, 0.5), size * rng.uniform(0.1, 0.35)
@@ -124,7 +122,7 @@ def _furniture(rng: np.random.Generator, image: Float, floor: int) -> None:
             _rectangle(image, (x + w * leg, bottom - h * 0.86), (w * 0.05 + 1, h * 0.86), tuple(color * 0.6))
 
 
-def _outdoors(rng: np.random.Generator, size: int, clutter: float) -> Float:
+def _outdoors(rng: np.random.Generator, size: int, clutter: float) -> Float32:
     sky = (rng.uniform(90, 190), rng.uniform(140, 215), rng.uniform(190, 255))
     if chance(rng, 0.35):
         sky = _color(rng, 150, 240, 8)
@@ -157,7 +155,7 @@ def _outdoors(rng: np.random.Generator, size: int, clutter: float) -> Float:
     return image
 
 
-def _building(rng: np.random.Generator, image: Float, horizon: int) -> None:
+def _building(rng: np.random.Generator, image: Float32, horizon: int) -> None:
     size = image.shape[0]
     w, h = size * rng.uniform(0.15, 0.7), horizon * rng.uniform(0.15, 1.1)
     x = size * rng.uniform(-0.3, 0.95)
@@ -170,7 +168,7 @@ def _building(rng: np.random.Generator, image: Float, horizon: int) -> None:
             _rectangle(image, (column, row), (step_x * 0.5, step_y * 0.55), pane)
 
 
-def _tree(rng: np.random.Generator, image: Float, horizon: int) -> None:
+def _tree(rng: np.random.Generator, image: Float32, horizon: int) -> None:
     size = image.shape[0]
     x, reach = size * rng.uniform(-0.1, 1.1), size * rng.uniform(0.05, 0.22)
     foot = horizon + size * rng.uniform(-0.02, 0.06)
@@ -192,7 +190,7 @@ def _tree(rng: np.random.Generator, image: Float, horizon: int) -> None:
         )
 
 
-def _clutter(rng: np.random.Generator, size: int, clutter: float) -> Float:
+def _clutter(rng: np.random.Generator, size: int, clutter: float) -> Float32:
     """Coloured noise and overlapping shapes: no scene, but every edge direction and contrast."""
     image = np.empty((size, size, 3), dtype=np.float32)
     shared = fractal_noise(rng, size, 6, 0.65)
@@ -206,18 +204,18 @@ def _clutter(rng: np.random.Generator, size: int, clutter: float) -> Float:
     return image
 
 
-def _foliage(rng: np.random.Generator, size: int, clutter: float) -> Float:
+def _foliage(rng: np.random.Generator, size: int, clutter: float) -> Float32:
     """Leaves, rock, carpet or gravel: one texture with depth in it."""
     del clutter
     tint = np.array(
         ((60, 95, 40), (120, 110, 95), (150, 60, 50), (70, 80, 110))[int(rng.integers(4))], dtype=np.float32
     )
     noise = fractal_noise(rng, size, 6, rng.uniform(0.6, 0.95), int(rng.integers(3, 9)))
-    image: Float = tint * np.exp(np.float32(0.45) * noise)[..., None] * np.float32(rng.uniform(0.6, 1.4))
+    image: Float32 = tint * np.exp(np.float32(0.45) * noise)[..., None] * np.float32(rng.uniform(0.6, 1.4))
     return image
 
 
-_SCENES: tuple[Callable[[np.random.Generator, int, float], Float], ...] = (_room, _outdoors, _clutter, _foliage)
+_SCENES: tuple[Callable[[np.random.Generator, int, float], Float32], ...] = (_room, _outdoors, _clutter, _foliage)
 
 
 def procedural_background(rng: np.random.Generator, size: int, clutter: float) -> Bytes:

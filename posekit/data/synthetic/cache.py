@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from posekit.arrays import Bytes
 from posekit.data.loader import single_threaded
 from posekit.data.synthetic.camera import sample_view
 from posekit.data.synthetic.clip_motion import frame_sampler
@@ -36,8 +37,6 @@ from posekit.data.synthetic.person import Layer, label_dtype, render, sample_per
 from posekit.data.synthetic.streams import PERSON, STYLE, stream
 from posekit.files import write_array
 from posekit.skeletons import get_skeleton
-
-Bytes = NDArray[np.uint8]
 
 # A folder for what is rendered, where no argument names one: a table's runs share it.
 RENDERED_FOLDER = "POSEKIT_RENDERED"

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from posekit.arrays import Bool, Float32
 from posekit.data.synthetic.options import Difficulty
 from posekit.data.synthetic.pose import euler
 from posekit.data.synthetic.streams import chance
 from posekit.geometry.affine import fit_aspect
 
-Float = NDArray[np.float32]
 Cut = Literal["none", "border", "object"]
 
 # A top-down crop is the person's box grown by this factor (HRNet's, COCO's convention).
@@ -35,9 +34,9 @@ class View:
         keep: Share of the person's extent that stays.
     """
 
-    orientation: Float
+    orientation: Float32
     distance: float
-    direction: Float
+    direction: Float32
     cut: Cut
     side: int
     keep: float
@@ -62,7 +61,7 @@ def sample_view(rng: np.random.Generator, options: Difficulty) -> View:
     return View(orientation.astype(np.float32), distance, rng.uniform(-0.2, 0.2, 2).astype(np.float32), cut, side, keep)
 
 
-def place(vertices: Float, pelvis: Float, view: View) -> tuple[Float, Float]:
+def place(vertices: Float32, pelvis: Float32, view: View) -> tuple[Float32, Float32]:
     """Returns the vertices (V, 3) in the camera's frame, metres, and the shift (3,) that brought them there.
 
     Args:
@@ -87,18 +86,16 @@ class Framing:
     """
 
     focal: float
-    center: Float
-    border: Float
-    cut: Float
+    center: Float32
+    border: Float32
+    cut: Float32
 
-    def project(self, points: Float) -> Float:
+    def project(self, points: Float32) -> Float32:
         """Projects camera points (…, 3) to crop px (…, 2)."""
         return points[..., :2] / points[..., 2:] * np.float32(self.focal) + self.center
 
 
-def frame(
-    rng: np.random.Generator, vertices: Float, core: NDArray[np.bool_], view: View, size: tuple[int, int]
-) -> Framing:
+def frame(rng: np.random.Generator, vertices: Float32, core: Bool, view: View, size: tuple[int, int]) -> Framing:
     """Fits the crop around the part of the person that the cut leaves, as a top-down detector's box would.
 
     Args:
@@ -117,7 +114,7 @@ def frame(
         for keep in np.arange(view.keep, 1.2, 0.08):
             extent = (high[axis] - low[axis]) * keep
             limits[view.side] = high[axis] - extent if view.side < 2 else low[axis] + extent
-            kept: NDArray[np.bool_] = np.asarray(((unit >= limits[:2]) & (unit <= limits[2:])).all(1))
+            kept: Bool = np.asarray(((unit >= limits[:2]) & (unit <= limits[2:])).all(1))
             if kept[core].mean() >= _LEAST_SHARE:
                 break
         inside = unit[kept]

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from posekit.arrays import Float32, Float64
 from posekit.data.synthetic.pose import euler
 from posekit.data.synthetic.streams import chance
-
-Float = NDArray[np.float32]
-Float64 = NDArray[np.float64]
 
 _WAVES = 3  # sine waves per trembling quantity
 
@@ -70,12 +68,14 @@ class CameraPoses:
         zoom: (N,) focal length over the key frame's.
     """
 
-    orientation: Float
-    position: Float
-    zoom: Float
+    orientation: Float32
+    position: Float32
+    zoom: Float32
 
 
-def camera_poses(path: CameraPath, orientation: Float, target: Float, seconds: Float64, walk: Float) -> CameraPoses:
+def camera_poses(
+    path: CameraPath, orientation: Float32, target: Float32, seconds: Float64, walk: Float32
+) -> CameraPoses:
     """Places the camera.
 
     Args:
@@ -97,9 +97,7 @@ def camera_poses(path: CameraPath, orientation: Float, target: Float, seconds: F
     )
 
 
-def backdrop_maps(
-    poses: CameraPoses, key: CameraPoses, depth: float, focal: float, center: Float
-) -> NDArray[np.float64]:
+def backdrop_maps(poses: CameraPoses, key: CameraPoses, depth: float, focal: float, center: Float32) -> Float64:
     """Returns (N, 3, 3): how pixels of a flat background move from the key frame to each of N moments.
 
     The homography of a plane z = depth of the key camera: K' (R + t n^T / depth) K^-1 (Hartley and Zisserman, section
@@ -117,11 +115,11 @@ def backdrop_maps(
     motion = rotation.copy()
     motion[..., 2] += shift / depth
     inverse = np.linalg.inv(intrinsics(np.array(focal), center))
-    maps: NDArray[np.float64] = intrinsics(focal * poses.zoom, center) @ motion @ inverse
+    maps: Float64 = intrinsics(focal * poses.zoom, center) @ motion @ inverse
     return maps
 
 
-def intrinsics(focal: NDArray[np.floating], center: NDArray[np.floating]) -> NDArray[np.float64]:
+def intrinsics(focal: NDArray[np.floating], center: NDArray[np.floating]) -> Float64:
     """Returns pinhole matrices (…, 3, 3) of focal lengths (…) and principal points (…, 2) or (2,), px."""
     matrix = np.zeros((*focal.shape, 3, 3))
     matrix[..., 0, 0] = matrix[..., 1, 1] = focal

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from posekit.arrays import Float64
 from posekit.data.synthetic.camera import Framing
 from posekit.data.synthetic.clip_camera import backdrop_maps
 from posekit.data.synthetic.clip_settings import ClipSettings
@@ -19,8 +20,6 @@ from posekit.data.synthetic.motion import FRAME_RATE
 from posekit.data.synthetic.person import Layer, joint_regressor
 from posekit.geometry.affine import fit_aspect
 from posekit.geometry.rotations import matrix_to_axis_angle
-
-Float64 = NDArray[np.float64]
 
 
 def render_clip(settings: ClipSettings, index: int) -> list[Layer]:
@@ -95,9 +94,7 @@ def _labels(
     return labels
 
 
-def _backdrop(
-    settings: ClipSettings, stage: Stage, original: Framing, frames: Float64
-) -> tuple[NDArray[np.float64], Float64]:
+def _backdrop(settings: ClipSettings, stage: Stage, original: Framing, frames: Float64) -> tuple[Float64, Float64]:
     """Returns how the background lies in each frame (T, 3, 3), and how far it moves in an exposure (T, 2), px."""
     half = stage.plan.exposure / 2
     poses = [stage.camera(frames + offset)[0] for offset in (0.0, -half, half)]

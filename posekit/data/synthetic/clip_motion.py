@@ -5,17 +5,13 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
+from posekit.arrays import Float32, Float64
 from posekit.body import load_builtin_body, rigid_transforms
 from posekit.data.synthetic.motion import FRAME_RATE, FrameSampler, MotionClip, load_continuous_motion
 from posekit.errors import UserError
 from posekit.geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from posekit.skeletons import SMPL24
-
-Float = NDArray[np.float32]
-Float64 = NDArray[np.float64]
-
 
 _LIMBS = tuple(SMPL24.index(f"{side}_{joint}") for side in ("left", "right") for joint in ("wrist", "ankle", "elbow"))
 
@@ -82,7 +78,7 @@ def window_sampler(split: str, span: int, key: int, fast: float) -> WindowSample
     return WindowSampler(split, span, key, fast)
 
 
-def poses_at(recording: MotionClip, frames: Float64) -> tuple[Float, Float]:
+def poses_at(recording: MotionClip, frames: Float64) -> tuple[Float32, Float32]:
     """Interpolates a recording.
 
     Joints turn at a constant rate between two recorded frames, and the root moves on a straight line. Times before the

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from posekit.arrays import Bytes, Float32, Float64, Int64
 from posekit.data.synthetic.camera import Framing
 from posekit.data.synthetic.clip_settings import ClipSettings
 from posekit.data.synthetic.clip_stage import Bodies, Plan, Stage
@@ -19,9 +20,6 @@ from posekit.data.synthetic.compositing import smear
 from posekit.data.synthetic.person import SUPERSAMPLING, Layer, hidden_by_self, paint
 from posekit.data.synthetic.shading import shadow_map
 from posekit.geometry.rasterizer import rasterize
-
-Float = NDArray[np.float32]
-Float64 = NDArray[np.float64]
 
 _MARGIN = 0.25  # of the crop's sides: rendered beyond each border, for augmentation to move in
 _STREAK = 1 / 43  # of the crop's height: how far apart sub-frames may draw a joint
@@ -39,8 +37,8 @@ class Shutter:
     """
 
     moments: Float64
-    owner: NDArray[np.int64]
-    path: Float
+    owner: Int64
+    path: Float32
 
 
 def open_shutter(settings: ClipSettings, stage: Stage, framings: list[Framing], frames: Float64) -> Shutter:
@@ -89,9 +87,7 @@ class Canvas:
         self.size = (int(width), int(height))
         self.framing = replace(framing, center=(framing.center + self.margin).astype(np.float32))
 
-    def expose(
-        self, bodies: Bodies, t: int, between: Bodies, rows: NDArray[np.int64], path: Float, label: NDArray[Any]
-    ) -> Layer:
+    def expose(self, bodies: Bodies, t: int, between: Bodies, rows: Int64, path: Float32, label: NDArray[Any]) -> Layer:
         """Averages a frame's exposure, and fills in its label's visibility at the middle.
 
         Args:
@@ -113,7 +109,7 @@ class Canvas:
         pixels *= np.float32(1 / (len(rows) + 1))
         return self._cut_out(smear(pixels, path), label)
 
-    def _middle(self, bodies: Bodies, t: int, label: NDArray[Any], reach: Float | None) -> Float:
+    def _middle(self, bodies: Bodies, t: int, label: NDArray[Any], reach: Float32 | None) -> Float32:
         """Draws the exposure's middle, supersampled."""
         factor = SUPERSAMPLING
         vertices, size = bodies.dressed[t], (self.size[0] * factor, self.size[1] * factor)
@@ -127,7 +123,7 @@ class Canvas:
         picture = paint(figure, seen, vertices, normals, person, self.framing, self.size, vertex_reach=reach)
         return self._spread(*picture)
 
-    def _moment(self, bodies: Bodies, row: int, number: int, reach: Float) -> Float:
+    def _moment(self, bodies: Bodies, row: int, number: int, reach: Float32) -> Float32:
         """Draws one other moment of the exposure."""
         place = _PLACES[number % len(_PLACES)]
         vertices = bodies.dressed[row]
@@ -139,13 +135,13 @@ class Canvas:
         picture = paint(figure, seen, vertices, normals, person, self.framing, self.size, jitter, reach)
         return self._spread(*picture)
 
-    def _spread(self, rgba: NDArray[np.uint8], origin: tuple[int, int]) -> Float:
+    def _spread(self, rgba: Bytes, origin: tuple[int, int]) -> Float32:
         canvas = np.zeros((self.size[1], self.size[0], 4), dtype=np.float32)
         x, y = origin
         canvas[y : y + rgba.shape[0], x : x + rgba.shape[1]] = rgba
         return canvas
 
-    def _cut_out(self, pixels: Float, label: NDArray[Any]) -> Layer:
+    def _cut_out(self, pixels: Float32, label: NDArray[Any]) -> Layer:
         """Cuts out what is covered."""
         rgba = np.rint(pixels).astype(np.uint8)
         covered = rgba[..., 3] > 0

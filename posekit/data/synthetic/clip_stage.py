@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from posekit.arrays import Float32, Float64
 from posekit.data.synthetic.camera import BOX_PADDING, View, sample_view
 from posekit.data.synthetic.clip_camera import CameraPath, CameraPoses, camera_poses, sample_path
 from posekit.data.synthetic.clip_motion import poses_at
@@ -20,9 +20,6 @@ from posekit.data.synthetic.pose import NOISY_JOINTS, euler
 from posekit.data.synthetic.shading import sample_light
 from posekit.data.synthetic.streams import PERSON, STYLE, stream
 from posekit.geometry.rotations import axis_angle_to_matrix
-
-Float = NDArray[np.float32]
-Float64 = NDArray[np.float64]
 
 _LEAST_DEPTH = 0.9  # metres between the camera and the nearest joint in any frame
 _ROUNDS = 20  # of moving the camera away, by a third or more each
@@ -64,7 +61,7 @@ def plan_clip(settings: ClipSettings, index: int) -> Plan:
     return Plan(figure, person, view, path, recording, start, exposure, padding, jitter)
 
 
-def _offsets(rng: np.random.Generator, variety: float) -> Float:
+def _offsets(rng: np.random.Generator, variety: float) -> Float32:
     """Draws rotations (24, 3, 3) that a whole clip adds to its joints, so that motion stays as smooth as recorded."""
     result = np.tile(np.eye(3, dtype=np.float32), (24, 1, 1))
     noise = rng.normal(0, np.deg2rad(5.0) * min(variety, 1.0), (len(NOISY_JOINTS), 3)).astype(np.float32)
@@ -79,11 +76,11 @@ class Stage:
 
     plan: Plan
     key_frame: float
-    heading: Float  # (3, 3) turns the recording so that the person faces +z at the key frame
-    origin: Float  # (3,) the root at the key frame
-    target: Float  # (3,) the pelvis in the camera's frame at the key frame
+    heading: Float32  # (3, 3) turns the recording so that the person faces +z at the key frame
+    origin: Float32  # (3,) the root at the key frame
+    target: Float32  # (3,) the pelvis in the camera's frame at the key frame
 
-    def camera(self, frames: Float64) -> tuple[CameraPoses, Float, Float]:
+    def camera(self, frames: Float64) -> tuple[CameraPoses, Float32, Float32]:
         """Returns the camera, the pelvis (N, 3) and rotations (N, 24, 3, 3), both in the camera's frame."""
         rotations, root = poses_at(self.plan.recording, frames)
         rotations = rotations @ self.plan.person.rotations
@@ -110,13 +107,13 @@ class Bodies:
     """The figure at N moments, camera frame, metres."""
 
     poses: CameraPoses
-    rotations: Float
-    shift: Float
-    pelvis: Float
-    joints: Float
-    bare: Float
-    normals: Float
-    dressed: Float
+    rotations: Float32
+    shift: Float32
+    pelvis: Float32
+    joints: Float32
+    bare: Float32
+    normals: Float32
+    dressed: Float32
 
 
 def set_up(plan: Plan, frames: Float64, key_frame: float) -> Stage:

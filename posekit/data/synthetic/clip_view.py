@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from posekit.arrays import Bool, Bytes, Float32, Float64, Int64
 from posekit.data.synthetic.augment import Labels, Similarity, sample_similarity, transform_labels
 from posekit.data.synthetic.clip_settings import ClipSettings
 from posekit.data.synthetic.compositing import (
@@ -29,10 +30,6 @@ from posekit.data.synthetic.options import Difficulty
 from posekit.data.synthetic.person import Layer
 from posekit.data.synthetic.streams import chance
 
-Bytes = NDArray[np.uint8]
-Float = NDArray[np.float32]
-Float64 = NDArray[np.float64]
-
 _MOST_OBJECTS = 4
 
 
@@ -51,12 +48,12 @@ class Clip:
     """
 
     images: list[Bytes]
-    masks: list[NDArray[np.bool_]]
-    visible: NDArray[np.int64]
+    masks: list[Bool]
+    visible: Int64
     labels: list[Labels]
-    affines: Float
-    boxes: Float
-    frames: NDArray[np.int64]
+    affines: Float32
+    boxes: Float32
+    frames: Int64
 
 
 def compose_clip(
@@ -126,7 +123,7 @@ def _square(affine: Float64) -> Float64:
     return np.concatenate([affine, [[0, 0, 1]]])
 
 
-def _lay(canvases: list[Float], layers: list[Bytes], gain: float) -> None:
+def _lay(canvases: list[Float32], layers: list[Bytes], gain: float) -> None:
     for canvas, rgba in zip(canvases, layers, strict=True):
         blend(canvas, rgba, gain)
 

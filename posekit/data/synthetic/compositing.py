@@ -9,11 +9,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from posekit.arrays import Bool, Bytes, Float32, Float64
 from posekit.data.synthetic.streams import chance
 
-Bytes = NDArray[np.uint8]
-Float = NDArray[np.float32]
-Affine = NDArray[np.float64]
+Affine = Float64
 
 # Share of a person's own pixels that objects and other people must leave.
 _LEAST_VISIBLE = 0.35
@@ -49,7 +48,7 @@ class Backdrop:
 
     source: Bytes
     matrix: Affine
-    gain: Float
+    gain: Float32
 
 
 def draw_backdrop(rng: np.random.Generator, stock: Stock, size: tuple[int, int]) -> Backdrop:
@@ -68,7 +67,7 @@ def draw_backdrop(rng: np.random.Generator, stock: Stock, size: tuple[int, int])
     return Backdrop(source, matrix, gain.astype(np.float32))
 
 
-def take_background(rng: np.random.Generator, stock: Stock, size: tuple[int, int]) -> Float:
+def take_background(rng: np.random.Generator, stock: Stock, size: tuple[int, int]) -> Float32:
     """Cuts a window of random place and scale out of a random background, (H, W, 3) float32 in 0..255."""
     backdrop = draw_backdrop(rng, stock, size)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
@@ -76,7 +75,7 @@ def take_background(rng: np.random.Generator, stock: Stock, size: tuple[int, int
     return cut.astype(np.float32) * backdrop.gain
 
 
-def view_backdrop(backdrop: Backdrop, crop_to_key: Affine, size: tuple[int, int]) -> Float:
+def view_backdrop(backdrop: Backdrop, crop_to_key: Affine, size: tuple[int, int]) -> Float32:
     """Shows a backdrop from a moved camera, (H, W, 3) float32 in 0..255.
 
     Args:
@@ -112,7 +111,7 @@ def warp_layer(rgba: Bytes, origin: tuple[int, int], matrix: Affine, size: tuple
     return _bytes(cv2.warpAffine(rgba, moved, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT))
 
 
-def blend(canvas: Float, rgba: Bytes, gain: float | Float = 1.0) -> None:
+def blend(canvas: Float32, rgba: Bytes, gain: float | Float32 = 1.0) -> None:
     """Lays a premultiplied layer (H, W, 4) over a canvas (H, W, 3) in place; only the rows and columns it covers."""
     x, y, w, h = cv2.boundingRect(rgba[..., 3])
     if w == 0 or h == 0:
@@ -123,7 +122,9 @@ def blend(canvas: Float, rgba: Bytes, gain: float | Float = 1.0) -> None:
     window += source[..., :3] * np.asarray(gain, dtype=np.float32)
 
 
-def object_layer(rng: np.random.Generator, stock: Stock, size: tuple[int, int], center: Float, extent: float) -> Bytes:
+def object_layer(
+    rng: np.random.Generator, stock: Stock, size: tuple[int, int], center: Float32, extent: float
+) -> Bytes:
     """Places a random object, (H, W, 4).
 
     Args:
@@ -149,13 +150,13 @@ def draw_object(rng: np.random.Generator, stock: Stock, extent: float) -> tuple[
     return rgba, linear
 
 
-def place_object(rgba: Bytes, linear: Affine, size: tuple[int, int], center: Float) -> Bytes:
+def place_object(rgba: Bytes, linear: Affine, size: tuple[int, int], center: Float32) -> Bytes:
     """Draws an object with its middle at ``center`` (x, y) px of a picture (W, H), (H, W, 4)."""
     matrix = np.concatenate([linear, (center - linear @ np.full(2, (rgba.shape[0] - 1) / 2))[:, None]], 1)
     return _bytes(cv2.warpAffine(rgba, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT))
 
 
-def smear(picture: NDArray[Any], path: Float) -> NDArray[Any]:
+def smear(picture: NDArray[Any], path: Float32) -> NDArray[Any]:
     """Averages a picture (H, W, C) along a straight path (x, y) px around its place, as an open shutter does."""
     length = float(np.hypot(path[0], path[1]))
     if length < 0.7:
@@ -176,7 +177,7 @@ def smear(picture: NDArray[Any], path: Float) -> NDArray[Any]:
     return np.asarray(cv2.filter2D(picture, -1, kernel, borderType=border))
 
 
-def _smear_layer(rgba: Bytes, kernel: Float) -> Bytes:
+def _smear_layer(rgba: Bytes, kernel: Float32) -> Bytes:
     """Filters a premultiplied layer (H, W, 4), but only the window that it covers: most layers are mostly empty."""
     x, y, w, h = cv2.boundingRect(rgba[..., 3])
     if w == 0 or h == 0:
@@ -189,7 +190,7 @@ def _smear_layer(rgba: Bytes, kernel: Float) -> Bytes:
     return result
 
 
-def inside_edges(edges: Float, matrix: Affine, size: tuple[int, int], slack: float = 0.0) -> NDArray[np.bool_]:
+def inside_edges(edges: Float32, matrix: Affine, size: tuple[int, int], slack: float = 0.0) -> Bool:
     """Tells which crop pixels lie within a rectangle of the layer's frame, (H, W).
 
     Args:
@@ -212,7 +213,7 @@ def inside_edges(edges: Float, matrix: Affine, size: tuple[int, int], slack: flo
     return inside
 
 
-def wide_object(rng: np.random.Generator, stock: Stock, outside: NDArray[np.bool_], size: tuple[int, int]) -> Bytes:
+def wide_object(rng: np.random.Generator, stock: Stock, outside: Bool, size: tuple[int, int]) -> Bytes:
     """Turns a half-plane into a table, a wall, a hedge: another background's texture with a lit edge, (H, W, 4)."""
     texture = take_background(rng, stock, size)
     mean = texture.mean((0, 1))
@@ -253,6 +254,6 @@ class Occlusion:
         return True
 
     @property
-    def mask(self) -> NDArray[np.bool_]:
+    def mask(self) -> Bool:
         """(H, W) the person's pixels that are seen."""
         return self.person & ~self.front

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from posekit.arrays import Bool, Bytes, Float32, Int64
 from posekit.data.synthetic.augment import Labels, Similarity, sample_similarity, transform_labels
 from posekit.data.synthetic.compositing import (
     Occlusion,
@@ -23,9 +23,6 @@ from posekit.data.synthetic.film import photograph
 from posekit.data.synthetic.options import Difficulty
 from posekit.data.synthetic.person import Layer
 from posekit.data.synthetic.streams import chance
-
-Bytes = NDArray[np.uint8]
-Float = NDArray[np.float32]
 
 # Joints deeper than this share of the crop's height behind the table that cuts a person have no label, as in COCO:
 # nobody can tell where the legs are.
@@ -45,8 +42,8 @@ class Crop:
     """
 
     image: Bytes
-    mask: NDArray[np.bool_]
-    visible: NDArray[np.int64]
+    mask: Bool
+    visible: Int64
     labels: Labels
 
     @property
@@ -55,12 +52,12 @@ class Crop:
         return float(self.mask.sum())
 
     @property
-    def box(self) -> Float:
+    def box(self) -> Float32:
         """(x, y, w, h) around the seen pixels, whose centres are integers."""
         return mask_box(self.mask)
 
 
-def mask_box(mask: NDArray[np.bool_]) -> Float:
+def mask_box(mask: Bool) -> Float32:
     """Returns the (x, y, w, h) box of a mask's pixels, edges half a pixel outside their centres; zeros if empty."""
     columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
     if not len(columns):
@@ -121,9 +118,7 @@ def compose_crop(
     return Crop(image, occlusion.mask & within, visible, labels)
 
 
-def joint_states(
-    labels: Labels, front: NDArray[np.bool_], within: NDArray[np.bool_] | None = None
-) -> NDArray[np.int64]:
+def joint_states(labels: Labels, front: Bool, within: Bool | None = None) -> Int64:
     """Returns (K,) 0 outside the crop or where nobody would label, 1 behind something, 2 seen.
 
     Args:

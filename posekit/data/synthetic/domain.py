@@ -10,15 +10,12 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from posekit.arrays import Bytes, Float32
 from posekit.data.synthetic.look import Garment, Look
 from posekit.data.synthetic.person import Person
 from posekit.data.synthetic.shading import Light
 from posekit.data.synthetic.streams import chance
-
-Bytes = NDArray[np.uint8]
-Float = NDArray[np.float32]
 
 DOMAINS = ("source", "target")
 
@@ -48,7 +45,7 @@ def restyle(person: Person, domain: str | None, rng: np.random.Generator) -> Per
     return replace(person, look=look(rng, person.look), light=light(rng, person.light))
 
 
-def _mix(color: Float, other: Float | float, share: float) -> Float:
+def _mix(color: Float32, other: Float32 | float, share: float) -> Float32:
     return np.asarray(color * np.float32(1 - share) + np.asarray(other, np.float32) * np.float32(share), np.float32)
 
 

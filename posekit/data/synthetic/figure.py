@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, identity
 from scipy.spatial import cKDTree
 
+from posekit.arrays import Bytes, Float32
 from posekit.body import BuiltinBody, load_builtin_body, rigid_transforms, skin
-
-Float = NDArray[np.float32]
 
 # Parts beyond the 24 joints' own.
 SKIRT, CURTAIN = 24, 25
@@ -37,14 +36,14 @@ class Figure:
         normal_map: Sparse (V, F): sums up face normals at vertices, smoothed over the face's collapsed mouth and eyes.
     """
 
-    rest: Float
-    shapedirs: Float
-    weights: Float
+    rest: Float32
+    shapedirs: Float32
+    weights: Float32
     faces: NDArray[np.int32]
-    part: NDArray[np.uint8]
+    part: Bytes
     normal_map: csr_matrix
 
-    def pose(self, betas: Float, rotations: Float) -> tuple[Float, Float, Float]:
+    def pose(self, betas: Float32, rotations: Float32) -> tuple[Float32, Float32, Float32]:
         """Shapes the figure once and poses it any number of times.
 
         Args:
@@ -65,7 +64,7 @@ class Figure:
             joints,
         )
 
-    def normals(self, vertices: Float) -> Float:
+    def normals(self, vertices: Float32) -> Float32:
         """Returns unit normals (V, 3) of posed vertices."""
         a, b, c = (vertices[self.faces[:, k]] for k in range(3))
         u, v = b - a, c - a
@@ -73,7 +72,7 @@ class Figure:
         cross[:, 0] = u[:, 1] * v[:, 2] - u[:, 2] * v[:, 1]
         cross[:, 1] = u[:, 2] * v[:, 0] - u[:, 0] * v[:, 2]
         cross[:, 2] = u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0]
-        summed: Float = self.normal_map @ cross
+        summed: Float32 = self.normal_map @ cross
         summed /= np.sqrt((summed * summed).sum(1, keepdims=True)) + np.float32(1e-12)
         return summed
 
@@ -117,7 +116,7 @@ def load_figure(skirt: int = 0, hair: int = 0) -> Figure:
     )
 
 
-def _normal_map(rest: Float, faces: NDArray[np.int32]) -> csr_matrix:
+def _normal_map(rest: Float32, faces: NDArray[np.int32]) -> csr_matrix:
     """Sums faces at their corners, then averages neighbours on the face, whose mouth and eyes were decimated away."""
     count, corners = len(rest), faces.reshape(-1)
     sums = csr_matrix(
@@ -152,7 +151,7 @@ def _grid_faces(rows: int, columns: int, closed: bool) -> NDArray[np.int32]:
     return np.array(triangles, dtype=np.int32)
 
 
-def _skirt(body: BuiltinBody, hem: float) -> tuple[Float, Float, NDArray[np.int32]]:
+def _skirt(body: BuiltinBody, hem: float) -> tuple[Float32, Float32, NDArray[np.int32]]:
     columns, heights = 26, np.linspace(0.07, hem, 7)
     angle = np.arange(columns) * (2 * np.pi / columns)
     trunk = body.v_template[np.abs(body.v_template[:, 0]) < 0.3]
@@ -180,7 +179,7 @@ def _skirt(body: BuiltinBody, hem: float) -> tuple[Float, Float, NDArray[np.int3
     return vertices.astype(np.float32), weights.astype(np.float32), _grid_faces(len(heights), columns, True)
 
 
-def _curtain(body: BuiltinBody, end: float) -> tuple[Float, Float, NDArray[np.int32]]:
+def _curtain(body: BuiltinBody, end: float) -> tuple[Float32, Float32, NDArray[np.int32]]:
     columns, heights = 15, np.linspace(0.755, end, 8)
     angle = np.pi + np.linspace(-1.0, 1.0, columns) * np.deg2rad(118)
     trunk = body.v_template[np.abs(body.v_template[:, 0]) < 0.1]

@@ -7,22 +7,19 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from posekit.arrays import Bytes, Float32
 from posekit.data.synthetic.options import Difficulty
 from posekit.data.synthetic.patterns import smooth_noise
 from posekit.data.synthetic.streams import chance
 
-Bytes = NDArray[np.uint8]
-Float = NDArray[np.float32]
 
-
-def _floats(image: Any) -> Float:
+def _floats(image: Any) -> Float32:
     return np.asarray(image, dtype=np.float32)
 
 
 @lru_cache(maxsize=1)
-def _noise_pool() -> Float:
+def _noise_pool() -> Float32:
     """One block of sensor noise, half of it fine, half of it as coarse as after demosaicking and scaling."""
     rng = np.random.default_rng(20240504)
     fine = rng.normal(size=(1 << 17, 3)).astype(np.float32)
@@ -31,7 +28,7 @@ def _noise_pool() -> Float:
     return (np.float32(0.5) * fine + luminance).astype(np.float32)
 
 
-def _blur(rng: np.random.Generator, canvas: Float, strength: float) -> Float:
+def _blur(rng: np.random.Generator, canvas: Float32, strength: float) -> Float32:
     height, width = canvas.shape[:2]
     scale = height / 128
     if chance(rng, 0.25 * strength):
@@ -53,7 +50,7 @@ def _blur(rng: np.random.Generator, canvas: Float, strength: float) -> Float:
     return canvas
 
 
-def _recolor(rng: np.random.Generator, canvas: Float, strength: float) -> Float:
+def _recolor(rng: np.random.Generator, canvas: Float32, strength: float) -> Float32:
     """Gain, contrast, white balance and saturation as one affine map of RGB."""
     gain = np.exp(rng.normal(0, 0.18 * strength))
     contrast = np.exp(rng.normal(0, 0.14 * strength))
@@ -65,7 +62,7 @@ def _recolor(rng: np.random.Generator, canvas: Float, strength: float) -> Float:
     return _floats(cv2.transform(canvas, np.concatenate([matrix, offset[:, None]], 1).astype(np.float32)))
 
 
-def photograph(rng: np.random.Generator, canvas: Float, options: Difficulty) -> Bytes:
+def photograph(rng: np.random.Generator, canvas: Float32, options: Difficulty) -> Bytes:
     """Blurs, recolours, adds noise and compresses a canvas (H, W, 3) in 0..255; returns uint8 RGB."""
     canvas = develop(rng, canvas, options)
     if options.noise > 0:
@@ -76,7 +73,7 @@ def photograph(rng: np.random.Generator, canvas: Float, options: Difficulty) -> 
     return image
 
 
-def photograph_clip(rng: np.random.Generator, canvases: list[Float], options: Difficulty) -> list[Bytes]:
+def photograph_clip(rng: np.random.Generator, canvases: list[Float32], options: Difficulty) -> list[Bytes]:
     """Photographs the frames of a clip (H, W, 3) with one camera: only the noise differs from frame to frame."""
     state = rng.bit_generator.state
     developed = []
@@ -93,7 +90,7 @@ def photograph_clip(rng: np.random.Generator, canvases: list[Float], options: Di
     return images
 
 
-def develop(rng: np.random.Generator, canvas: Float, options: Difficulty) -> Float:
+def develop(rng: np.random.Generator, canvas: Float32, options: Difficulty) -> Float32:
     """Blurs and recolours a canvas (H, W, 3)."""
     if options.blur > 0:
         canvas = _blur(rng, canvas, options.blur)
@@ -102,7 +99,7 @@ def develop(rng: np.random.Generator, canvas: Float, options: Difficulty) -> Flo
     return canvas
 
 
-def add_noise(rng: np.random.Generator, canvas: Float, level: float) -> Float:
+def add_noise(rng: np.random.Generator, canvas: Float32, level: float) -> Float32:
     """Adds sensor noise of a level in 0..255 to a canvas (H, W, 3)."""
     pool = _noise_pool()
     pixels = canvas.shape[0] * canvas.shape[1]

@@ -10,12 +10,10 @@ import colorsys
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
+from posekit.arrays import Float32, Int64
 from posekit.data.synthetic.figure import SKIRT_HEMS
 from posekit.data.synthetic.streams import chance
-
-Float = NDArray[np.float32]
 
 # sRGB, from fair to dark.
 _SKIN = np.array(
@@ -61,7 +59,7 @@ class Garment:
         fold_tile: Index of the fold tile.
     """
 
-    colors: Float
+    colors: Float32
     tile: int = -1
     scale: float = 4.0
     looseness: float = 0.01
@@ -73,15 +71,15 @@ class Garment:
 class Look:
     """Everything the shader needs to know of a person; see the module for the units."""
 
-    skin: Float
-    lips: Float
-    hair: Float
-    iris: Float
+    skin: Float32
+    lips: Float32
+    hair: Float32
+    iris: Float32
     top: Garment
     bottom: Garment
     shoes: Garment
-    trim: Float
-    inner: Float
+    trim: Float32
+    inner: Float32
     sleeve: float = 0.3
     neck_front: float = 0.47
     neck_slope: float = 0.6
@@ -89,7 +87,7 @@ class Look:
     leg_end: float = -0.83
     shoe_top: float = -0.84
     sock_top: float = -0.8
-    sock: Float = field(default_factory=lambda: np.ones(3, np.float32))
+    sock: Float32 = field(default_factory=lambda: np.ones(3, np.float32))
     belt: bool = False
     has_top: bool = True
     open_front: float = 0.0
@@ -101,27 +99,27 @@ class Look:
     hair_volume: float = 0.015
     bald: bool = False
     cap: int = 0
-    cap_color: Float = field(default_factory=lambda: np.zeros(3, np.float32))
+    cap_color: Float32 = field(default_factory=lambda: np.zeros(3, np.float32))
     beard: float = 0.0
     glasses: int = 0
     mouth_open: float = 0.0
     gloves: bool = False
 
 
-def _pick(rng: np.random.Generator, table: NDArray[np.int64], jitter: float = 0.06) -> Float:
+def _pick(rng: np.random.Generator, table: Int64, jitter: float = 0.06) -> Float32:
     """Draws a table's colour, between two neighbours where it is ordered, with jitter; RGB in [0, 1]."""
     color = table[int(rng.integers(len(table)))] / 255
     return np.clip(color * np.exp(rng.normal(0, jitter) + rng.normal(0, jitter / 3, 3)), 0.01, 1).astype(np.float32)
 
 
-def _cloth_color(rng: np.random.Generator, neutral: float = 0.4) -> Float:
+def _cloth_color(rng: np.random.Generator, neutral: float = 0.4) -> Float32:
     if chance(rng, neutral):
         return _pick(rng, _CLOTH_NEUTRALS)
     saturation, value = rng.beta(2.5, 2), rng.uniform(0.25, 1.0)
     return np.array(colorsys.hsv_to_rgb(rng.random(), 0.15 + 0.8 * saturation, value), dtype=np.float32)
 
 
-def _garment(rng: np.random.Generator, color: Float, patterned: float, loose: tuple[float, float]) -> Garment:
+def _garment(rng: np.random.Generator, color: Float32, patterned: float, loose: tuple[float, float]) -> Garment:
     second = (
         _cloth_color(rng, 0.5) if chance(rng, 0.7) else np.clip(color * rng.choice([0.6, 1.5]), 0, 1).astype(np.float32)
     )

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from posekit.arrays import Bytes, Float32, Int64
 from posekit.geometry.rotations import axis_angle_to_matrix
 
 QUANTUM = 1e-3
@@ -23,7 +24,7 @@ FRAME_RATE = 30.0
 STORED_JOINTS = tuple(range(22))  # the hands (22, 23) do not move against the wrists
 
 
-def encode_deltas(values: NDArray[np.int16]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def encode_deltas(values: NDArray[np.int16]) -> tuple[Bytes, Bytes]:
     """Codes values (T, D) as the low and high bytes of their differences along time; 16-bit overflow wraps round."""
     differences = np.diff(values, axis=0, prepend=np.zeros_like(values[:1]))
     words = ((differences.astype(np.int32) << 1) ^ (differences.astype(np.int32) >> 15)).astype(
@@ -33,7 +34,7 @@ def encode_deltas(values: NDArray[np.int16]) -> tuple[NDArray[np.uint8], NDArray
     return (words & 255).astype(np.uint8), (words >> 8).astype(np.uint8)
 
 
-def decode_deltas(low: NDArray[np.uint8], high: NDArray[np.uint8]) -> NDArray[np.int16]:
+def decode_deltas(low: Bytes, high: Bytes) -> NDArray[np.int16]:
     """Undoes :func:`encode_deltas`."""
     words = low.astype(np.int32) | (high.astype(np.int32) << 8)
     differences = (words >> 1) ^ -(words & 1)
@@ -53,8 +54,8 @@ class MotionClip:
 
     name: str
     action: str
-    rotations: NDArray[np.float32]
-    root: NDArray[np.float32]
+    rotations: Float32
+    root: Float32
 
 
 @lru_cache(maxsize=1)
@@ -91,7 +92,7 @@ _ROOT_TURN, _JOINT_TURN = 0.25, 1.2
 _SOLID_JOINTS = tuple(j for j in STORED_JOINTS if j not in (0, 7, 8, 10, 11, 20, 21))  # feet and wrists may twitch
 
 
-def _breaks(rotations: NDArray[np.float32]) -> NDArray[np.int64]:
+def _breaks(rotations: Float32) -> Int64:
     """Returns the frames of (T, 24, 3) at which something other than a moving person begins."""
     matrices = axis_angle_to_matrix(rotations)
     turn = matrices[:-1].swapaxes(-1, -2) @ matrices[1:]
@@ -134,13 +135,13 @@ class FrameSampler:
         """Draws a recording."""
         return min(int(np.searchsorted(self._edges, rng.random())), len(self.clips) - 1)
 
-    def frame(self, rng: np.random.Generator) -> NDArray[np.float32]:
+    def frame(self, rng: np.random.Generator) -> Float32:
         """Draws one frame's local rotations (24, 3, 3), the root's heading taken out (it faces +z on average)."""
         clip = self.clips[self.clip_index(rng)]
         return without_heading(axis_angle_to_matrix(clip.rotations[int(rng.integers(len(clip.rotations)))]))
 
 
-def without_heading(rotations: NDArray[np.float32]) -> NDArray[np.float32]:
+def without_heading(rotations: Float32) -> Float32:
     """Turns the root (…, 24, 3, 3) about the vertical until the body's front shows along +z."""
     forward = rotations[..., 0, :, 2]
     norm = np.maximum(np.hypot(forward[..., 0], forward[..., 2]), 1e-6)

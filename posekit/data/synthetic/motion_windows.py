@@ -5,18 +5,16 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
+from posekit.arrays import Float32
 from posekit.body import load_builtin_body, rigid_transforms, skin
 from posekit.data.synthetic.motion import load_continuous_motion
 from posekit.errors import UserError
 from posekit.geometry.rotations import axis_angle_to_matrix
 
-Float = NDArray[np.float32]
-
 
 @lru_cache(maxsize=6)
-def recorded_joints(split: str, skeleton: str) -> tuple[Float, ...]:
+def recorded_joints(split: str, skeleton: str) -> tuple[Float32, ...]:
     """Returns each recording's joints (L, K, 3), metres, at 30 frames a second; cut at recording errors.
 
     The world has z up and is right-handed; x is the recording's x, so the azimuth is arbitrary. The origin is the
@@ -74,7 +72,7 @@ class MotionWindows:
     def __len__(self) -> int:
         return len(self.starts)
 
-    def __getitem__(self, index: int) -> Float:
+    def __getitem__(self, index: int) -> Float32:
         """Returns a window's joints (T, K, 3)."""
         row, start = self.starts[index]
         return self.recordings[row][start :: self.frame_step][: self.frames]

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from posekit.arrays import Bytes
 from posekit.data.synthetic.background import fractal_noise
 from posekit.data.synthetic.patterns import TILE, cloth_tiles
 from posekit.data.synthetic.streams import OBJECT, chance, stream
-
-Bytes = NDArray[np.uint8]
-Float = NDArray[np.float32]
 
 SIZE = 96  # px, the cut-outs' side
 _KINDS = 7

@@ -6,24 +6,24 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Float = NDArray[np.float32]
+from posekit.arrays import Float32
+
 TILE = 64  # px, a power of two: tiles are indexed with a bit mask
 
 
-def smooth_noise(rng: np.random.Generator, sigma: tuple[float, float], size: int = TILE) -> Float:
+def smooth_noise(rng: np.random.Generator, sigma: tuple[float, float], size: int = TILE) -> Float32:
     """Returns tileable Gaussian noise (size, size) of mean 0 and deviation 1; ``sigma`` is its grain in x and y, px."""
     frequency = np.fft.fftfreq(size)
     gauss = [np.exp(-2 * (np.pi * s * frequency) ** 2) for s in sigma]
     spectrum = np.fft.fft2(rng.normal(size=(size, size))) * gauss[1][:, None] * gauss[0][None]
     noise = np.fft.ifft2(spectrum).real
-    result: Float = ((noise - noise.mean()) / (noise.std() + 1e-9)).astype(np.float32)
+    result: Float32 = ((noise - noise.mean()) / (noise.std() + 1e-9)).astype(np.float32)
     return result
 
 
 @lru_cache(maxsize=1)
-def cloth_tiles() -> Float:
+def cloth_tiles() -> Float32:
     """Returns (P, TILE, TILE) mixing weights in [0, 1] between a garment's two colours."""
     rng = np.random.default_rng(20240501)
     v, u = np.mgrid[:TILE, :TILE] / TILE
@@ -49,7 +49,7 @@ def cloth_tiles() -> Float:
 
 
 @lru_cache(maxsize=1)
-def fold_tiles() -> Float:
+def fold_tiles() -> Float32:
     """Returns (Q, TILE, TILE) shading of folds, mean 0: streaks in several directions and crumpled cloth."""
     rng = np.random.default_rng(20240502)
     tiles = []
@@ -60,7 +60,7 @@ def fold_tiles() -> Float:
 
 
 @lru_cache(maxsize=1)
-def grain_tile() -> Float:
+def grain_tile() -> Float32:
     """Returns fine noise (TILE, TILE) of mean 0 for skin and hair."""
     rng = np.random.default_rng(20240503)
     return smooth_noise(rng, (0.8, 0.8)) * 0.5 + smooth_noise(rng, (4.0, 4.0)) * 0.5

@@ -7,8 +7,8 @@ from functools import cache
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from posekit.arrays import Bool, Bytes, Float32
 from posekit.body import load_builtin_body
 from posekit.data.synthetic.camera import Framing, View, frame, place
 from posekit.data.synthetic.figure import CURTAIN, SKIRT, Figure, load_figure
@@ -19,8 +19,6 @@ from posekit.data.synthetic.pose import sample_pose
 from posekit.data.synthetic.shading import Light, sample_light, shade
 from posekit.geometry.rasterizer import Visible, rasterize
 from posekit.geometry.rotations import matrix_to_axis_angle
-
-Float = NDArray[np.float32]
 
 SUPERSAMPLING = 2
 _LANDMARK_ALLOWANCE = 0.03
@@ -39,8 +37,8 @@ class Person:
         light: The light.
     """
 
-    rotations: Float
-    betas: Float
+    rotations: Float32
+    betas: Float32
     look: Look
     light: Light
 
@@ -55,7 +53,7 @@ class Layer:
         labels: Record of ``label_dtype``.
     """
 
-    rgba: NDArray[np.uint8]
+    rgba: Bytes
     origin: tuple[int, int]
     labels: np.void
 
@@ -130,7 +128,7 @@ def render(rng: np.random.Generator, person: Person, view: View, size: tuple[int
 
 
 @cache
-def joint_regressor(skeleton: str) -> Float:
+def joint_regressor(skeleton: str) -> Float32:
     """Returns the built-in body's regressor of a joint set (K, V), made once per process."""
     return load_builtin_body().regressor(skeleton)
 
@@ -138,14 +136,14 @@ def joint_regressor(skeleton: str) -> Float:
 def paint(
     figure: Figure,
     seen: Visible,
-    vertices: Float,
-    normals: Float,
+    vertices: Float32,
+    normals: Float32,
     person: Person,
     framing: Framing,
     size: tuple[int, int],
     jitter: tuple[float, float] = (0.0, 0.0),
-    vertex_reach: Float | None = None,
-) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    vertex_reach: Float32 | None = None,
+) -> tuple[Bytes, tuple[int, int]]:
     """Shades, scatters, and averages the supersampled pixels; returns the covered rectangle and its origin.
 
     Args:
@@ -184,7 +182,7 @@ def paint(
     return np.asarray(window, dtype=np.uint8), (left, top)
 
 
-def thickness(figure: Figure, look: Look) -> Float:
+def thickness(figure: Figure, look: Look) -> Float32:
     """Returns how far cloth, hair and shoes stand off the skin at each vertex, (V,) metres."""
     x, y, z = figure.rest.T
     across = np.abs(x)
@@ -204,7 +202,7 @@ def thickness(figure: Figure, look: Look) -> Float:
 
 
 @cache
-def _own_parts(skeleton: str) -> tuple[NDArray[np.bool_], Float, Float]:
+def _own_parts(skeleton: str) -> tuple[Bool, Float32, Float32]:
     """For each joint: its own parts (K, 26), and how far own and other parts may stand in front of it, metres."""
     body = load_builtin_body()
     rows = joint_regressor(skeleton)
@@ -231,9 +229,7 @@ def _own_parts(skeleton: str) -> tuple[NDArray[np.bool_], Float, Float]:
     return own, spread, other
 
 
-def hidden_by_self(
-    seen: Visible, figure: Figure, keypoints: Float, joints3d: Float, skeleton: str
-) -> NDArray[np.bool_]:
+def hidden_by_self(seen: Visible, figure: Figure, keypoints: Float32, joints3d: Float32, skeleton: str) -> Bool:
     """Tells which joints the person's own body hides.
 
     The rule, at the joint's pixel of the depth buffer: a surface of another part of the body hides the joint as soon as
@@ -261,5 +257,5 @@ def hidden_by_self(
     in_front = joints3d[:, 2] - 1 / np.maximum(seen.inverse_depth[pixel], 1e-6)
     own, allowance, other = _own_parts(skeleton)
     limit = np.where(own[np.arange(len(own)), figure.part[seen.face[row]]], allowance, other)
-    result: NDArray[np.bool_] = covered & (in_front > limit)
+    result: Bool = covered & (in_front > limit)
     return result

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from posekit.arrays import Float32, Float64
 from posekit.body import load_builtin_body, rigid_transforms
 from posekit.data.synthetic.motion import FrameSampler
 from posekit.data.synthetic.streams import chance
 from posekit.geometry.rotations import axis_angle_to_matrix
 
-Float = NDArray[np.float32]
-
 _LEFT_ARM, _RIGHT_ARM = (13, 16, 18, 20), (14, 17, 19, 21)
 NOISY_JOINTS = (3, 4, 5, 6, 7, 8, 9, 12, 13, 14, 15, 16, 17, 18, 19)
 
 
-def euler(x: float = 0.0, y: float = 0.0, z: float = 0.0) -> Float:
+def euler(x: float = 0.0, y: float = 0.0, z: float = 0.0) -> Float32:
     """Returns Rz(z) Ry(y) Rx(x) of angles in radians, (3, 3)."""
     return np.asarray(_turn(2, z) @ _turn(1, y) @ _turn(0, x), dtype=np.float32)
 
 
-def _turn(axis: int, angle: float) -> NDArray[np.float64]:
+def _turn(axis: int, angle: float) -> Float64:
     i, j = ((1, 2), (2, 0), (0, 1))[axis]
     matrix = np.eye(3)
     cosine, sine = np.cos(angle), np.sin(angle)
@@ -30,7 +28,7 @@ def _turn(axis: int, angle: float) -> NDArray[np.float64]:
     return matrix
 
 
-def sample_pose(rng: np.random.Generator, sampler: FrameSampler, variety: float) -> Float:
+def sample_pose(rng: np.random.Generator, sampler: FrameSampler, variety: float) -> Float32:
     """Draws a plausible pose.
 
     Args:
@@ -56,7 +54,7 @@ def sample_pose(rng: np.random.Generator, sampler: FrameSampler, variety: float)
     return rotations
 
 
-def _sit(rng: np.random.Generator, rotations: Float) -> None:
+def _sit(rng: np.random.Generator, rotations: Float32) -> None:
     """Folds the legs as on a chair, a bench or the ground."""
     lean = rng.normal(0.05, 0.15)
     rotations[0] = euler(lean)
@@ -69,7 +67,7 @@ def _sit(rng: np.random.Generator, rotations: Float) -> None:
         rotations[knee + 3] = euler(rng.normal(0.0, 0.15))
 
 
-def _bend_forward(rng: np.random.Generator, rotations: Float) -> None:
+def _bend_forward(rng: np.random.Generator, rotations: Float32) -> None:
     """Bends the trunk, as to pick something up or to look at it."""
     bend = abs(rng.normal(0.4, 0.3))
     for joint in (3, 6, 9):
@@ -79,7 +77,7 @@ def _bend_forward(rng: np.random.Generator, rotations: Float) -> None:
 
 
 def _vary_arm(
-    rng: np.random.Generator, rotations: Float, arm: tuple[int, ...], sampler: FrameSampler, variety: float
+    rng: np.random.Generator, rotations: Float32, arm: tuple[int, ...], sampler: FrameSampler, variety: float
 ) -> None:
     """Replaces an arm by another frame's or by a freely bent one, where it stays out of the trunk."""
     joints = list(arm)
@@ -97,7 +95,7 @@ def _vary_arm(
     rotations[joints] = kept
 
 
-def _free_arm(rng: np.random.Generator, left: bool) -> Float:
+def _free_arm(rng: np.random.Generator, left: bool) -> Float32:
     """Draws shoulder, elbow and wrist: an upper arm in any natural direction, a hinge at the elbow."""
     drop = rng.normal(0.75, 0.55) if chance(rng, 0.8) else rng.uniform(-1.3, 0.3)  # below the horizontal
     forward = rng.normal(0.35, 0.45)
@@ -113,7 +111,7 @@ def _free_arm(rng: np.random.Generator, left: bool) -> Float:
     return result
 
 
-def _arm_in_trunk(rotations: Float, arm: tuple[int, ...]) -> bool:
+def _arm_in_trunk(rotations: Float32, arm: tuple[int, ...]) -> bool:
     """Tells whether elbow, wrist or hand of an arm lie inside the chest or the belly."""
     body = load_builtin_body()
     world, posed = rigid_transforms(rotations, body.rest(np.zeros(10, np.float32))[1], body.parents)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from posekit.arrays import Bool, Bytes, Float32, Float64, Int64
 from posekit.data.synthetic.augment import Similarity, transform_labels
 from posekit.data.synthetic.compositing import Stock, blend, object_layer, take_background, warp_layer
 from posekit.data.synthetic.crops import mask_box
@@ -15,9 +15,6 @@ from posekit.data.synthetic.film import photograph
 from posekit.data.synthetic.options import Difficulty
 from posekit.data.synthetic.person import Layer
 from posekit.data.synthetic.streams import chance
-
-Bytes = NDArray[np.uint8]
-Float = NDArray[np.float32]
 
 # Less of a person than this is not labelled, and left out of the loss.
 _LEAST_SHARE, _LEAST_PIXELS = 0.15, 40
@@ -38,11 +35,11 @@ class Scene:
     """
 
     image: Bytes
-    keypoints: Float
-    visible: NDArray[np.int64]
-    boxes: Float
-    area: Float
-    mask: NDArray[np.bool_]
+    keypoints: Float32
+    visible: Int64
+    boxes: Float32
+    area: Float32
+    mask: Bool
 
 
 def compose_scene(
@@ -115,8 +112,8 @@ def _placements(rng: np.random.Generator, layers: list[Layer], size: tuple[int, 
 
 def _label(
     image: Bytes,
-    owner: NDArray[np.int64],
-    totals: NDArray[np.float64],
+    owner: Int64,
+    totals: Float64,
     layers: list[Layer],
     placements: list[Similarity],
     flip_index: tuple[int, ...],

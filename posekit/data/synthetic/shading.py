@@ -12,12 +12,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from posekit.arrays import Bytes, Float32, Int64
 from posekit.data.synthetic.figure import CURTAIN, SKIRT, Figure
 from posekit.data.synthetic.look import Garment, Look
 from posekit.data.synthetic.patterns import TILE, cloth_tiles, fold_tiles, grain_tile
 from posekit.geometry.rasterizer import Visible, rasterize
-
-Float = NDArray[np.float32]
 
 SKIN, BOTTOM, TOP, SHOE, SOLE, SOCK, HAIR, TRIM, INNER, CAP, GLASS, EYE, IRIS, LIPS, BROW, TEETH, STUBBLE = range(17)
 
@@ -33,10 +32,10 @@ class Light:
         ground: (3,) RGB of the ambient light from below.
     """
 
-    direction: Float
-    key: Float
-    sky: Float
-    ground: Float
+    direction: Float32
+    key: Float32
+    sky: Float32
+    ground: Float32
 
 
 def sample_light(rng: np.random.Generator) -> Light:
@@ -52,7 +51,7 @@ def sample_light(rng: np.random.Generator) -> Light:
     return Light(*(np.asarray(v, dtype=np.float32) for v in (direction, hard * tint, ambient * cool, ground)))
 
 
-def materials(rest: Float, part: NDArray[np.uint8], look: Look) -> NDArray[np.uint8]:
+def materials(rest: Float32, part: Bytes, look: Look) -> Bytes:
     """Decides the material of each pixel.
 
     Args:
@@ -95,7 +94,7 @@ def materials(rest: Float, part: NDArray[np.uint8], look: Look) -> NDArray[np.ui
     return out
 
 
-def _head(x: Float, y: Float, z: Float, out: NDArray[np.uint8], look: Look) -> NDArray[np.uint8]:
+def _head(x: Float32, y: Float32, z: Float32, out: Bytes, look: Look) -> Bytes:
     """Hair, headgear and the face."""
     across = np.abs(x)
     if look.beard:
@@ -131,7 +130,7 @@ def _head(x: Float, y: Float, z: Float, out: NDArray[np.uint8], look: Look) -> N
     return out
 
 
-def _palette(look: Look) -> Float:
+def _palette(look: Look) -> Float32:
     dark = np.array([0.04, 0.04, 0.05], dtype=np.float32)
     colors = np.zeros((17, 3), dtype=np.float32)
     colors[SKIN], colors[LIPS], colors[HAIR], colors[BROW], colors[IRIS] = (
@@ -148,13 +147,13 @@ def _palette(look: Look) -> Float:
     return colors
 
 
-def _tile_index(u: Float, v: Float, scale: float) -> NDArray[np.int32]:
+def _tile_index(u: Float32, v: Float32, scale: float) -> NDArray[np.int32]:
     column = (u * np.float32(scale * TILE)).astype(np.int32) & (TILE - 1)
     row = (v * np.float32(scale * TILE)).astype(np.int32) & (TILE - 1)
     return row * TILE + column
 
 
-def albedo(rest: Float, material: NDArray[np.uint8], look: Look) -> tuple[Float, Float]:
+def albedo(rest: Float32, material: Bytes, look: Look) -> tuple[Float32, Float32]:
     """Returns colours (3, N) and the folds' relief (N,), a factor on the key light."""
     x, y, z = rest
     colors = np.ascontiguousarray(_palette(look).T).take(material, axis=1)
@@ -173,7 +172,7 @@ def albedo(rest: Float, material: NDArray[np.uint8], look: Look) -> tuple[Float,
     return colors, relief
 
 
-def _wear(where: NDArray[np.int64], u: Float, v: Float, garment: Garment, colors: Float, relief: Float) -> None:
+def _wear(where: Int64, u: Float32, v: Float32, garment: Garment, colors: Float32, relief: Float32) -> None:
     folds = fold_tiles()[garment.fold_tile].reshape(-1)[_tile_index(u, v, 2.3)]
     relief[where] += np.float32(garment.folds) * folds
     if garment.tile >= 0:
@@ -183,7 +182,7 @@ def _wear(where: NDArray[np.int64], u: Float, v: Float, garment: Garment, colors
             colors[channel, where] = first[channel] + mix * (second[channel] - first[channel])
 
 
-def occlusion(seen: Visible) -> Float:
+def occlusion(seen: Visible) -> Float32:
     """Returns (N,) ambient light left where nearer surfaces stand around: creases, arms in front of the trunk."""
     width, height = seen.size
     image = seen.inverse_depth.reshape(height, width)
@@ -207,14 +206,14 @@ class ShadowMap:
         inverse_depth: (side * side,) 1/m.
     """
 
-    axes: Float
-    low: Float
+    axes: Float32
+    low: Float32
     scale: float
     far: np.float32
     side: int
-    inverse_depth: Float
+    inverse_depth: Float32
 
-    def reach(self, points: Float) -> Float:
+    def reach(self, points: Float32) -> Float32:
         """Returns (N,) in [0, 1]: how much of the key light comes to points (3, N) of the camera's frame."""
         local = self.axes @ points
         column = np.clip((local[0] - self.low[0]) * self.scale + 1.5, 0, self.side - 1).astype(np.int32)
@@ -224,7 +223,7 @@ class ShadowMap:
         return 1 - np.clip((behind - np.float32(0.035)) * np.float32(30.0), 0, 1)
 
 
-def shadow_map(figure: Figure, vertices: Float, light: Light, resolution: int = 112) -> ShadowMap:
+def shadow_map(figure: Figure, vertices: Float32, light: Light, resolution: int = 112) -> ShadowMap:
     """Looks at the figure from the light.
 
     Args:
@@ -249,13 +248,13 @@ def shadow_map(figure: Figure, vertices: Float, light: Light, resolution: int = 
 def shade(
     figure: Figure,
     seen: Visible,
-    vertices: Float,
-    normals: Float,
-    points: Float,
+    vertices: Float32,
+    normals: Float32,
+    points: Float32,
     look: Look,
     light: Light,
-    vertex_reach: Float | None = None,
-) -> Float:
+    vertex_reach: Float32 | None = None,
+) -> Float32:
     """Colours the visible pixels.
 
     Args:
