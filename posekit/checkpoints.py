@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import warnings
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import Any
 
 import torch
 
-from posekit.errors import UserError, one_line
-from posekit.files import damaged_record, is_archive, is_broken_archive
+from posekit.errors import UserError, excerpt, one_line
+from posekit.files import archive_fault, is_archive
 
 CHECKPOINT_KEY = "posekit"
 """Under which a checkpoint says what wrote it."""
@@ -24,18 +25,19 @@ def read_checkpoint(path: str | Path, expected: type[Any] | None = None) -> dict
         expected: Class of the method, or one that it derives from; None takes any.
 
     Raises:
-        UserError: The file is missing, truncated, damaged, no checkpoint of posekit, or of another class than expected.
+        UserError: The file is missing, truncated, damaged, no checkpoint of posekit, or of another class than expected;
+            or something else than a path is given.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise UserError(f"a checkpoint is given by its file's path, not by {excerpt(path)}")
     path = Path(path)
     if not path.is_file():
-        fault = "is a folder" if path.is_dir() else "does not exist"
-        raise UserError(f"checkpoint {path} {fault}; give a file{_others(path)}")
+        state = "is a folder" if path.is_dir() else "does not exist"
+        raise UserError(f"checkpoint {path} {state}; give a file{_others(path)}")
     if _is_text(path):
         raise UserError(f"{path} is a text file, no checkpoint")
-    if is_broken_archive(path):
-        raise UserError(f"checkpoint {path} cannot be read: truncated, or damaged{_others(path)}")
-    if record := damaged_record(path):  # torch does not look at the checksums
-        raise UserError(f"checkpoint {path} cannot be read: damaged in its record {record}{_others(path)}")
+    if fault := archive_fault(path):
+        raise UserError(f"checkpoint {path} cannot be read: {fault}{_others(path)}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what torch says of a pickle that is about to be refused

@@ -29,9 +29,13 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
         known: The valid names.
     """
     choices = sorted(known)
-    near = difflib.get_close_matches(name, choices, n=2, cutoff=0.5)
-    hint = f" Did you mean {' or '.join(near)}?" if near else ""
-    return UserError(f"unknown {kind} {name!r}; known: {', '.join(choices)}.{hint}")
+    return UserError(f"unknown {kind} {name!r}; known: {', '.join(choices)}.{nearest(name, choices)}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Returns the question for the known names nearest to a mistaken one, a blank before it; "" where none is near."""
+    near = difflib.get_close_matches(name, sorted(set(known)), n=2, cutoff=0.5)
+    return f" Did you mean {' or '.join(near)}?" if near else ""
 
 
 def one_of(kind: str, value: Option, known: Iterable[Any]) -> Option:

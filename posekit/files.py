@@ -94,24 +94,19 @@ def is_archive(path: Path) -> bool:
     return True
 
 
-def is_broken_archive(path: Path) -> bool:
-    """Tells whether a file begins as a zip archive and has no table that can be read; torch would guess at some."""
-    with path.open("rb") as file:
-        return file.read(len(_ARCHIVE)) == _ARCHIVE and not is_archive(path)
+def archive_fault(path: Path) -> str | None:
+    """Says what is wrong with a zip archive, such as torch writes; None of a whole one, and of what is no archive.
 
-
-def damaged_record(path: Path) -> str | None:
-    """Returns the name of a zip archive's first record whose bytes are not those that were written.
-
-    None where all are, or where the file is no readable archive. Records of checksum 0 are passed over: torch writes
-    that where it was told to compute none (``torch.serialization.set_crc32_options``).
+    Some without a table that can be read torch would guess at, and it looks at no checksums. Records of checksum 0 are
+    passed over: torch writes that where it was told to compute none (``torch.serialization.set_crc32_options``).
     """
     if not is_archive(path):
-        return None
+        with path.open("rb") as file:
+            return "truncated, or damaged" if file.read(len(_ARCHIVE)) == _ARCHIVE else None
     with zipfile.ZipFile(path) as archive:
         for record in archive.infolist():
             if record.CRC and not _is_whole(archive, record):
-                return record.filename
+                return f"damaged in its record {record.filename}"
     return None
 
 

@@ -35,6 +35,26 @@ def keep_validation_due(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
     judged["is_last_batch"] = False
 
 
+def keep_epoch_finished(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
+    """Changes a checkpoint written at the end of an epoch's last batch, no validation following: the epoch is done.
+
+    Lightning would begin the next one without counting it, and mistake its middle for its end in later checkpoints.
+
+    Args:
+        trainer: Whose checkpoint it is.
+        checkpoint: Its content, changed in place where it has the loops' state.
+    """
+    state = checkpoint.get("loops", {}).get("fit_loop")
+    batches: Any = trainer.fit_loop.epoch_loop.batch_progress
+    at_end = batches.is_last_batch and batches.current.completed == batches.current.processed - 1
+    if state is None or not at_end or validation_is_due(trainer):
+        return
+    for name, done in (("epoch_progress", "started"), ("epoch_loop.batch_progress", "processed")):
+        for progress in (state[name]["total"], state[name]["current"]):
+            progress["processed"] = progress["completed"] = progress[done]
+    state["epoch_loop.state_dict"]["_batches_that_stepped"] += 1
+
+
 def keep_epoch_unfinished(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
     """Changes a checkpoint of a run that ended within an epoch, by its steps or its time: resumed, it does the rest.
 
@@ -56,6 +76,27 @@ def keep_epoch_unfinished(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
     for kind in ("total", "current"):
         progress = state["epoch_progress"][kind]
         progress["processed"] = progress["completed"] = progress["started"] - 1
+    if _validates_here(trainer) and not loop.epoch_loop._should_accumulate():
+        # Resumed, the trainer passes over that validation and counts the batch before it, as it would have after one.
+        state["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
+
+
+def _validates_here(trainer: Trainer) -> bool:
+    """Tells whether a validation belongs to the last batch, in whatever run: not only since this one ends with it."""
+    stops, trainer.should_stop = trainer.should_stop, False
+    try:
+        return validation_is_due(trainer)
+    finally:
+        trainer.should_stop = stops
+
+
+def resume_by_epochs(trainer: Trainer) -> None:
+    """Has a resumed run tell a finished epoch from one to go on with by its counts, whatever limits it.
+
+    With ``max_steps`` Lightning takes each as one to go on with, and so ends a finished epoch twice: what follows would
+    see another epoch's samples, or none.
+    """
+    vars(trainer.fit_loop)["_iteration_based_training"] = lambda: False
 
 
 def validate_anew(trainer: Trainer) -> None:

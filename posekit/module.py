@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
-from typing import Any, ClassVar, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
 import torch
 from lightning.pytorch import LightningModule
@@ -21,12 +21,15 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from posekit.checkpoints import CHECKPOINT_KEY, read_checkpoint
 from posekit.errors import UserError, as_names, each_in_range, in_range, one_line, one_of
-from posekit.loop_progress import keep_epoch_unfinished, keep_validation_due
+from posekit.loop_progress import keep_epoch_finished, keep_epoch_unfinished, keep_validation_due, resume_by_epochs
 from posekit.nn.shipped import weight_path
 from posekit.nn.weights import LoadReport, load_weights
 from posekit.optim import OPTIMIZERS, SCHEDULES, build_optimizer, build_schedule, group_options, impose_options
 from posekit.plugins import import_class
 from posekit.signatures import arguments_of
+
+if TYPE_CHECKING:
+    from posekit.metrics import KeypointAP
 
 __all__ = ["CHECKPOINT_KEY", "PoseModule", "StepOutput", "picture_size", "read_checkpoint"]
 
@@ -137,6 +140,11 @@ class PoseModule(LightningModule):
         self.lr_peak = lr_peak
         self.init_from = init_from
         self.init_skip = as_names(owner, "init_skip", init_skip or [])
+        self._handed: dict[str, Any] = {}  # the data module whose ground truth each stage's OKS AP holds
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves out the data that the method was judged on: copies and pickles hold the method alone."""
+        return {**super().__getstate__(), "_handed": {}}
 
     # -- what a method implements -------------------------------------------------------------------------------------
 
@@ -236,12 +244,15 @@ class PoseModule(LightningModule):
         checkpoint[CHECKPOINT_KEY] = {"class_path": class_path} | ({"learned": learned} if learned else {})
         if self._trainer is not None:
             keep_validation_due(self._trainer, checkpoint)
+            keep_epoch_finished(self._trainer, checkpoint)
             keep_epoch_unfinished(self._trainer, checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes over what an earlier fit has learned of its data; a fit that goes on looks at its own."""
         if self._trainer is None or self.trainer.state.fn != TrainerFn.FITTING:
             self.recall(checkpoint)
+        else:
+            resume_by_epochs(self.trainer)
 
     def recall(self, checkpoint: Mapping[str, Any]) -> None:
         """Sets the ``learned_options`` that the user has left open to those of a checkpoint.
@@ -360,6 +371,23 @@ class PoseModule(LightningModule):
     def compute_metrics(self, stage: str) -> dict[str, Tensor]:
         """Returns the metrics of a stage at the end of its epoch, by name."""
         return {}
+
+    def hand_targets(self, stage: str, metrics: Sequence[KeypointAP]) -> None:
+        """Empties the OKS AP of a stage and hands it the ground truth of all pictures, once for a data module."""
+        limit = self.trainer.limit_val_batches if stage == "val" else self.trainer.limit_test_batches
+        datamodule = getattr(self.trainer, "datamodule", None)
+        known = datamodule is not None and self._handed.get(stage) is datamodule
+        targets = datamodule.ground_truth(stage) if datamodule is not None and not known else None
+        groups = self.image_groups(stage) if targets is not None else None
+        for metric in metrics:
+            metric.reset()
+            # 1.0 is all, the number 1 is one batch: a shortened evaluation judges the pictures it looked at.
+            metric.only_seen = not (isinstance(limit, float) and limit == 1.0)
+            if not known:
+                metric.clear_targets()
+            if targets is not None:
+                metric.set_targets(targets, groups)
+        self._handed[stage] = datamodule
 
     def image_groups(self, stage: str) -> dict[str, list[int]] | None:
         """Returns the image ids of the groups whose AP the data set's evaluation tells apart; None where it has none.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -68,24 +69,18 @@ def build_schedule(
     if name in ("cosine", "onecycle") and total_steps is None:
         raise UserError(f"schedule {name!r} needs an end: set trainer.max_epochs or trainer.max_steps")
     end = max(total_steps or 1, 2)
-    # Functions of the step alone: a run that is resumed, or resumed with more epochs, needs no state of them.
+    # Functions of the step alone: a run that is resumed, or resumed with more epochs, needs no state of them. None is
+    # local, so that a model with its schedule can be pickled.
     shapes: dict[str, Callable[[int], float]] = {
-        "constant": lambda step: 1.0,
-        "step": lambda step: gamma ** sum(step >= epoch * steps_per_epoch for epoch in milestones),
-        "cosine": lambda step: _cosine(1.0, 0.0, step / end),
-        "onecycle": lambda step: _one_cycle(step / (end - 1), peak),
+        "constant": _constant,
+        "step": partial(_stairs, gamma, [epoch * steps_per_epoch for epoch in milestones]),
+        "cosine": partial(_half_cosine, end),
+        "onecycle": partial(_one_cycle, end - 1, peak),
     }
     if name not in shapes:
         raise unknown_name("schedule", name, SCHEDULES)
-    shape = shapes[name]
-
-    warms_up = warmup_steps > 0 and name != "onecycle"  # which has an increase of its own
-
-    def factor(step: int) -> float:
-        ramp = min(1.0, 0.001 + 0.999 * step / warmup_steps) if warms_up else 1.0
-        return ramp * shape(step)
-
-    return LambdaLR(optimizer, factor)
+    warms_up = warmup_steps if name != "onecycle" else 0  # which has an increase of its own
+    return LambdaLR(optimizer, partial(_factor, shapes[name], warms_up))
 
 
 def group_options(optimizer: Optimizer) -> list[dict[str, Any]]:
@@ -133,7 +128,25 @@ def _cosine(start: float, end: float, share: float) -> float:
     return end + (start - end) * 0.5 * (1 + math.cos(math.pi * min(max(share, 0.0), 1.0)))
 
 
-def _one_cycle(share: float, peak: float) -> float:
+def _factor(shape: Callable[[int], float], warmup_steps: int, step: int) -> float:
+    ramp = min(1.0, 0.001 + 0.999 * step / warmup_steps) if warmup_steps > 0 else 1.0
+    return ramp * shape(step)
+
+
+def _constant(step: int) -> float:
+    return 1.0
+
+
+def _stairs(gamma: float, starts: Sequence[int], step: int) -> float:
+    return float(gamma ** sum(step >= start for start in starts))
+
+
+def _half_cosine(end: int, step: int) -> float:
+    return _cosine(1.0, 0.0, step / end)
+
+
+def _one_cycle(end: int, peak: float, step: int) -> float:
+    share = step / end
     if share < peak:
         return _cosine(1 / 25, 1.0, share / peak)
     return _cosine(1.0, 1 / 250_000, (share - peak) / max(1 - peak, 1e-9))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from posekit.arrays import Bytes
 from posekit.data.batch import CropBatch, KeypointPrediction
+from posekit.data.given_boxes import given_boxes
 from posekit.data.images import require_picture
 from posekit.data.transforms import crop_person
 from posekit.errors import UserError, in_range
@@ -81,7 +82,6 @@ class TopDownModule(PoseModule):
         self.flip_test = flip_test
         self.flip_shift = flip_shift
         self.score_threshold = score_threshold
-        self._judged: dict[str, Any] = {}  # the data module whose ground truth each stage's OKS AP holds
         self.register_buffer("flip_index", torch.tensor(self.skeleton.flip_index), persistent=False)
         self.keypoint_ap = nn.ModuleDict(
             {stage + "_ap": KeypointAP(self.skeleton.sigmas, oks_nms=oks_nms) for stage in ("val", "test")}
@@ -201,25 +201,20 @@ class TopDownModule(PoseModule):
 
         Args:
             image: (H, W, 3) uint8 RGB.
-            boxes: (N, 4) xywh in px; None takes the whole picture as one box, not enlarged.
+            boxes: (N, 4) xywh in px, or one (4,); None takes the whole picture as one box, not enlarged.
             box_scale: How much boxes are enlarged before cropping.
 
         Returns:
             Predictions in the picture's pixels, on the CPU; ``image_id`` is 0, ``sample_id`` the box's number.
 
         Raises:
-            UserError: The picture is of another type or shape (a file's name), or a box has no area.
+            UserError: The picture is of another type or shape (a file's name), or a box is no four numbers or has no
+                area.
         """
         require_picture(image)
         if boxes is None:
             boxes, box_scale = [[0, 0, image.shape[1], image.shape[0]]], 1.0
-        rows = np.asarray(boxes, dtype=np.float64)
-        if rows.size and (rows.shape[-1] != 4 or not np.isfinite(rows).all()):
-            raise UserError(f"boxes must be (N, 4) finite numbers xywh, not of shape {rows.shape}")
-        rows = rows.reshape(-1, 4)
-        flat = np.flatnonzero((rows[:, 2:] <= 0).any(1))
-        if len(flat):
-            raise UserError(f"boxes must have a width and a height above 0: box {flat[0]} is {rows[flat[0]].tolist()}")
+        rows = given_boxes(boxes)
         crops = [crop_person(image, box, self.image_size, box_scale) for box in rows]
         width, height = self.image_size
         images = torch.stack([c.image for c in crops]) if crops else torch.zeros(0, 3, height, width)
@@ -248,21 +243,10 @@ class TopDownModule(PoseModule):
 
     def reset_metrics(self, stage: str) -> None:
         """Empties the metrics and hands the ground truth of all images to OKS AP."""
-        metric = self._ap(stage)
-        metric.reset()
         self._error(stage).reset()
         for measure in self._pckh(stage):
             measure.reset()
-        limit = self.trainer.limit_val_batches if stage == "val" else self.trainer.limit_test_batches
-        # 1.0 is all, the number 1 is one batch: a shortened evaluation judges the images it looked at.
-        metric.only_seen = not (isinstance(limit, float) and limit == 1.0)
-        datamodule = getattr(self.trainer, "datamodule", None)
-        if self._judged.get(stage) is not datamodule or datamodule is None:
-            targets = datamodule.ground_truth(stage) if datamodule is not None else None
-            metric.clear_targets()
-            if targets is not None:
-                metric.set_targets(targets, self.image_groups(stage))
-            self._judged[stage] = datamodule
+        self.hand_targets(stage, [self._ap(stage)])
 
     def update_metrics(self, batch: CropBatch, output: StepOutput[KeypointPrediction], stage: str) -> None:
         """Adds a batch's people."""

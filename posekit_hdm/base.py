@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from posekit.errors import UserError, in_range, one_of, yes_or_no
-from posekit.nn.precision import full_precision
+from posekit.nn.precision import full_precision, precise
 
 SUPPLIERS = ("softmax", "softplus", "relu")
 REDUCTIONS = ("sum_joints_mean_batch", "mean_valid", "sum", "none")
@@ -143,7 +143,7 @@ class HeatmapLoss(nn.Module):
         if self.check_finite and not bool(torch.isfinite(points[weight > 0]).all()):
             raise UserError("points hold NaN or infinity where weight is above 0")
         with full_precision(heatmaps):
-            maps = heatmaps if heatmaps.dtype == torch.float64 else heatmaps.float()
+            maps = precise(heatmaps)
             dots = points.to(maps)
             height, width = maps.shape[-2:]
             limit = _limits(dots, height, width)
@@ -193,6 +193,30 @@ class HeatmapLoss(nn.Module):
                 f"heatmaps hold NaN or infinity for {int(bad.sum())} of {int(valid.sum())} joints that count: the "
                 "network has diverged (a lower learning rate, gradient clipping), or its input is not finite"
             )
+
+
+class SupplyLoss(HeatmapLoss):
+    """Base of the losses whose maps supply mass by a rule of choice.
+
+    Args:
+        suppliers: One of ``SUPPLIERS``.
+        softmax_scale: Factor on the maps under ``softmax``.
+        reduction: See `HeatmapLoss`.
+        check_finite: See `HeatmapLoss`.
+
+    Raises:
+        UserError: An option out of range.
+    """
+
+    def __init__(self, suppliers: str, softmax_scale: float, reduction: str, check_finite: bool | None) -> None:
+        super().__init__(reduction, check_finite)
+        self.suppliers = one_of("suppliers", suppliers, SUPPLIERS)
+        self.softmax_scale = self.positive("softmax_scale", softmax_scale)
+
+    def normalize(self, heatmaps: Tensor) -> Tensor:
+        """Returns the supplies S (B, K, H, W), each sum 1."""
+        maps = precise(heatmaps)
+        return make_supply(maps.flatten(2), self.suppliers, self.softmax_scale).mass.view_as(maps)
 
 
 def _limits(like: Tensor, height: int, width: int) -> Tensor:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from posekit.bench.timing import best_cpu_seconds, one_thread
 from posekit.cli import exit_in_one_line
 from posekit_hdm import transport
 from posekit_hdm.base import make_supply
-from posekit_hdm.exact import import_pot
+from posekit_hdm.exact import each_problem, import_pot
 from posekit_hdm.losses import HeatmapMatchingLoss, build_loss
 from posekit_hdm.module import HDM
 
@@ -44,9 +44,7 @@ def bench_transport(
         ``kept_mb`` until backward, ``working_mb`` for the solver's temporaries (computed). With a backbone also
         ``network_ms`` and ``hdm_share`` of network and loss together.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         maps, dots = make_inputs(batch, joints, size)
         weight = torch.ones(batch, joints)
         maps.requires_grad_()
@@ -72,8 +70,6 @@ def bench_transport(
         if backbone is not None:
             result["network_ms"] = _network_ms(backbone, batch, joints, size)
             result["hdm_share"] = result["hdm_ms"] / (result["hdm_ms"] + result["network_ms"])
-    finally:
-        torch.set_num_threads(threads)
     for name in ("emd2_loop", "sinkhorn50", "mse"):
         result[f"{name}_ratio"] = result[f"{name}_ms"] / result["hdm_ms"]
     pixels = size[0] * size[1]
@@ -131,12 +127,7 @@ def log_sinkhorn(
 def emd2_loop(supply: Tensor, demand: transport.Demand, size: tuple[int, int]) -> float:
     """Reference: `ot.emd2` with its dual, joint by joint in float64; returns the sum of the values."""
     ot = import_pot()
-    window = transport.take_windows(transport.offset_table(*size, None, supply.device), demand, *size)
-    costs = torch.cat([window[:, :1], window[:, 1:] + window[:, :1]], dim=1).transpose(1, 2).contiguous().numpy()
-    mass, weight = supply.double(), demand.weight.double()
-    mass, weight = mass / mass.sum(-1, keepdim=True), weight / weight.sum(-1, keepdim=True)
-    rows = zip(mass.numpy(), weight.numpy(), costs, strict=True)
-    return sum(float(ot.emd2(s, d, c, log=True)[0]) for s, d, c in rows)
+    return sum(float(ot.emd2(s, d, c, log=True)[0]) for s, d, c in each_problem(supply, demand, size))
 
 
 def _network_ms(backbone: str, batch: int, joints: int, size: tuple[int, int]) -> float:
@@ -149,14 +140,7 @@ def _network_ms(backbone: str, batch: int, joints: int, size: tuple[int, int]) -
 
 
 def _cpu_ms(call: Callable[[], object], repeats: int) -> float:
-    if repeats > 1:
-        call()
-    best = float("inf")
-    for _ in range(repeats):
-        start = time.process_time()
-        call()
-        best = min(best, time.process_time() - start)
-    return 1e3 * best
+    return 1e3 * best_cpu_seconds(call, repeats, warmup=int(repeats > 1))
 
 
 if __name__ == "__main__":

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from posekit.errors import UserError
@@ -24,6 +26,20 @@ def import_pot() -> Any:
     return ot
 
 
+def each_problem(
+    supply: Tensor, demand: transport.Demand, size: tuple[int, int], truncate: float | None = None
+) -> Iterator[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]:
+    """Gives M problems as POT takes them, each supply (N,) and demand (4,) of sum 1, costs (N, 4).
+
+    Arguments as `transport.solve`.
+    """
+    window = transport.take_windows(transport.offset_table(*size, truncate, supply.device), demand, *size).cpu()
+    costs = torch.cat([window[:, :1], window[:, :1] + window[:, 1:]], dim=1).transpose(1, 2).contiguous()
+    mass, weight = supply.detach().double().cpu(), demand.weight.detach().double().cpu()
+    mass, weight = mass / mass.sum(-1, keepdim=True), weight / weight.sum(-1, keepdim=True)
+    return zip(mass.numpy(), weight.numpy(), costs.numpy(), strict=True)
+
+
 def solve_exact(
     supply: Tensor, demand: transport.Demand, size: tuple[int, int], truncate: float | None = None
 ) -> transport.Plan:
@@ -35,12 +51,8 @@ def solve_exact(
         UserError: POT is not installed.
     """
     ot = import_pot()
-    costs = transport.take_windows(transport.offset_table(*size, truncate, supply.device), demand, *size).cpu()
-    full = torch.cat([costs[:, :1], costs[:, :1] + costs[:, 1:]], dim=1).transpose(1, 2).contiguous().numpy()
-    mass, weight = supply.detach().double().cpu(), demand.weight.detach().double().cpu()
-    mass, weight = mass / mass.sum(-1, keepdim=True), weight / weight.sum(-1, keepdim=True)
     values, potentials = [], []
-    for s, d, c in zip(mass.numpy(), weight.numpy(), full, strict=True):
+    for s, d, c in each_problem(supply, demand, size, truncate):
         value, log = ot.emd2(s, d, c, log=True, numItermax=1_000_000)
         values.append(float(value))
         # The simplex leaves pixels without mass at an arbitrary level: the corners' potentials say what they are.

@@ -16,10 +16,10 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from posekit.errors import UserError, in_range, one_of
 from posekit_hdm import rivals, transport
-from posekit_hdm.base import SUPPLIERS, HeatmapLoss, empty_supply, make_supply, supply_gradient
+from posekit_hdm.base import HeatmapLoss, SupplyLoss, empty_supply, make_supply, supply_gradient
 from posekit_hdm.exact import solve_exact
 
-__all__ = ["LOSSES", "HeatmapMatchingLoss", "build_loss", "normalize_maps"]
+__all__ = ["LOSSES", "HeatmapMatchingLoss", "build_loss"]
 
 SOLVERS = ("newton", "pot")
 MOST_STEPS = 100
@@ -28,7 +28,7 @@ LEAST_EPSILON = 0.005
 """Below it the steps do not reach the optimum of every map, and the value would lie below the exact distance."""
 
 
-class HeatmapMatchingLoss(HeatmapLoss):
+class HeatmapMatchingLoss(SupplyLoss):
     """Earth mover's distance between a joint's map and the four pixels around its dot (Eq. 1-3), heatmap px.
 
     The map supplies S = relu(h) / sum relu(h) (the paper's) or softplus / softmax in place of relu; the corners of the
@@ -75,9 +75,8 @@ class HeatmapMatchingLoss(HeatmapLoss):
         softmax_scale: float = 10.0,
         check_finite: bool | None = None,
     ) -> None:
-        super().__init__(reduction, check_finite)
+        super().__init__(suppliers, softmax_scale, reduction, check_finite)
         self.epsilon = float(in_range("loss 'hdm'", "epsilon", epsilon, f"[{LEAST_EPSILON}, inf)"))
-        self.suppliers = one_of("suppliers", suppliers, SUPPLIERS)
         self.truncate = None if truncate is None else self.positive("truncate", truncate)
         self.solver = one_of("solver", solver, SOLVERS)
         in_range("loss 'hdm'", "anneal", anneal, f"[0, {MOST_STEPS}]", whole=True, none=True)
@@ -87,16 +86,10 @@ class HeatmapMatchingLoss(HeatmapLoss):
             self.epsilon, default_anneal(self.epsilon) if anneal is None else anneal
         )
         self.refine = default_refine(self.epsilon) if refine is None else refine
-        self.softmax_scale = self.positive("softmax_scale", softmax_scale)
 
     def per_joint(self, heatmaps: Tensor, points: Tensor, valid: Tensor) -> Tensor:
         """Returns each joint's transport cost (B, K) in heatmap px."""
         return _Match.apply(heatmaps, points, valid, self)
-
-    def normalize(self, heatmaps: Tensor) -> Tensor:
-        """Returns the supplies S (B, K, H, W), each sum 1."""
-        maps = heatmaps if heatmaps.dtype == torch.float64 else heatmaps.float()
-        return make_supply(maps.flatten(2), self.suppliers, self.softmax_scale).mass.view_as(maps)
 
     def count_empty(self, heatmaps: Tensor, weight: Tensor) -> Tensor:
         """Counts the joints with weight above 0 whose relu supply is empty; logged as ``empty_maps``."""
@@ -183,8 +176,3 @@ def build_loss(name: str, **options: Any) -> HeatmapLoss:
         return LOSSES[name](**options)
     except TypeError as error:
         raise UserError(f"loss {name!r}: {error}") from None
-
-
-def normalize_maps(heatmaps: Tensor, loss: HeatmapLoss) -> Tensor:
-    """Returns maps (B, K, H, W) as the distributions that ``loss`` compares; unchanged for pixel-wise losses."""
-    return loss.normalize(heatmaps)

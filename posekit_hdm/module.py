@@ -15,7 +15,7 @@ from posekit.module import StepOutput
 from posekit.nn import build_backbone
 from posekit.topdown import TopDownModule
 from posekit_hdm.base import REDUCTIONS, HeatmapLoss
-from posekit_hdm.losses import HeatmapMatchingLoss, build_loss, normalize_maps
+from posekit_hdm.losses import HeatmapMatchingLoss, build_loss
 
 # How each loss's maps are read unless ``decoder`` says otherwise.
 DEFAULT_DECODERS = {
@@ -127,7 +127,7 @@ class HDM(TopDownModule):
 
     def readout(self, heatmaps: Tensor) -> Tensor:
         """Normalises maps of losses on distributions: their scale is free, so raw values do not compare."""
-        return normalize_maps(heatmaps, self.loss)
+        return self.loss.normalize(heatmaps)
 
     def decode(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
         """Reads joints in crop px and scores from maps."""

@@ -7,9 +7,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from posekit.errors import one_of
 from posekit.heatmaps import corner_targets, decode_expectation, dot_heatmaps, gaussian_heatmaps
-from posekit_hdm.base import SUPPLIERS, HeatmapLoss, make_supply
+from posekit.nn.precision import precise
+from posekit_hdm.base import HeatmapLoss, SupplyLoss
 
 
 class GaussianMSE(HeatmapLoss):
@@ -71,7 +71,7 @@ class _SoftmaxLoss(HeatmapLoss):
 
     def normalize(self, heatmaps: Tensor) -> Tensor:
         """Returns softmax(scale * h) (B, K, H, W)."""
-        maps = heatmaps if heatmaps.dtype == torch.float64 else heatmaps.float()
+        maps = precise(heatmaps)
         return torch.softmax(self.scale * maps.flatten(2), dim=-1).view_as(maps)
 
 
@@ -87,7 +87,7 @@ class CornerCrossEntropy(_SoftmaxLoss):
         return -(log_mass.gather(-1, index) * weight).sum(-1)
 
 
-class ExpectedDistance(HeatmapLoss):
+class ExpectedDistance(SupplyLoss):
     """Mean distance sum_n S_n |x_n - y|: transport to one demander off the grid, heatmap px.
 
     It pulls as HDM does, but its minimum is all mass in the nearest pixel.
@@ -111,14 +111,7 @@ class ExpectedDistance(HeatmapLoss):
         reduction: str = "sum_joints_mean_batch",
         check_finite: bool | None = None,
     ) -> None:
-        super().__init__(reduction, check_finite)
-        self.suppliers = one_of("suppliers", suppliers, SUPPLIERS)
-        self.softmax_scale = self.positive("softmax_scale", softmax_scale)
-
-    def normalize(self, heatmaps: Tensor) -> Tensor:
-        """Returns the supplies S (B, K, H, W), each sum 1."""
-        maps = heatmaps if heatmaps.dtype == torch.float64 else heatmaps.float()
-        return make_supply(maps.flatten(2), self.suppliers, self.softmax_scale).mass.view_as(maps)
+        super().__init__(suppliers, softmax_scale, reduction, check_finite)
 
     def per_joint(self, heatmaps: Tensor, points: Tensor, valid: Tensor) -> Tensor:
         """Returns each joint's expected distance (B, K), heatmap px."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from posekit.bench.timing import best_cpu_seconds, one_thread
 from posekit_logocap.inference import decode_people
 from posekit_logocap.module import LogoCap
 from posekit_logocap.network import STRIDE, DenseMaps
@@ -38,14 +39,10 @@ def bench_logocap(
         message passing. ``*_ratio`` are relative to one backbone pass; ``images_per_s`` is
         of the whole with flip test and 30 people.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         module = LogoCap(backbone=backbone, image_size=[height, height]).eval()
         image = torch.randn(1, 3, height, width).to(memory_format=torch.channels_last)
         result = _cpu_rows(module, image, repeats)
-    finally:
-        torch.set_num_threads(threads)
     if torch.cuda.is_available():
         result.update(_cuda_rows(module.cuda(), cuda_sides, repeats))
     return result
@@ -147,13 +144,7 @@ def _cuda_seconds(
 
 
 def _cpu_ms(call: Callable[[], object], repeats: int) -> float:
-    call()
-    best = float("inf")
-    for _ in range(repeats):
-        began = time.process_time()
-        call()
-        best = min(best, time.process_time() - began)
-    return 1e3 * best
+    return 1e3 * best_cpu_seconds(call, repeats)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from posekit.nn.precision import precise
 from posekit_logocap.network import STRIDE, DenseMaps
-from posekit_logocap.sampling import precise, to_cells, to_pixels
+from posekit_logocap.sampling import to_cells, to_pixels
 
 
 class Centres(NamedTuple):

@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from posekit.errors import in_range, one_of
+from posekit.nn.precision import precise
 from posekit_logocap.decode import Centres, find_centres, initial_poses
 from posekit_logocap.network import STRIDE, DenseMaps
 from posekit_logocap.nms import pose_nms
 from posekit_logocap.refine import LEVELS, Expansion, Refined
-from posekit_logocap.sampling import precise
 
 MessagePass = Callable[[Tensor], Tensor]
 """Maps local maps (N, K C, P, P) to raw attraction maps (N, K, P, P)."""

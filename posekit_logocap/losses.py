@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from posekit_logocap.sampling import precise
+from posekit.nn.precision import precise
 from posekit_logocap.targets import DenseTargets, Persons
 
 OFFSET_BETA = 1 / 9

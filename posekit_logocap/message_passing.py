@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from posekit.errors import UserError, each_in_range, in_range
-from posekit_logocap.sampling import precise
+from posekit.nn.precision import precise
 
 
 class Attention(nn.Module):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from posekit.errors import UserError, in_range
-from posekit.nn.precision import full_precision
+from posekit.nn.precision import full_precision, precise
 from posekit_logocap.dynamic import correlate_each
 from posekit_logocap.network import STRIDE
 from posekit_logocap.sampling import (
@@ -21,7 +21,6 @@ from posekit_logocap.sampling import (
     gather_cells,
     gather_own_channel,
     patch_cells,
-    precise,
     to_cells,
     upsampled_axis_weights,
 )

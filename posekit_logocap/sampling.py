@@ -45,11 +45,6 @@ def check_names(sampling: str, mapping: str) -> None:
     one_of("mapping", mapping, MAPPINGS)
 
 
-def precise(x: Tensor) -> Tensor:
-    """Returns half-precision values (autocast) as float32, others as they are: positions need more than 11 bits."""
-    return x if x.dtype == torch.float64 else x.float()
-
-
 def patch_cells(span: float) -> int:
     """Returns how many neighbouring cells always suffice for positions that lie within ``span`` cells."""
     return math.floor(span + 1e-4) + 3

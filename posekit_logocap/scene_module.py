@@ -37,7 +37,6 @@ class SceneModule(PoseModule):
 
     def add_metrics(self, sigmas: Sequence[float]) -> None:
         """Makes the metrics for a joint set of OKS deviations (K,)."""
-        self._judged: dict[str, Any] = {}  # the data module whose ground truth each stage's OKS AP holds
         names = [f"{stage}_{poses}" for stage in ("val", "test") for poses in POSES]
         self.keypoint_ap = nn.ModuleDict({name: KeypointAP(sigmas) for name in names})
 
@@ -53,21 +52,7 @@ class SceneModule(PoseModule):
 
     def reset_metrics(self, stage: str) -> None:
         """Empties the metrics and hands them the ground truth of all pictures."""
-        limit = self.trainer.limit_val_batches if stage == "val" else self.trainer.limit_test_batches
-        datamodule = getattr(self.trainer, "datamodule", None)
-        known = self._judged.get(stage) is datamodule and datamodule is not None
-        targets = datamodule.ground_truth(stage) if datamodule is not None and not known else None
-        groups = self.image_groups(stage) if targets is not None else None
-        for poses in POSES:
-            metric = self._ap(stage, poses)
-            metric.reset()
-            # 1.0 is all, the number 1 is one batch: a shortened evaluation judges the pictures it looked at.
-            metric.only_seen = not (isinstance(limit, float) and limit == 1.0)
-            if not known:
-                metric.clear_targets()
-            if targets is not None:
-                metric.set_targets(targets, groups)
-        self._judged[stage] = datamodule
+        self.hand_targets(stage, [self._ap(stage, poses) for poses in POSES])
 
     def update_metrics(self, batch: SceneBatch, output: StepOutput[ScenePrediction], stage: str) -> None:
         """Adds the people of a batch, refined and as they were before."""

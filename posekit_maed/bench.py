@@ -11,10 +11,8 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
-from posekit.nn import count_parameters
-from posekit.nn.modes import evaluating
+from posekit.nn import count_operations, count_parameters
 from posekit_maed.network import MAEDNetwork
 from posekit_maed.reference import plain_forward
 
@@ -51,23 +49,8 @@ def bench_maed(blocks: int = 6, frames: int = 4, repeats: int = 3) -> dict[str, 
         result["parameters"] = count_parameters(MAEDNetwork(num_blocks=blocks))
         for rows in ((1, 16), (6, 16), (6, 8)):
             name = f"multiply-adds of {rows[0]} blocks, {rows[1]} frames, G"
-            result[name] = multiply_adds(MAEDNetwork(num_blocks=rows[0]), rows[1]) / 1e9
+            result[name] = _nominal(*rows) / 1e9
     return result
-
-
-def multiply_adds(network: MAEDNetwork, frames: int, size: tuple[int, int] = (224, 224)) -> int:
-    """Counts the multiply-adds of one clip in evaluation, attention products included.
-
-    Args:
-        network: Any; one on the ``meta`` device costs no arithmetic.
-        frames: Frames of the clip.
-        size: (W, H) of a frame.
-    """
-    device = next(network.parameters()).device
-    counter = FlopCounterMode(display=False)
-    with evaluating(network), counter, torch.no_grad():
-        network(torch.empty(1, frames, 3, size[1], size[0], device=device))
-    return counter.get_total_flops() // 2
 
 
 def _measure(form: str, blocks: int, frames: int, repeats: int) -> dict[str, float]:
@@ -107,8 +90,9 @@ def _measure(form: str, blocks: int, frames: int, repeats: int) -> dict[str, flo
 
 
 def _nominal(blocks: int, frames: int) -> int:
+    """Returns the multiply-adds of one clip in evaluation, attention products included."""
     with torch.device("meta"):
-        return multiply_adds(MAEDNetwork(num_blocks=blocks), frames)
+        return count_operations(MAEDNetwork(num_blocks=blocks), (1, frames, 3, 224, 224))
 
 
 def matmul_rate(repeats: int = 8) -> float:

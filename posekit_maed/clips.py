@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from posekit.data.batch import CROP_FIELDS
+from posekit.data.batch_parts import one_frame_clips
 from posekit.data.clips import ClipBox
 from posekit.data.datamodule import PoseDataModule
 from posekit.data.mixture import Mixture
@@ -37,22 +37,13 @@ def _clip_batch(batch: Any) -> dict[str, Any]:
     if not isinstance(batch, dict) or "image" not in batch or not isinstance(batch.get("keypoints"), Tensor):
         raise UserError("MAED needs clips or crops of single people: set data.view to clips or crops")
     if batch["image"].ndim == 4:
-        batch = _one_frame(batch)
+        batch = one_frame_clips(batch, batch["image_id"]) | {"padded": False}
     joints = batch["keypoints"].shape[-2]
     if joints != len(SPIN49):
         raise UserError(
             f"MAED needs labels of SPIN49's 49 joints, and the batch has {joints}: set data.skeleton to SPIN49"
         )
     return {**batch, **_weights(batch)}
-
-
-def _one_frame(batch: dict[str, Any]) -> dict[str, Any]:
-    count, device = len(batch["image"]), batch["image"].device
-    framed = {name: value[:, None] if name in CROP_FIELDS else value for name, value in batch.items()}
-    framed["valid"] = torch.ones(count, 1, dtype=torch.bool, device=device)
-    framed["key"] = torch.zeros(count, dtype=torch.int64, device=device)
-    framed.setdefault("frame", framed["image_id"])
-    return {**framed, "padded": False}
 
 
 def _weights(batch: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from posekit.body import BodyOutput, SMPLBody
 from posekit.errors import one_of
 from posekit.geometry import axis_angle_to_matrix
 from posekit.metrics import MPJPE, PAMPJPE, PVE, AccelerationError
-from posekit.metrics.joint_rows import centred, weighted_mean
+from posekit.metrics.joint_rows import centred, rooted, weighted_mean
 from posekit.metrics.mpjpe import (
     acceleration,
     acceleration_error,
@@ -110,16 +110,17 @@ def summarize(
         target_vertices: (N, V, 3) metres; compared without any alignment.
         official: Treat joints without label as the published code does: prediction and target are set to 0 before the
             hips' midpoint is subtracted, and they count. Otherwise they are left out, and so is the acceleration of
-            triples of frames that hold one.
+            triples of frames that hold one, and ``MPJPE`` of poses where a hip has no label.
     """
     if official and weight is not None:
         seen = (weight > 0)[..., None]
         pred, target, weight = pred.where(seen, 0.0), target.where(seen, 0.0), None
+    aligned = pa_mpjpe(pred, target, weight)  # before what may lie under an unlabelled hip is taken off all joints
     pred, target = centred(pred.double(), HIPS), centred(target.double(), HIPS)
     seen_frames = None if weight is None else (weight > 0).all(-1)
     result = {
-        "MPJPE": _mean(mpjpe(pred, target, weight, None)),
-        "PA-MPJPE": _mean(pa_mpjpe(pred, target, weight)),
+        "MPJPE": _mean(mpjpe(pred, target, weight, HIPS)),
+        "PA-MPJPE": _mean(aligned),
         "acceleration": _mean(acceleration(pred)),
         "acceleration_error": _mean(acceleration_error(pred, target, seen_frames)),
     }
@@ -136,8 +137,8 @@ def _mean(values: Tensor) -> float:
 class MeanPoseError(RowsMetric):
     """Errors of always answering with the mean of all targets: the score that a network has to beat.
 
-    Both numbers are in mm over all labelled joints, the mean being that of the evaluated poses themselves, which is
-    the best constant answer there is.
+    Both numbers are in mm over all labelled joints of the poses whose hips are labelled, the mean being that of the
+    evaluated poses themselves, which is the best constant answer there is.
     """
 
     target_points: list[Tensor]  # (N, J, 3) centred
@@ -153,7 +154,9 @@ class MeanPoseError(RowsMetric):
 
     def update(self, target: Tensor, weight: Tensor, pose_ids: Tensor) -> None:
         """Adds targets (N, J, 3) in metres with weights (N, J) and ids (N,)."""
-        self.append(target_points=centred(target.double(), HIPS), target_weights=weight, pose_ids=pose_ids)
+        weight = rooted(weight, HIPS)
+        points = centred(target.double(), HIPS).where(weight[..., None] > 0, 0.0)
+        self.append(target_points=points, target_weights=weight, pose_ids=pose_ids)
 
     def names(self) -> list[str]:
         """Returns the keys of the result."""

@@ -14,7 +14,7 @@ from posekit.body import MeanParameters
 from posekit.errors import UserError, one_of
 from posekit.geometry import rot6d_to_matrix
 from posekit.nn.precision import full_precision
-from posekit_maed.decoders import DECODERS, IterativeDecoder, KinematicDecoder, Regression
+from posekit_maed.decoders import DECODERS, Regression
 from posekit_maed.encoders import build_encoder
 
 
@@ -71,22 +71,15 @@ class MAEDNetwork(nn.Module):
         self.encoder = build_encoder(
             encoder,
             image_size,
-            **{
-                "st_mode": st_mode,
-                "num_blocks": num_blocks,
-                "num_heads": num_heads,
-                "width": embed_dim,
-                "max_frames": max_frames,
-                "backbone": backbone,
-                "backbone_options": backbone_options,
-            },
+            st_mode=st_mode,
+            num_blocks=num_blocks,
+            num_heads=num_heads,
+            width=embed_dim,
+            max_frames=max_frames,
+            backbone=backbone,
+            backbone_options=backbone_options,
         )
-        width = self.encoder.out_width
-        self.decoder: KinematicDecoder | IterativeDecoder
-        if decoder == "iterative":
-            self.decoder = IterativeDecoder(width, hidden_dim, dropout, start=start)
-        else:
-            self.decoder = KinematicDecoder(width, hidden_dim, dropout, start=start)
+        self.decoder = DECODERS[decoder](self.encoder.out_width, hidden_dim, dropout, start=start)
 
     def forward(self, images: Tensor, valid: Tensor | None = None) -> BodyParameters:
         """Estimates bodies.

@@ -9,10 +9,8 @@ from torch import Tensor, nn
 
 from posekit.errors import in_range
 from posekit.nn import SmallNet
+from posekit.nn.joint_tokens import joint_places
 from posekit.skeletons import COCO17
-
-SOFTMAX_SCALE = 10.0  # with which the shipped network was trained
-PLACE_GAIN = 3.0  # coordinates lie in [-1, 1]; so they weigh as much as normed features
 
 
 class SmallTokens(nn.Module):
@@ -45,10 +43,8 @@ class SmallTokens(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Returns tokens (B, cells + joints, C) of images (B, 3, H, W)."""
         coarse, features = self._maps(images)
-        maps = self.backbone.final_layer(features)
-        mass = torch.softmax(SOFTMAX_SCALE * maps.flatten(2).float(), -1)
-        place = torch.cat([mass @ _grid(maps), mass.amax(-1, keepdim=True)], -1) * PLACE_GAIN
-        seen = self.norm(mass.to(features.dtype) @ features.flatten(2).transpose(1, 2))
+        place, seen = joint_places(self.backbone.final_layer(features), features)
+        seen = self.norm(seen)
         joints = torch.einsum("bki,kic->bkc", torch.cat([place.to(seen.dtype), seen], -1), self.joint_weight)
         cells = cast(Tensor, self.proj(coarse)).flatten(2).transpose(1, 2)
         return torch.cat([cells, joints], 1)
@@ -62,12 +58,3 @@ class SmallTokens(nn.Module):
         """Returns the coarsest map of the encoder and the decoder's last one."""
         maps = self.backbone.branches(images)
         return maps[-1], self.backbone.decode(maps)
-
-
-def _grid(maps: Tensor) -> Tensor:
-    """Returns the cells' centres (cells, 2) of maps (B, K, h, w), in half crops from the centre."""
-    height, width = maps.shape[-2:]
-    x = torch.arange(width, device=maps.device) + 0.5 - width / 2
-    y = torch.arange(height, device=maps.device) + 0.5 - height / 2
-    grid = torch.stack([x.expand(height, -1), y[:, None].expand(-1, width)], -1).view(-1, 2)
-    return grid / (max(height, width) / 2)

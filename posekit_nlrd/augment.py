@@ -86,6 +86,11 @@ class ViewAugmentation:
         mirrored = torch.where(_per_sample(draws.chance(self.flip, count), turned), flip_pose(turned), turned)
         return torch.where(_per_sample(draws.chance(self.reverse, count), mirrored), mirrored.flip(1), mirrored)
 
+    def poses(self, windows: Tensor, count: int, draws: Draws) -> Tensor:
+        """Draws views (count, 17, 3) of single poses from windows (B, T, 17, 3)."""
+        flat = windows.flatten(0, 1)
+        return self(flat[draws.integers(len(flat), count)][:, None], draws)[:, 0]
+
 
 def _per_sample(choice: Tensor, like: Tensor) -> Tensor:
     return choice.reshape(-1, *[1] * (like.ndim - 1))

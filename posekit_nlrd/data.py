@@ -7,8 +7,8 @@ from typing import Any, cast
 
 from torch.utils.data import DataLoader
 
-from posekit.data.datamodule import LINKED, PoseDataModule, Split
-from posekit.data.loader import evaluation_loader, shuffle_seed, single_threaded
+from posekit.data.datamodule import LINKED, PoseDataModule, Split, checked_stage
+from posekit.data.loader import evaluation_loader, overfits, shuffle_seed, single_threaded
 from posekit.errors import UserError
 from posekit.plugins import import_class
 from posekit.signatures import defaults_of
@@ -101,12 +101,13 @@ class NLRDData(PoseDataModule):
         for part in self.parts.values():
             part.prepare_data()
 
-    def setup(self, stage: str) -> None:
+    def setup(self, stage: str | None = None) -> None:
         """Builds the data sets that a command needs, and checks that the parts fit together.
 
         Raises:
             UserError: A part has no samples or lacks joints, or its pictures have another size.
         """
+        stage = checked_stage(stage)
         for name, part in self.parts.items():
             if name != "target":
                 limb_sources(part.skeleton)
@@ -205,7 +206,8 @@ class NLRDData(PoseDataModule):
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         dataset = part.dataset("train")
         key = (shuffle_seed(self.seed), STREAMS.index(stream), stage)
-        sampler = StepSampler(len(cast(Any, dataset)), part.batch_size, key, step, world, rank)
+        repeat = int(self.trainer.num_training_batches) if self.trainer and overfits(self.trainer) else None
+        sampler = StepSampler(len(cast(Any, dataset)), part.batch_size, key, step, world, rank, repeat)
         return DataLoader(
             dataset,
             batch_sampler=sampler,

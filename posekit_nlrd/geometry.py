@@ -18,6 +18,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from posekit.nn.precision import precise
 from posekit.skeletons import LIMB17
 
 NUM_JOINTS = len(LIMB17)
@@ -60,7 +61,7 @@ def view_to_camera(points: Tensor) -> Tensor:
 
 def canonical_lengths(like: Tensor) -> Tensor:
     """Returns the canonical bone lengths (17,) in units, of the device of ``like``."""
-    return _constant(CANONICAL, _precise(like))
+    return _constant(CANONICAL, precise(like))
 
 
 def unit(vectors: Tensor) -> Tensor:
@@ -70,7 +71,7 @@ def unit(vectors: Tensor) -> Tensor:
 
 def bones(pose: Tensor) -> Tensor:
     """Returns bone vectors (..., 17, 3) from each joint to its parent; the root's is zero."""
-    pose = _precise(pose)
+    pose = precise(pose)
     return pick(pose, PARENTS) - pose
 
 
@@ -129,7 +130,7 @@ def forward_kinematics(local: Tensor, lengths: Tensor | None = None) -> Tensor:
     Returns:
         (..., 17, 3) in the unit of the lengths, the root at 0.
     """
-    local = _precise(local)
+    local = precise(local)
     lengths = canonical_lengths(local) if lengths is None else lengths.to(local)
     scaled = local * lengths[..., None]
     shoulders, hips = trunk_frames(scaled)
@@ -195,7 +196,7 @@ def tilt_matrix(angle: Tensor) -> Tensor:
 
 def rotate(pose: Tensor, matrix: Tensor) -> Tensor:
     """Applies rotations (..., 3, 3) to all points of poses (..., J, 3)."""
-    pose = _precise(pose)
+    pose = precise(pose)
     return (matrix[..., None, :, :] * pose[..., None, :]).sum(-1)
 
 
@@ -238,7 +239,3 @@ def _constant(values: tuple[float, ...], like: Tensor) -> Tensor:
 def _tensor(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     with torch.inference_mode(False):  # it outlives a validation, and training may differentiate through it
         return torch.tensor(values, dtype=dtype, device=device)
-
-
-def _precise(points: Tensor) -> Tensor:
-    return points if points.dtype == torch.float64 else points.float()

@@ -13,12 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from posekit.nn import SmallNet
+from posekit.nn.joint_tokens import joint_places
 from posekit.skeletons import COCO17
 from posekit_nlrd.layers import Bounded, linear
 from posekit_nlrd.pose import LATENT
 
-SOFTMAX_SCALE = 10.0  # with which the shipped network was trained
-PLACE_GAIN = 3.0  # coordinates lie in [-1, 1]; so they weigh as much as normed features
 JOINTS = len(COCO17)
 
 Found = tuple[Tensor, Tensor, Tensor]
@@ -102,22 +101,11 @@ class JointHead(nn.Module):
     def forward(self, found: Found) -> tuple[Tensor, Tensor]:
         """Maps the trunk's results to latents (B, 32) and the first layer's output (B, feature_size)."""
         coarse, features, maps = found
-        mass = torch.softmax(SOFTMAX_SCALE * maps.flatten(2).float(), -1)
-        place = torch.cat([mass @ cell_centres(maps), mass.amax(-1, keepdim=True)], -1) * PLACE_GAIN
-        seen = self.norm(mass.to(features.dtype) @ features.flatten(2).transpose(1, 2))
+        place, seen = joint_places(maps, features)
         cells = self.coarse_norm(coarse.flatten(2).transpose(1, 2))
-        x = torch.cat([part.flatten(1).float() for part in (place, seen, cells)], 1)
+        x = torch.cat([part.flatten(1).float() for part in (place, self.norm(seen), cells)], 1)
         outputs = []
         for layer in self.layers:
             x = layer(x).relu()
             outputs.append(x)
         return self.bound(self.out(x)), outputs[0]
-
-
-def cell_centres(maps: Tensor) -> Tensor:
-    """Returns the cells' centres (cells, 2) of maps (B, K, h, w), in halves of the longer side from the middle."""
-    height, width = maps.shape[-2:]
-    x = torch.arange(width, device=maps.device) + 0.5 - width / 2
-    y = torch.arange(height, device=maps.device) + 0.5 - height / 2
-    grid = torch.stack([x.expand(height, -1), y[:, None].expand(-1, width)], -1).reshape(-1, 2)
-    return grid / (max(height, width) / 2)

@@ -39,19 +39,28 @@ class StepSampler(Sampler[list[Any]]):
         step: The first batch's number.
         world: Processes; each takes its own part of a step.
         rank: Number of this one.
+        repeat: Batches after which the first one comes again (``overfit_batches``); None goes on.
     """
 
     def __init__(
-        self, length: int, batch_size: int, key: tuple[int, ...], step: int = 0, world: int = 1, rank: int = 0
+        self,
+        length: int,
+        batch_size: int,
+        key: tuple[int, ...],
+        step: int = 0,
+        world: int = 1,
+        rank: int = 0,
+        repeat: int | None = None,
     ) -> None:
         self.length, self.batch_size, self.key = length, batch_size, key
-        self.step, self.world, self.rank = step, world, rank
+        self.step, self.world, self.rank, self.repeat = step, world, rank, repeat
         self._order: tuple[int, list[int]] = (-1, [])
 
     def __iter__(self) -> Iterator[list[Any]]:
         step = self.step
         while True:
-            first = (step * self.world + self.rank) * self.batch_size
+            number = step % self.repeat if self.repeat else step
+            first = (number * self.world + self.rank) * self.batch_size
             yield [self._sample(position) for position in range(first, first + self.batch_size)]
             step += 1
 

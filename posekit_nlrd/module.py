@@ -10,7 +10,7 @@ from typing import Any, ClassVar, cast
 
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -253,12 +253,22 @@ class NLRD(JudgedModule):
         """Tells the trainer how many epochs the schedule takes, where ``max_epochs: -1`` leaves that open."""
         if self.trainer.max_epochs != -1:
             return
-        length, epoch = len(self.trainer.train_dataloader), self.trainer.current_epoch  # type: ignore[arg-type]
+        length, epoch = int(self.trainer.num_training_batches), self.trainer.current_epoch  # limit_train_batches counts
         epochs = math.ceil(self.plan.total / length)
         # Resumed with another epoch_steps: more than enough, the schedule ends the run.
         if epoch != self.iteration // length:
             epochs = epoch + 1 + math.ceil((self.plan.total - self.iteration) / length)
         self.trainer.fit_loop.max_epochs = epochs
+
+    def on_train_end(self) -> None:
+        """Warns of a schedule that the trainer's limits have cut off: its last stages have not been trained."""
+        stopped = self.trainer.should_stop or getattr(self.trainer, "fast_dev_run", False)
+        if stopped or self.iteration >= self.plan.total:
+            return  # whatever else stops a run says so
+        rank_zero_warn(
+            f"the schedule is not done: {self.iteration} of {self.plan.total} iterations, in stage {self.phase}; "
+            "trainer.max_epochs: -1 trains all of it, and --ckpt_path goes on"
+        )
 
     # -- training -----------------------------------------------------------------------------------------------------
 

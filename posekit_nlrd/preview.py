@@ -13,9 +13,8 @@ from torch import Tensor
 from posekit.arrays import Bytes
 from posekit.callbacks.run_folder import run_folder
 from posekit.data.transforms import denormalize_image
-from posekit.files import atomic_write_bytes
 from posekit.skeletons import LIMB17
-from posekit.visualization import contact_sheet, draw_pose3d
+from posekit.visualization import contact_sheet, draw_pose3d, write_picture
 
 _SIZE = 160  # px of a tile
 _SPAN = 2.3  # metres a tile shows
@@ -69,7 +68,7 @@ class PosePreview(Callback):
             sheet = contact_sheet([tile for row in rows for tile in row], len(rows[0]))
             path = folder / "previews" / f"{split}_{pl_module.iteration:07d}_{stream}.png"
             try:
-                atomic_write_bytes(path, cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1].tobytes())
+                write_picture(path, sheet)
             except OSError as error:
                 rank_zero_info(f"preview not written: {error}")
 

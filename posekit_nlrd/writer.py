@@ -33,16 +33,6 @@ class PosePanelWriter(PredictionWriter3D):
         opacity: Not used.
     """
 
-    def __init__(
-        self,
-        output: str = "predictions",
-        overlays: bool = True,
-        threshold: float = 0.2,
-        meshes: str = "none",
-        opacity: float = 0.85,
-    ) -> None:
-        super().__init__(output, overlays, threshold, meshes, opacity)
-
     def _paint(self, datamodule: Any, image_id: int, rows: Rows, pl_module: Any) -> Bytes:
         image: Bytes = datamodule.read_frame(image_id)
         mine = np.flatnonzero(rows["image_id"].astype(np.int64) == image_id)

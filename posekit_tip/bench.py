@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Mapping
 
 import torch
 
+from posekit.bench.timing import best_cpu_seconds, one_thread
 from posekit.data.batch import ClipBatch
 from posekit.nn import count_macs
 from posekit_tip.module import TIP
@@ -33,12 +33,8 @@ def bench_tip(
         By backbone: process CPU time in ms per answered frame, ``*_single_ms`` and ``*_tip_ms``, their ``*_ratio``, and
         ``*_mac_ratio``, the ratio of multiply-adds of one frame without halo.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         rows = [_bench_one(name, SIZES.get(name, image_size), repeats) for name in backbones]
-    finally:
-        torch.set_num_threads(threads)
     return {key: value for row in rows for key, value in row.items()}
 
 
@@ -92,9 +88,7 @@ def _alternate(calls: Mapping[str, Callable[[], object]], repeats: int) -> dict[
     best = dict.fromkeys(calls, float("inf"))
     for _ in range(repeats):
         for name, call in calls.items():
-            start = time.process_time()
-            call()
-            best[name] = min(best[name], time.process_time() - start)
+            best[name] = min(best[name], best_cpu_seconds(call, 1, warmup=0))
     return best
 
 

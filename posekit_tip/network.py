@@ -28,10 +28,6 @@ class Frames(NamedTuple):
     features: Tensor  # (N, C, h, w)
     rough: Tensor  # (N, J, h, w) heatmaps of the single-frame head
 
-    def part(self, rows: slice) -> Frames:
-        """Returns some of the frames."""
-        return Frames(self.features[rows], self.rough[rows])
-
 
 class TemporalOutput(NamedTuple):
     """What the temporal part says of M key frames."""

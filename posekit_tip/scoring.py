@@ -29,6 +29,10 @@ class PoseTrackScoring(TopDownModule):
         self._posetrack_of: dict[str, Any] = {}  # the data module whose annotations each stage's metric holds
         self.posetrack_ap = nn.ModuleDict()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves out the data, as its base does."""
+        return {**super().__getstate__(), "_posetrack_of": {}}
+
     def reset_metrics(self, stage: str) -> None:
         """Empties the metrics; reads the annotations at the first time."""
         super().reset_metrics(stage)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from posekit.data.batch import PICTURE_FIELDS, ClipBatch, CropBatch
+from posekit.data.batch_parts import one_frame_clips
 
 FRAME_FIELDS = (*PICTURE_FIELDS, "frame", "valid")
 CLIP_FIELDS = ("box_score", "sample_id")
@@ -120,16 +121,4 @@ def as_clips(batch: CropBatch | ClipBatch) -> ClipBatch:
     """Returns crops as clips of one frame; clips as they are."""
     if batch["image"].ndim == 5:
         return cast(ClipBatch, batch)
-    fields = {name: batch[name][:, None] for name in PICTURE_FIELDS if name in batch}  # type: ignore[literal-required]
-    ids = batch["image_id"]
-    return cast(
-        ClipBatch,
-        {
-            **fields,
-            "box_score": batch["box_score"],
-            "sample_id": batch["sample_id"],
-            "frame": torch.zeros_like(ids)[:, None],
-            "valid": torch.ones_like(ids, dtype=torch.bool)[:, None],
-            "key": torch.zeros_like(ids),
-        },
-    )
+    return cast(ClipBatch, one_frame_clips(batch))

@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from posekit.cli import main
-from posekit.cli.configs import shipped_configs
 from posekit.cli.run import build_from_config
+from posekit.configs import shipped_configs
 from tests.small_configs import Roots, learns_from_pictures, shrink
 
 CONFIGS = {name: path for name, path in shipped_configs().items() if not name.startswith("tables/")}

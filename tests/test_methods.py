@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from posekit.checkpoints import read_checkpoint
-from posekit.cli.configs import shipped_configs
+from posekit.configs import shipped_configs
 from tests.cli.test_resume import fit, posekit, same
 from tests.small_configs import Roots, shrink
 

@@ -195,9 +195,9 @@ def frame_boxes(tmp_path, _):
     content += [{**BOX, "file_name": name} for name in people.names[3:6]]
 
     def use(log, fault):
-        found, strangers = read_boxes(path, people, -np.inf, fault)
+        found = read_boxes(path, people, -np.inf, fault)
         every = entries(path)
-        kept = len(found.boxes) + strangers + log.refused()
+        kept = len(found.boxes) + log.refused()  # boxes of frames that are not listed among the latter
         assert len(every) - of_others(every) <= kept <= len(every)
 
     return Case(path, content, use)

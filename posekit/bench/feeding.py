@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from itertools import repeat
 from typing import Any
 
-from lightning.pytorch import Callback, LightningDataModule
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 
 from posekit.data.datamodule import PoseDataModule
 
@@ -24,6 +24,10 @@ class BeforeSteps(Callback):
     def on_train_batch_start(self, *_: Any) -> None:
         """Calls it: a stage may have ended with the last step."""
         self.call()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Says that the run was to end here: a method with a schedule would warn that it is not done."""
+        trainer.should_stop = True
 
 
 class RepeatedBatch:

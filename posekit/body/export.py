@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from posekit._version import __version__
 from posekit.arrays import Float32, Float64
 from posekit.errors import UserError
+from posekit.files import atomic_write_bytes, atomic_write_text
+from posekit.visualization.mesh import vertex_normals
 
 # glTF's numbers for what buffers hold.
 _FLOAT, _UINT, _VERTICES, _INDICES = 5126, 5125, 34962, 34963
@@ -34,7 +36,7 @@ def write_obj(path: str | Path, vertices: ArrayLike, faces: ArrayLike, camera_fr
     points, triangles = _mesh(vertices, faces, camera_frame, frames=False)
     lines = [f"# posekit {__version__}", *("v {:.6f} {:.6f} {:.6f}".format(*p) for p in points[0].tolist())]
     lines += ["f {} {} {}".format(*f) for f in (triangles.astype(np.int64) + 1).tolist()]
-    _write(path, ("\n".join(lines) + "\n").encode())
+    atomic_write_text(path, "\n".join(lines) + "\n")
 
 
 def write_glb(
@@ -70,14 +72,7 @@ def write_glb(
     starts = np.arange(len(frames)) / fps if times is None else np.asarray(times, dtype=np.float64)
     if starts.shape != (len(frames),) or not np.isfinite(starts).all() or starts[0] < 0 or (np.diff(starts) <= 0).any():
         raise UserError(f"times of an animation must be {len(frames)} rising seconds from 0 or later, one per mesh")
-    _write(path, _Scene(frames, triangles, color, np.append(starts, starts[-1] + 1 / fps)).content())
-
-
-def _write(path: str | Path, content: bytes) -> None:
-    # Imported late: the data package's renderer needs this package.
-    from posekit.files import atomic_write_bytes
-
-    atomic_write_bytes(path, content)
+    atomic_write_bytes(path, _Scene(frames, triangles, color, np.append(starts, starts[-1] + 1 / fps)).content())
 
 
 def _mesh(
@@ -179,8 +174,6 @@ def _material(color: Sequence[float]) -> dict[str, Any]:
 
 
 def _normals(points: Float32, faces: NDArray[np.uint32]) -> Float32:
-    from posekit.visualization.mesh import vertex_normals
-
     normals = vertex_normals(points, faces)
     normals[np.linalg.norm(normals, axis=1) < 0.5] = (0, 0, 1)  # vertices of no face: glTF wants unit length
     return normals

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from posekit.arrays import Array
-from posekit.errors import UserError, one_line
+from posekit.errors import UserError
 from posekit.safe_pickle import (
     ARRAY_NAMES,
     CONTAINER_NAMES,
@@ -22,6 +22,7 @@ from posekit.safe_pickle import (
     PlainType,
     RefusedPickleError,
     SafeUnpickler,
+    guarded,
     shown,
 )
 
@@ -130,20 +131,13 @@ def read_pickled_arrays(path: str | Path) -> dict[str, Any]:
         UserError: The file is missing, is no pickle, holds no dictionary, or names anything else, which is said.
     """
     path = Path(path)
-    try:
-        with path.open("rb") as file:
-            content = SafeUnpickler(file, _NAMES).load()
-        if not isinstance(content, dict):
-            raise UserError(f"{path} holds a pickled {type(content).__name__}, not a dictionary of arrays")
-        return {str(key): _resolve(value) for key, value in content.items()}
-    except RefusedPickleError as error:
-        raise UserError(
-            f"{path} is refused: its pickle asks for {one_line(error, 200)}, and only numpy arrays, "
-            "scipy.sparse.csc_matrix and chumpy arrays are read; nothing of it was run"
-        ) from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
-    except UserError:
-        raise
-    except Exception as error:  # broken pickles raise whatever their bytes happen to mean
-        raise UserError(f"{path} is not a readable pickle: {type(error).__name__}: {one_line(error, 200)}") from None
+    return guarded(
+        path, "file", lambda file: _arrays(path, file), "numpy arrays, scipy.sparse.csc_matrix and chumpy arrays"
+    )
+
+
+def _arrays(path: Path, file: IO[bytes]) -> dict[str, Any]:
+    content = SafeUnpickler(file, _NAMES).load()
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds a pickled {type(content).__name__}, not a dictionary of arrays")
+    return {str(key): _resolve(value) for key, value in content.items()}

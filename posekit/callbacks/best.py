@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info
 
+from posekit.callbacks.keeper import Keeper
 from posekit.files import atomic_write_bytes
 from posekit.module import PoseModule
 
 
-class BestCheckpoint(ModelCheckpoint):
+class BestCheckpoint(Keeper):
     """Keeps the best state as ``best.ckpt``; a resumed run, which has a folder of its own, begins with the earlier one.
 
     Lightning forgets the earlier score when the folder changes, so that the first state of the resumed run would count
@@ -27,11 +27,6 @@ class BestCheckpoint(ModelCheckpoint):
     def __init__(self, monitor: str, mode: str) -> None:
         super().__init__(monitor=monitor, mode=mode, filename="best", enable_version_counter=False)
         self._trainer: Trainer | None = None
-
-    @property
-    def state_key(self) -> str:
-        """The key of its base class, under which checkpoints hold its state."""
-        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Asks the method for its metric on these data, finds the folder, and keeps hold of the trainer."""

@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from posekit.callbacks.keeper import Keeper
 from posekit.callbacks.termination import end_at_once, stopped_together
 from posekit.errors import UserError
 from posekit.loop_progress import validate_anew, validation_is_due
@@ -72,7 +73,7 @@ class CleanInterrupt(Callback):
         """
         if not ends_step(trainer, batch_idx):
             return
-        self._end_step(trainer)
+        self._end_step(trainer, log=True)
         # From here to its start nothing would tell a checkpoint that a validation is due.
         self._in_step = validation_is_due(trainer)
 
@@ -85,13 +86,16 @@ class CleanInterrupt(Callback):
         """Stops a run that was asked to, where a validation was due and had no batches."""
         self._end_step(trainer)
 
-    def _end_step(self, trainer: Trainer) -> None:
+    def _end_step(self, trainer: Trainer, log: bool = False) -> None:
         self._in_step = False
         asked = self._asked is not None
         # In a group the trainer itself asks the others before each batch: one question more costs little.
         if not (trainer.strategy.reduce_boolean_decision(asked, all=False) if trainer.world_size > 1 else asked):
             return
         self.agreed = True
+        if log:  # the step's values, which the trainer would log a moment later
+            trainer._logger_connector.on_batch_end()
+            trainer._logger_connector.update_train_step_metrics()
         (self._asked or _terminate)()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -153,7 +157,7 @@ def _interrupt() -> None:
     raise KeyboardInterrupt
 
 
-class RecentCheckpoint(ModelCheckpoint):
+class RecentCheckpoint(Keeper):
     """Keeps a state of the middle of long epochs, at the end of a step; methods of manual optimisation included.
 
     Args:
@@ -164,11 +168,6 @@ class RecentCheckpoint(ModelCheckpoint):
         super().__init__(filename="recent", train_time_interval=every, save_top_k=1, enable_version_counter=False)
         self._every = every.total_seconds()
         self._latest = time.monotonic()
-
-    @property
-    def state_key(self) -> str:
-        """The key of its base class, under which checkpoints hold its state."""
-        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock."""

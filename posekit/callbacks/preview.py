@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -15,10 +14,9 @@ from posekit.callbacks.joint_set import joint_set
 from posekit.callbacks.run_folder import run_folder
 from posekit.data.transforms import denormalize_image
 from posekit.errors import UserError
-from posekit.files import atomic_write_bytes
 from posekit.geometry import crop_points
 from posekit.module import StepOutput
-from posekit.visualization import contact_sheet, draw_people, enlarge
+from posekit.visualization import contact_sheet, draw_people, enlarge, write_picture
 
 
 class PredictionPreview(Callback):
@@ -111,9 +109,8 @@ class PredictionPreview(Callback):
         if not tiles or folder is None or trainer.sanity_checking:
             return
         path = folder / "previews" / f"{stage}_{trainer.global_step:07d}.png"
-        sheet = cv2.cvtColor(contact_sheet(tiles, self.columns), cv2.COLOR_RGB2BGR)
         try:
-            atomic_write_bytes(path, cv2.imencode(".png", sheet)[1].tobytes())
+            write_picture(path, contact_sheet(tiles, self.columns))
         except OSError as error:
             rank_zero_info(f"preview not written: {error}")
             return

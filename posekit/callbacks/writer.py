@@ -23,8 +23,8 @@ from posekit.callbacks.gather import from_all
 from posekit.callbacks.joint_set import joint_set
 from posekit.data.opencv_log import set_opencv_log, silence_opencv
 from posekit.errors import UserError, counted
-from posekit.files import atomic_write_bytes, atomic_write_text
-from posekit.visualization import TrackPainter, draw_people, interim_figure
+from posekit.files import atomic_write_text
+from posekit.visualization import TrackPainter, draw_people, interim_figure, write_picture
 
 _ROOM = 1 << 16  # bytes; a disk with less is full
 
@@ -193,10 +193,7 @@ class PredictionWriter(Callback):
         folder = self.output / ("overlays" if name == "overlay" else name)
         names = overlay_names(datamodule.frames)
         for image_id in self._own_frames(datamodule, rows):
-            encoded = cv2.imencode(
-                ".jpg", cv2.cvtColor(paint(image_id), cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92]
-            )
-            atomic_write_bytes(folder / names[image_id], encoded[1].tobytes())
+            write_picture(folder / names[image_id], paint(image_id))
         return folder
 
     def _own_frames(self, datamodule: Any, rows: dict[str, NDArray[np.floating]]) -> list[int]:

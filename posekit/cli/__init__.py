@@ -7,6 +7,7 @@ import select
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import IO
 
@@ -41,66 +42,25 @@ usage: posekit COMMAND [options]
 posekit COMMAND --help tells more; --model.help HDM and --data.help COCOKeypoints list a class's options."""
 
 
-def _run(command: str) -> Callable[[Sequence[str]], None]:
-    def run(argv: Sequence[str]) -> None:
-        from posekit.cli.run import run_trainer
+def _late(place: str, *first: str) -> Callable[[Sequence[str]], None]:
+    """Returns a command that is imported when it is called: some import torch."""
 
-        run_trainer(command, list(argv))
+    def run(argv: Sequence[str]) -> None:
+        module, _, name = place.partition(":")
+        getattr(import_module(module), name)(*first, list(argv))
 
     return run
 
 
-def _list(argv: Sequence[str]) -> None:
-    from posekit.cli.info import list_everything
-
-    list_everything(argv)
-
-
-def _doctor(argv: Sequence[str]) -> None:
-    from posekit.cli.info import doctor
-
-    doctor(argv)
-
-
-def _evaluate(argv: Sequence[str]) -> None:
-    from posekit.cli.evaluate import run
-
-    run(list(argv))
-
-
-def _body(argv: Sequence[str]) -> None:
-    from posekit.cli.body import run
-
-    run(argv)
-
-
-def _export(argv: Sequence[str]) -> None:
-    from posekit.cli.export import run
-
-    run(list(argv))
-
-
-def _bench(argv: Sequence[str]) -> None:
-    from posekit.cli.bench import run
-
-    run(list(argv))
-
-
-def _table(argv: Sequence[str]) -> None:
-    from posekit.cli.table import run
-
-    run(list(argv))
-
-
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
-    **{name: _run(name) for name in RUN_COMMANDS},
-    "evaluate": _evaluate,
-    "table": _table,
-    "body": _body,
-    "export": _export,
-    "bench": _bench,
-    "list": _list,
-    "doctor": _doctor,
+    **{name: _late("posekit.cli.run:run_trainer", name) for name in RUN_COMMANDS},
+    "evaluate": _late("posekit.cli.evaluate:run"),
+    "table": _late("posekit.cli.table:run"),
+    "body": _late("posekit.cli.body:run"),
+    "export": _late("posekit.cli.export:run"),
+    "bench": _late("posekit.cli.bench:run"),
+    "list": _late("posekit.cli.info:list_everything"),
+    "doctor": _late("posekit.cli.info:doctor"),
 }
 
 

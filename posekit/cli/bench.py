@@ -19,14 +19,14 @@ from rich.table import Table
 from posekit._version import __version__
 from posekit.bench import BenchOptions, Row, bench_config
 from posekit.bench.drawn import drawn_config
+from posekit.bench.machine import device_name
 from posekit.cli.arguments import ArgumentParser
 from posekit.cli.build import build_from_config
-from posekit.cli.configs import find_config, read_config
 from posekit.cli.quiet import one_line_errors, quieten
+from posekit.configs import find_config, read_config
 from posekit.errors import UserError, unknown_name
 from posekit.files import atomic_write_text
 from posekit.plugins import BENCHMARKS, plugins
-from posekit.tables.store import cpu_name
 
 _COLUMNS = {
     "what": "what", "phase": "stage", "batch": "batch", "mode": "mode", "ms": "ms", "p10_ms": "p10", "p90_ms": "p90",
@@ -136,7 +136,7 @@ def _sizes(text: str | None) -> list[int] | None:
 def _surroundings(device: torch.device) -> Row:
     return {
         "what": "surroundings",
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
+        "device": device_name(device),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "posekit": __version__,

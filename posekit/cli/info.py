@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from posekit._version import __version__
-from posekit.cli.configs import shipped_configs
+from posekit.configs import shipped_configs
 from posekit.errors import UserError
 from posekit.plugins import BENCHMARKS, DATAMODULES, METHODS, load_plugins, plugins
 from posekit.tables.reader import shipped_tables

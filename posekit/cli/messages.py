@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from posekit.errors import nearest
 from posekit.plugins import DATAMODULES, METHODS, plugins
 
 Answer = Callable[[re.Match[str], Sequence[str]], str]
@@ -48,11 +48,6 @@ def _lines(text: str) -> list[str]:
 _NOT_KEYS = {"", "help", "h", "c", "config", "print_config", "print_shtab"}
 
 
-def _nearest(word: str, names: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, sorted(set(names)), n=2, cutoff=0.5)
-    return f" Did you mean {' or '.join(near)}?" if near else ""
-
-
 def _unknown_key(match: re.Match[str], options: Sequence[str]) -> str:
     """Answers for a key of a config: the nearest keys of the innermost group that exists."""
     path = match.group(1).split(".")
@@ -62,7 +57,7 @@ def _unknown_key(match: re.Match[str], options: Sequence[str]) -> str:
         if known:
             valid = "" if len(known) > 30 else f" Valid keys: {', '.join(sorted(known))}."
             inside = f" of {group[:-1]}" if group else ""
-            return f"unknown key {'.'.join(path[depth:])!r}{inside}.{_nearest(path[depth], list(known))}{valid}"
+            return f"unknown key {'.'.join(path[depth:])!r}{inside}.{nearest(path[depth], known)}{valid}"
     return f"unknown key {match.group(1)!r}"
 
 
@@ -73,8 +68,8 @@ def _unknown_option(match: re.Match[str], options: Sequence[str]) -> str:
     name = word.lstrip("-")
     group = name.split(".")[0]
     if "." in name and group not in {option.split(".")[0] for option in options}:
-        return f"unknown option {word}.{_nearest(group, [o.split('.')[0] for o in options])}"
-    return f"unknown option {word}.{_nearest(name, options)}"
+        return f"unknown option {word}.{nearest(group, [o.split('.')[0] for o in options])}"
+    return f"unknown option {word}.{nearest(name, options)}"
 
 
 def _unknown_class(match: re.Match[str], options: Sequence[str]) -> str:
@@ -83,10 +78,10 @@ def _unknown_class(match: re.Match[str], options: Sequence[str]) -> str:
     if key:
         known = _classes_of_the_trainer(key.group(1))
         listed = f" Known: {', '.join(known)}." if known else " Give its class path, as package.module.Class."
-        return f"unknown class {word!r} of {key.group(1)}.{_nearest(word, known)}{listed}"
+        return f"unknown class {word!r} of {key.group(1)}.{nearest(word, known)}{listed}"
     methods, data = list(plugins(METHODS)), list(plugins(DATAMODULES))
     return (
-        f"unknown class {word!r}.{_nearest(word, methods + data)} "
+        f"unknown class {word!r}.{nearest(word, methods + data)} "
         f"Methods: {', '.join(methods)}. Data modules: {', '.join(data)}."
     )
 

@@ -220,8 +220,14 @@ def _check(planner: Planner) -> None:
     Raises:
         UserError: Options that do not fit, or a run that does not validate at its end.
     """
-    check_options(planner)
+    check_options(planner, _check_words)
     check_validation(planner)
+
+
+def _check_words(words: Sequence[str]) -> None:
+    from posekit.cli.build import check_config  # imports torch
+
+    check_config(words)
 
 
 def _show_plan(task: _Task, budget: float | None, console: Console) -> float | None:

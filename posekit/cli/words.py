@@ -12,8 +12,8 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from posekit.checkpoints import CHECKPOINT_KEY, read_checkpoint
 from posekit.cli.arguments import ArgumentParser
-from posekit.cli.configs import find_config, is_text, read_config
 from posekit.cli.messages import nothing_names
+from posekit.configs import find_config, is_text, read_config
 from posekit.errors import UserError, excerpt
 from posekit.nn.shipped import shipped_weights
 

@@ -11,14 +11,14 @@ from torch.utils.data import Dataset
 
 from posekit.arrays import Bool, Bytes, Int64
 from posekit.data.batch import ImageTarget
-from posekit.data.coco_file import CocoPeople, OnFault
+from posekit.data.coco_file import ON_FAULT, CocoPeople, OnFault
 from posekit.data.crops import CropDataset, CropTable, FileReader
-from posekit.data.datamodule import PoseDataModule, Split, checked_size
+from posekit.data.datamodule import STAGE_SPLITS, FolderDataModule, Split, checked_size, checked_stage
 from posekit.data.detections import read_detections
 from posekit.data.images import read_image, report_broken
 from posekit.data.joint_maps import map_people
 from posekit.data.transforms import PersonAugmentation
-from posekit.errors import UserError, one_of
+from posekit.errors import UserError
 from posekit.files import is_there
 from posekit.skeletons import get_skeleton
 
@@ -31,7 +31,7 @@ class SplitFiles(NamedTuple):
     detections: Path | None
 
 
-class AnnotatedPeople(PoseDataModule):
+class AnnotatedPeople(FolderDataModule):
     """Crops of annotated people, and what their evaluation needs.
 
     A subclass implements :meth:`people`, and sets ``LAYOUT`` (annotations and images of each split, where they are not
@@ -76,7 +76,6 @@ class AnnotatedPeople(PoseDataModule):
 
     view: str = "crops"
     LAYOUT: ClassVar[dict[str, tuple[str, str]]] = {}
-    HOME: ClassVar[str] = ""
     LIMITS_PEOPLE: ClassVar[bool] = True
     """Whether ``limit`` counts people; otherwise it counts files, and the class reads no more of them."""
 
@@ -147,8 +146,7 @@ class AnnotatedPeople(PoseDataModule):
 
     def _check_options(self) -> None:
         name = type(self).__name__
-        for option in ("on_broken_image", "on_bad_annotation"):
-            one_of(f"{option} of {name}", getattr(self, option), ("error", "skip"))
+        self.check_choices(on_broken_image=ON_FAULT, on_bad_annotation=ON_FAULT)
         if self.box_scale <= 0:
             raise UserError(f"{name}: box_scale is {self.box_scale}, but must be positive")
         if self.limit is not None and self.limit < 1:
@@ -156,22 +154,10 @@ class AnnotatedPeople(PoseDataModule):
 
     # -- files --------------------------------------------------------------------------------------------------------
 
-    def prepare_data(self) -> None:
-        """Checks that the data are there.
-
-        Raises:
-            UserError: The root is missing.
-        """
-        if not self.root.is_dir():
-            raise UserError(
-                f"{type(self).__name__}: data root {self.root} does not exist (option data.root); "
-                f"the files come from {self.HOME}"
-            )
-
-    def setup(self, stage: str) -> None:
+    def setup(self, stage: str | None = None) -> None:
         """Builds the data sets that a stage needs; all their files are looked for before the first is read."""
         self.prepare_data()
-        for split in {"fit": ("train", "val"), "validate": ("val",)}.get(stage, (stage,)):
+        for split in STAGE_SPLITS[checked_stage(stage)]:
             self._check_places(split)
         super().setup(stage)
 

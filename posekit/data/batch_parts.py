@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from posekit.data.batch import CROP_FIELDS
+
 Part = Mapping[str, Any]
 
 
@@ -54,6 +56,21 @@ def resized(batch: Any, size: int) -> Any:
         return {name: _take(value, rows) for name, value in part.items()}
 
     return walk(batch)
+
+
+def one_frame_clips(crops: Part, frame: Tensor | None = None) -> dict[str, Any]:
+    """Returns crops as clips of one frame, which is their key frame and no padding.
+
+    Args:
+        crops: A ``CropBatch``, or one sample of it.
+        frame: (B,) number of each frame; 0 when None.
+    """
+    axis = crops["image"].ndim - 3
+    first = torch.zeros(crops["image"].shape[:axis], dtype=torch.int64, device=crops["image"].device)
+    number = first if frame is None else frame
+    fields = {name: value.unsqueeze(axis) if name in CROP_FIELDS else value for name, value in crops.items()}
+    valid = torch.ones_like(first, dtype=torch.bool)
+    return {**fields, "frame": number.unsqueeze(axis), "valid": valid.unsqueeze(axis), "key": first}
 
 
 def _has_rows(value: Any) -> bool:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -20,13 +20,11 @@ from posekit.data.clip_labels import fill_labels, label_names, move_labels
 from posekit.data.clip_transforms import STILL, ClipAugmentation, View
 from posekit.data.clip_windows import Window, WindowRows, join
 from posekit.data.coco_file import OnFault
-from posekit.data.crops import Key, split_key
+from posekit.data.crops import Key, read_or_skip, split_key
 from posekit.data.transforms import augmentation_rng, move_joints, normalize_image, warp
 from posekit.data.video import VideoReader
-from posekit.errors import UserError, one_of
+from posekit.errors import one_of
 from posekit.skeletons import Skeleton
-
-log = logging.getLogger(__name__)
 
 ClipBox = Literal["key", "frame", "window"]
 CLIP_BOXES = ("key", "frame", "window")
@@ -221,9 +219,10 @@ class ClipDataset(Dataset[dict[str, Any]]):
             first = int(clip.rows.min())
             ahead = clip.track.image_rows[first : first + self.window.span]
             self._frames.read_ahead(clip.track.read, ahead.tolist())
+        read = partial(self._frames.get, clip.track.read)
         pictures: dict[int, Bytes | None] = {}
         for row in np.unique(clip.rows).tolist():
-            pictures[row] = self._picture(clip.track, row)
+            pictures[row] = read_or_skip(read, int(clip.track.image_rows[row]), self.on_broken_image)
         broken = np.array([pictures[row] is None for row in clip.rows.tolist()])
         if broken.any():
             around_key = self.window.kind == "key"
@@ -235,15 +234,6 @@ class ClipDataset(Dataset[dict[str, Any]]):
             clip = clip._replace(rows=rows, valid=clip.valid & ~broken, keys=clip.keys & ~broken)
         images = [pictures[row] for row in clip.rows.tolist()]
         return [image for image in images if image is not None], clip
-
-    def _picture(self, track: Track, row: int) -> Bytes | None:
-        try:
-            return self._frames.get(track.read, int(track.image_rows[row]))
-        except UserError as error:
-            if self.on_broken_image == "error":
-                raise
-            log.warning("skipped: %s", error)
-            return None
 
     # -- samples ------------------------------------------------------------------------------------------------------
 

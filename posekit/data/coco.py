@@ -70,7 +70,7 @@ class COCOKeypoints(AnnotatedPeople):
     def _check_options(self) -> None:
         super()._check_options()
         name = type(self).__name__
-        one_of(f"scene_fit of {name}", self.scene_fit, ("pad", "short_side"))
+        self.check_choices(scene_fit=("pad", "short_side"))
         if self.view == "scenes":
             if self.skeleton != self.annotated_skeleton:
                 raise UserError(

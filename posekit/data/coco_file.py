@@ -15,12 +15,13 @@ from posekit.data.coco_categories import people_category
 from posekit.errors import UserError, counted, excerpt, listed
 from posekit.joint_names import match_joints, set_hint
 from posekit.json_file import numbers, read_json, whole
+from posekit.metrics.crowdpose import AREA_SHARE
 from posekit.skeletons import Skeleton
 
 log = logging.getLogger(__name__)
 
 OnFault = Literal["error", "skip"]
-AREA_SHARE = 0.53  # of the box, where a file gives no area; CrowdPose's evaluation does so
+ON_FAULT = ("error", "skip")
 
 
 @dataclass(frozen=True)
@@ -210,12 +211,23 @@ def box_fault(box: Any) -> str | None:
     return f"has a box of zero size: {values}" if values[2] <= 0 or values[3] <= 0 else None
 
 
-def outside_fault(box: Sequence[float], size: Sequence[int]) -> str | None:
-    """Returns that an xywh box has no pixel of an image of size W, H, or None; a size of 0 is not known."""
-    (x, y, w, h), (width, height) = box, size
-    if not width or (x < width and y < height and x + w > 0 and y + h > 0):
+def outside_fault(box: Sequence[float] | Float64, size: Sequence[int] | None, picture: str) -> str | None:
+    """Returns that a box touches no pixel of its picture, or None.
+
+    Args:
+        box: xywh px.
+        size: W, H of the picture in px; None or 0 where it cannot be told.
+        picture: What to call it.
+    """
+    if not size or not size[0]:
         return None
-    return f"has a box wholly outside its image of {width} x {height} px: {list(box)}"
+    (x, y, w, h), (width, height) = box, size
+    # The first pixel begins at -0.5 where pixels' centres are whole numbers, and the last one ends at W where files
+    # count from its corner: what touches the picture in either way of counting is not refused.
+    if x < width and y < height and x + w > -0.5 and y + h > -0.5:
+        return None
+    values = ", ".join(f"{value:g}" for value in (x, y, w, h))
+    return f"[{values}] lies wholly outside the {width} x {height} px of {picture}"
 
 
 class _AnnotationReader:
@@ -244,7 +256,7 @@ class _AnnotationReader:
         labelled = self._labelled(annotation)
         crowd = bool(annotation.get("iscrowd", 0))
         box, area = annotation["bbox"], annotation.get("area")
-        if area is None:
+        if area is None:  # as CrowdPose's evaluation does
             self.without_area += 1
             area = AREA_SHARE * box[2] * box[3]
         if (crowd or not labelled) and annotation.get("segmentation"):
@@ -308,7 +320,9 @@ class _AnnotationReader:
             self.flat.append(annotation["id"])
             reason = None
         elif reason is None and self._labelled(annotation):
-            reason = outside_fault(annotation["bbox"], self.sizes[self.image_rows[annotation["image_id"]]])
+            size = self.sizes[self.image_rows[annotation["image_id"]]]
+            outside = outside_fault(annotation["bbox"], size, "its image")
+            reason = f"with box {outside}" if outside else None
         area = annotation.get("area", 0.0)
         if reason is None and area is not None and numbers([area], 1) is None:
             reason = f"has an area that is no finite number: {excerpt(area)}"

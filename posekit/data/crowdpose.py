@@ -6,15 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import numpy as np
-
 from posekit.data.coco import COCOKeypoints
-from posekit.data.coco_file import AREA_SHARE, CocoPeople
+from posekit.data.coco_file import CocoPeople
 from posekit.data.datamodule import Split
 from posekit.errors import UserError, one_of
-from posekit.json_file import numbers, read_json
-
-LEVELS = ("easy", "medium", "hard")
+from posekit.json_file import read_json
+from posekit.metrics.crowdpose import AREA_SHARE, LEVELS, LIMITS, crowd_levels
 
 
 class CrowdPose(COCOKeypoints):
@@ -65,13 +62,12 @@ class CrowdPose(COCOKeypoints):
         people = super().people(split)
         return replace(people, area=AREA_SHARE * people.boxes[:, 2] * people.boxes[:, 3])
 
-    def image_groups(self, split: Split, limits: tuple[float, float] = (0.2, 0.8)) -> dict[str, list[int]]:
+    def image_groups(self, split: Split, limits: tuple[float, float] = LIMITS) -> dict[str, list[int]]:
         """Returns the ids of the easy, medium and hard images of a split, by the files' ``crowdIndex``.
 
         Args:
             split: The split.
-            limits: Crowd indices from which on an image is medium, and hard. The paper says 0.1 and 0.8, the data
-                set's toolbox takes 0.2 and 0.8, and so do published tables.
+            limits: See :func:`~posekit.metrics.crowdpose.crowd_levels`.
 
         Raises:
             UserError: An image has no crowd index.
@@ -79,12 +75,10 @@ class CrowdPose(COCOKeypoints):
         path = self.files[split].annotations
         groups: dict[str, list[int]] = {level: [] for level in LEVELS}
         wanted = set(self.people(split).image_ids.tolist())
-        for image in read_json(path, "annotation file")["images"]:
-            index = numbers([image.get("crowdIndex")], 1)
-            if index is None:
-                raise UserError(f"{path}: image {image.get('id')} has no crowdIndex")
-            if image["id"] in wanted:
-                groups[LEVELS[int(np.searchsorted(limits, index[0], side="right"))]].append(int(image["id"]))
+        images = read_json(path, "annotation file")["images"]
+        for image_id, level in crowd_levels(str(path), images, limits).items():
+            if image_id in wanted:
+                groups[LEVELS[level]].append(int(image_id))
         return groups
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal, cast
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -11,16 +12,41 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from posekit.data.batch import ImageTarget
-from posekit.data.loader import EpochSampler, ResumableLoader, evaluation_loader, shuffle_seed, single_threaded
-from posekit.errors import UserError
+from posekit.data.loader import (
+    EpochSampler,
+    FixedSampler,
+    ResumableLoader,
+    evaluation_loader,
+    overfits,
+    shuffle_seed,
+    single_threaded,
+)
+from posekit.errors import UserError, one_of
 from posekit.skeletons import get_skeleton
 
 LINKED = ("skeleton", "image_size", "num_support")
 """Arguments that data module and method share; see :meth:`PoseDataModule.linked_values`."""
 
-__all__ = ["LINKED", "EpochSampler", "PoseDataModule", "Split", "checked_size"]
+__all__ = ["LINKED", "EpochSampler", "FolderDataModule", "PoseDataModule", "Split", "checked_size"]
 
 Split = Literal["train", "val", "test", "predict"]
+
+STAGE_SPLITS: dict[str, tuple[Split, ...]] = {
+    "fit": ("train", "val"),
+    "validate": ("val",),
+    "test": ("test",),
+    "predict": ("predict",),
+}
+"""What each of Lightning's stages reads."""
+
+
+def checked_stage(stage: str | None) -> str:
+    """Returns the stage that a data module is set up for: ``fit`` where none is named.
+
+    Raises:
+        UserError: It is another word.
+    """
+    return one_of("stage", "fit" if stage is None else stage, STAGE_SPLITS)
 
 
 def checked_size(name: str, size: Sequence[int]) -> tuple[int, int]:
@@ -87,6 +113,22 @@ class PoseDataModule(LightningDataModule):
         self._train_loader: ResumableLoader | None = None
         self._place: dict[str, int] | None = None  # of a resumed run
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves out what belongs to a run, as methods do: copies and pickles hold no trainer and no loader."""
+        return {**self.__dict__, "trainer": None, "_train_loader": None}
+
+    def check_choices(self, **known: Sequence[str]) -> None:
+        """Checks options, which are attributes by now, against their known values.
+
+        Args:
+            known: Those of each option.
+
+        Raises:
+            UserError: One has another value.
+        """
+        for option, choices in known.items():
+            one_of(f"{option} of {type(self).__name__}", getattr(self, option), choices)
+
     @classmethod
     def linked_values(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Returns what a method takes over from constructor arguments: joint set, size of its input, neighbours.
@@ -131,11 +173,17 @@ class PoseDataModule(LightningDataModule):
             self._datasets[split] = self.make_dataset(split)
         return self._datasets[split]
 
-    def setup(self, stage: str) -> None:
-        """Builds the data sets that a stage needs, so that missing files show before anything else starts."""
-        splits = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("predict",)}
-        for split in splits[stage]:
-            self.dataset(cast(Split, split))
+    def setup(self, stage: str | None = None) -> None:
+        """Builds the data sets that a stage needs, so that missing files show before anything else starts.
+
+        Args:
+            stage: ``fit`` (also for None), ``validate``, ``test`` or ``predict``.
+
+        Raises:
+            UserError: The stage is another word.
+        """
+        for split in STAGE_SPLITS[checked_stage(stage)]:
+            self.dataset(split)
 
     @property
     def pins(self) -> bool:
@@ -156,7 +204,11 @@ class PoseDataModule(LightningDataModule):
         if split in ("val", "test"):
             return evaluation_loader(dataset, self.val_batch_size, world, rank, **options)
         train = split == "train"
-        sampler = EpochSampler(dataset, world, rank, shuffle=train, seed=shuffle_seed(self.seed), drop_last=False)
+        sampler: EpochSampler
+        if not train or overfits(self.trainer):
+            sampler = FixedSampler(dataset, world, rank)
+        else:
+            sampler = EpochSampler(dataset, world, rank, shuffle=True, seed=shuffle_seed(self.seed), drop_last=False)
         if split == "predict":
             sampler.share_once()
         batch_size = self.batch_size if train else self.val_batch_size
@@ -207,3 +259,21 @@ class PoseDataModule(LightningDataModule):
     def predict_dataloader(self) -> DataLoader[Any]:
         """Returns the prediction loader."""
         return self.loader("predict")
+
+
+class FolderDataModule(PoseDataModule):
+    """Base of the data modules whose files lie in a folder, ``root``."""
+
+    HOME: ClassVar[str] = ""
+    """Where the files come from, and their licence."""
+    root: Path
+
+    def prepare_data(self) -> None:
+        """Checks that the data are there.
+
+        Raises:
+            UserError: The root is missing.
+        """
+        if not self.root.is_dir():
+            name = type(self).__name__
+            raise UserError(f"{name}: data root {self.root} does not exist (option data.root); get it from {self.HOME}")

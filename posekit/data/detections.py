@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,8 @@ from posekit.errors import UserError, excerpt
 from posekit.json_file import numbers, read_json, whole
 
 log = logging.getLogger(__name__)
+
+PictureRow = Callable[[Mapping[str, Any]], int | str | None]
 
 
 class Boxes(NamedTuple):
@@ -49,6 +52,35 @@ def read_detections(
     Raises:
         UserError: The file cannot be used, or nothing is left of it.
     """
+    return read_listed_boxes(path, partial(_row_of_id, rows_by_id), "images", threshold, on_bad_annotation, category)
+
+
+def _row_of_id(rows_by_id: Mapping[int, int], entry: Mapping[str, Any]) -> int | str | None:
+    image_id = whole(entry.get("image_id"))
+    return "has no integer image_id" if image_id is None else rows_by_id.get(image_id)
+
+
+def read_listed_boxes(
+    path: str | Path,
+    row_of: PictureRow,
+    pictures: str,
+    threshold: float,
+    on_bad_annotation: OnFault,
+    category: Any = 1,
+) -> Boxes:
+    """Reads a detections file whose boxes name their pictures in any way; see :func:`read_detections`.
+
+    Args:
+        path: The JSON file.
+        row_of: Gives the row of an entry's picture, None where the annotations do not list it, or what is wrong.
+        pictures: What to call the pictures, e.g. ``"frames"``.
+        threshold: Boxes of a lower score are left out.
+        on_bad_annotation: What to do about faulty entries: ``"error"`` or ``"skip"``.
+        category: Id of the people's category.
+
+    Raises:
+        UserError: The file cannot be used, or nothing is left of it.
+    """
     path = Path(path)
     content = read_json(path, "detections file")
     if not isinstance(content, list):
@@ -57,21 +89,23 @@ def read_detections(
     faults: list[str] = []
     strangers = 0
     for number, entry in enumerate(content):
-        reason = _fault(entry)
+        row = row_of(entry) if isinstance(entry, dict) else "is no object"
+        reason = row if isinstance(row, str) else _fault(entry)
         if reason is not None:
             faults.append(f"box number {number} {reason}")
         elif entry.get("category_id", category) == category and entry["score"] >= threshold:
-            row = rows_by_id.get(entry["image_id"])
-            strangers += row is None
-            if row is not None:
+            if isinstance(row, int):
                 kept.append((row, entry["bbox"], entry["score"], number))
+            else:
+                strangers += 1
     report_faults(path, faults, "box", on_bad_annotation)
     if strangers:
-        log.warning("%s: left out %d boxes of images that the annotations do not list", path, strangers)
+        log.warning("%s: left out %d boxes of %s that the annotations do not list", path, strangers, pictures)
     if not kept and content and all(_is_of_others(entry, category) for entry in content):
         raise nobody("detections file", path, category, content)
     if not kept:
-        raise UserError(f"detections file {path} has no person box of score {threshold:g} or more in the listed images")
+        wanted = f"no person box of score {threshold:g} or more in the listed {pictures}"
+        raise UserError(f"detections file {path} has {wanted}")
     return make_boxes(kept)
 
 
@@ -149,28 +183,7 @@ def category_fault(entry: Mapping[str, Any]) -> str | None:
     return None if numbers([category], 1) else f"has a category_id that is no number: {excerpt(category)}"
 
 
-def outside_fault(box: Sequence[float] | Float64, size: tuple[int, int] | None) -> str | None:
-    """Returns what is wrong with a box that touches no pixel of its picture, or None.
-
-    Args:
-        box: xywh px.
-        size: W, H of the picture in px; None where it cannot be told.
-    """
-    if size is None:
-        return None
-    (x, y, w, h), (width, height) = box, size
-    # The picture ends half a pixel from the centres of its outer pixels.
-    if x < width - 0.5 and y < height - 0.5 and x + w > -0.5 and y + h > -0.5:
-        return None
-    values = ", ".join(f"{value:g}" for value in (x, y, w, h))
-    return f"[{values}] lies wholly outside the {width} x {height} px of"
-
-
-def _fault(entry: Any) -> str | None:
-    if not isinstance(entry, dict):
-        return "is no object"
-    if whole(entry.get("image_id")) is None:
-        return "has no integer image_id"
+def _fault(entry: Mapping[str, Any]) -> str | None:
     if numbers([entry.get("score")], 1) is None:
         return "has no finite score"
     return category_fault(entry) or box_fault(entry.get("bbox"))

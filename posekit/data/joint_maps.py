@@ -133,6 +133,7 @@ def source_of(skeleton: Skeleton) -> JointSource:
             joint.removeprefix("op_"): joint for joint in detected if joint.removeprefix("op_") not in skeleton.joints
         }
         instead["H36M17"] = {"thorax": "neck", "neck": "head"}
+        instead["SMPL24"] = {"head": None}  # the middle of the face here, the pivot of the skull there
     if skeleton.name == "SMPL24":
         # SMPL has no top of the head: the head joint gives the direction (NLRD takes it so). Elsewhere its head, the
         # pivot of the skull, is not what is meant.

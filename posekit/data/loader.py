@@ -8,7 +8,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-from torch.utils.data import BatchSampler, DataLoader, Dataset, DistributedSampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, DistributedSampler, SequentialSampler
+
+from posekit.errors import UserError
 
 # Seeds of runs lie so far apart that no epoch of one is shuffled as an epoch of another.
 _RUN_STRIDE = 1_000_003
@@ -68,6 +70,27 @@ class EpochSampler(DistributedSampler[Any]):
         return iter([(epoch, index) for index in indices][skip:])
 
 
+class FixedSampler(EpochSampler, SequentialSampler):
+    """Yields the same keys in every pass, in the data set's order: for evaluation, and for ``overfit_batches``.
+
+    Being a ``SequentialSampler``, too, it is left alone by Lightning's ``overfit_batches``, whose own would give bare
+    indices.
+
+    Args:
+        dataset: The samples.
+        world: Number of processes.
+        rank: Number of this one.
+    """
+
+    def __init__(self, dataset: Dataset[Any], world: int, rank: int) -> None:
+        super().__init__(dataset, world, rank, shuffle=False)
+
+
+def overfits(trainer: Any) -> bool:
+    """Tells whether a trainer (or None) has ``overfit_batches``, which repeats the first batches in each epoch."""
+    return bool(getattr(trainer, "overfit_batches", 0) > 0)
+
+
 class EvenBatches(BatchSampler):
     """Cuts a process's share of an evaluation into as many batches as each other process has, none of them empty.
 
@@ -109,7 +132,7 @@ def evaluation_loader(
         rank: Number of this one.
         options: Further arguments of ``DataLoader``.
     """
-    sampler = EpochSampler(dataset, world, rank, shuffle=False)
+    sampler = FixedSampler(dataset, world, rank)
     if world == 1 or len(dataset) == 0:  # type: ignore[arg-type]
         return DataLoader(dataset, batch_size=batch_size, sampler=sampler, **options)
     loader = DataLoader(dataset, batch_sampler=EvenBatches(sampler, batch_size), **options)
@@ -136,7 +159,11 @@ class ResumableLoader(DataLoader[Any]):
 
     @property
     def _sampler(self) -> EpochSampler:
-        assert isinstance(self.sampler, EpochSampler)
+        if not isinstance(self.sampler, EpochSampler):
+            raise UserError(
+                "the trainer has put another sampler into the training loader (overfit_batches): give it the data "
+                "module, fit(model, datamodule=data)"
+            )
         return self.sampler
 
     def state_dict(self) -> dict[str, int]:

@@ -10,10 +10,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from posekit.data.batch import ImageTarget
-from posekit.data.datamodule import PoseDataModule, Split
+from posekit.data.datamodule import PoseDataModule, Split, checked_stage
 from posekit.data.joint_maps import JointMap, source_of
-from posekit.data.loader import ResumableLoader, shuffle_seed, single_threaded
+from posekit.data.loader import ResumableLoader, overfits, shuffle_seed, single_threaded
 from posekit.data.mixture_sampling import (
+    FixedMixtureSampler,
     Kind,
     MixtureCollate,
     MixtureDataset,
@@ -145,8 +146,9 @@ class Mixture(PoseDataModule):
         for part in self.parts.values():
             part.data.prepare_data()
 
-    def setup(self, stage: str) -> None:
+    def setup(self, stage: str | None = None) -> None:
         """Builds the data sets that a stage needs."""
+        stage = checked_stage(stage)
         if stage == "fit":
             self.dataset("train")
         self.evaluated.setup("validate" if stage == "fit" else stage)
@@ -193,7 +195,8 @@ class Mixture(PoseDataModule):
         dataset = cast(MixtureDataset, self.dataset("train"))
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         streams = [(self._stream(kind, dataset), size) for kind, size in self.batch_sizes.items()]
-        sampler = MixtureSampler(dataset, world, rank, self.steps(world), streams)
+        order = FixedMixtureSampler if overfits(self.trainer) else MixtureSampler
+        sampler = order(dataset, world, rank, self.steps(world), streams)
         loader = ResumableLoader(
             dataset,
             batch_size=self.batch_size,

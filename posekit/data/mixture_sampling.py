@@ -9,10 +9,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, SequentialSampler
 
 from posekit.arrays import Int64
 from posekit.data.batch import CROP_FIELDS
+from posekit.data.batch_parts import one_frame_clips
 from posekit.data.joint_maps import JointMap
 from posekit.data.loader import EpochSampler
 from posekit.errors import UserError
@@ -102,15 +103,24 @@ class MixtureSampler(EpochSampler):
         return self.steps * sum(size for _, size in self.streams)
 
     def __iter__(self) -> Iterator[Pick]:
+        epoch = self.epoch if self.shuffle else 0
         skip, self.skip = self.skip, 0
         columns = []
         for stream, size in self.streams:
             batch = self.num_replicas * size
             places = np.arange(self.steps)[:, None] * batch + self.rank * size + np.arange(size)
-            picks = stream.picks(self.epoch, self.steps * batch, places.reshape(-1))
+            picks = stream.picks(epoch, self.steps * batch, places.reshape(-1))
             columns.append([picks[step * size : (step + 1) * size] for step in range(self.steps)])
         rows = [pick for batches in zip(*columns, strict=True) for batch in batches for pick in batch]
         return iter(rows[skip:])
+
+
+class FixedMixtureSampler(MixtureSampler, SequentialSampler):  # type: ignore[misc]
+    """Yields the first epoch's samples in every epoch, for ``overfit_batches``; see ``FixedSampler``."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.shuffle = False
 
 
 class MixtureDataset(Dataset[dict[str, Any]]):
@@ -148,8 +158,7 @@ def as_clip(sample: Mapping[str, Any], part: str) -> dict[str, Tensor]:
         raise UserError(f"Mixture: part {part} gives neither crops nor clips of people (view: crops or clips)")
     clip = {name: torch.as_tensor(value) for name, value in sample.items() if name in _FIELDS}
     if image.ndim == 3:
-        clip = {name: value[None] if name in CROP_FIELDS else value for name, value in clip.items()}
-        clip |= {"frame": torch.zeros(1, dtype=torch.int64), "key": torch.tensor(0), "margin": torch.zeros(2).long()}
+        clip = one_frame_clips(clip)
         # A crop whose picture was broken has box_score 0 and is black: nothing of it counts.
         clip["valid"] = torch.tensor([bool(sample["box_score"] > 0) or bool((clip["visible"] > 0).any())])
     clip.setdefault("margin", torch.zeros(2, dtype=torch.int64))

@@ -141,7 +141,7 @@ class MPII(AnnotatedPeople):
             self._tables[part] = table
         return self._tables[part]
 
-    def setup(self, stage: str) -> None:
+    def setup(self, stage: str | None = None) -> None:
         """Builds the data sets that a stage needs, and reads what its evaluation needs."""
         super().setup(stage)
         if stage != "predict":

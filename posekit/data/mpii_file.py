@@ -14,10 +14,12 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from posekit.arrays import Float64
-from posekit.data.coco_file import AREA_SHARE, CocoPeople, OnFault, escapes_folder, report_faults
+from posekit.data.coco_file import CocoPeople, OnFault, escapes_folder, report_faults
 from posekit.errors import UserError, excerpt
 from posekit.json_file import numbers, read_json
 from posekit.mat5 import read_mat5
+from posekit.metrics.crowdpose import AREA_SHARE
+from posekit.metrics.mpii_files import have_size, labelled_joints, without_head
 from posekit.skeletons import MPII16
 
 log = logging.getLogger(__name__)
@@ -216,9 +218,7 @@ def _mat_person(row: int, entry: tuple[Any, Any]) -> Person | str | None:
 
 def _head(corners: Float64) -> Float64:
     """Returns head boxes (…, 4) of pixels from 1 as ones from 0; NaN where they have no size."""
-    with np.errstate(invalid="ignore"):
-        size = np.linalg.norm(corners[..., 2:] - corners[..., :2], axis=-1, keepdims=True)
-        return np.where(np.isfinite(size) & (size > 0), corners - 1, np.nan)
+    return np.where(have_size(corners)[..., None], corners - 1, np.nan)
 
 
 def _field(struct: Any, name: str) -> Any:
@@ -281,7 +281,7 @@ def read_targets(path: Path, people: PeopleFile) -> EvaluationTargets:
             )
         arrays[name] = np.moveaxis(found.astype(np.float64), -1, 0)
     _check_order(path, content.get("dataset_joints"))
-    labelled = arrays["jnt_missing"] == 0
+    labelled = labelled_joints(arrays["jnt_missing"], f"{what} {path}")
     points = arrays["pos_gt_src"] - 1
     if not np.isfinite(points[labelled]).all():
         raise UserError(f"{what} {path}: pos_gt_src holds labelled joints that are not finite numbers")
@@ -290,7 +290,11 @@ def read_targets(path: Path, people: PeopleFile) -> EvaluationTargets:
     both = labelled & (known[..., 2] > 0)
     if both.any() and np.median(np.linalg.norm(joints - known, axis=-1)[both]) > 2:
         raise UserError(f"{what} {path} belongs to other people than {people.path}: their joints differ")
-    return EvaluationTargets(joints, _head(arrays["headboxes_src"].reshape(-1, 4)))
+    heads = _head(arrays["headboxes_src"].reshape(-1, 4))
+    sized = np.asarray(np.isfinite(heads).all(-1))
+    if not sized.all():
+        log.warning("%s: %s", path, without_head(sized))
+    return EvaluationTargets(joints, heads)
 
 
 def _check_order(path: Path, names: Any) -> None:

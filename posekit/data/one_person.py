@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch.utils.data import DataLoader
 from posekit.arrays import Bytes, Float64
 from posekit.data.clip_windows import Window
 from posekit.data.clips import ClipBox, ClipDataset, Track
+from posekit.data.given_boxes import given_boxes
 from posekit.data.images import require_picture
 from posekit.data.video_boxes import smooth_boxes
 from posekit.errors import UserError
@@ -49,6 +51,7 @@ def person_windows(
     Raises:
         UserError: There are no frames, or they or the boxes are of another kind.
     """
+    _check_frames(frames)
     count = len(frames)
     if not count:
         raise UserError("frames must be pictures (H, W, 3), and there is none")
@@ -70,12 +73,27 @@ def person_windows(
 def _checked(boxes: ArrayLike | None, count: int) -> Float64:
     if boxes is None:
         return np.full((count, 4), np.nan)
-    rows = np.asarray(boxes, dtype=np.float64)
+    rows = given_boxes(boxes)
     if rows.shape != (count, 4):
         raise UserError(f"boxes must be ({count}, 4), one xywh for each frame, not of shape {rows.shape}")
-    if not (np.isfinite(rows).all() and (rows[:, 2:] > 0).all()):
-        raise UserError("boxes must be finite, with a width and a height above 0")
     return rows
+
+
+def _check_frames(frames: object) -> None:
+    """Refuses what holds no frames.
+
+    Raises:
+        UserError: It is one picture, a file's name, a generator and so on.
+    """
+    if isinstance(frames, str | Path):
+        require_picture(frames)
+    wanted = "predict takes frames (T, H, W, 3) uint8 RGB, or a list of such pictures (H, W, 3), not"
+    if isinstance(frames, np.ndarray):
+        if frames.ndim != 4:
+            hint = ": give a list of this one" * (frames.ndim == 3)
+            raise UserError(f"{wanted} {frames.dtype} of shape {frames.shape}{hint}")
+    elif isinstance(frames, Mapping | bytes) or not (hasattr(frames, "__len__") and hasattr(frames, "__getitem__")):
+        raise UserError(f"{wanted} a {type(frames).__name__}")
 
 
 @torch.no_grad()

@@ -26,13 +26,13 @@ _UNREAD = (
 
 def pictures_in(folder: Path) -> list[Path]:
     """Returns the pictures of a folder that can be read, sorted."""
-    return sorted(path for path in folder.iterdir() if _is_picture(path))
+    return sorted(path for path in folder.iterdir() if is_picture(path))
 
 
 def other_kinds(folder: Path) -> str:
     """Returns how many films and pictures of kinds that are not read a folder holds, e.g. ``2 .heic, 1 .mov``."""
     kinds = (*_NOT_EVERYWHERE, *_UNREAD, *VIDEO_SUFFIXES)
-    others = (path for path in folder.iterdir() if _is_file_of(path, kinds) and not _is_picture(path))
+    others = (path for path in folder.iterdir() if _is_file_of(path, kinds) and not is_picture(path))
     found = Counter(path.suffix.lower() for path in others)
     return ", ".join(f"{number:,} {suffix}" for suffix, number in sorted(found.items()))
 
@@ -77,7 +77,8 @@ def is_picture_source(source: Path) -> bool:
     return (suffix in IMAGE_SUFFIXES or readable) and not is_moving(source)
 
 
-def _is_picture(path: Path) -> bool:
+def is_picture(path: Path) -> bool:
+    """Tells whether a folder's entry is a picture that can be read, by its name and OpenCV's build."""
     return _is_file_of(path, IMAGE_SUFFIXES) and (path.suffix.lower() not in _NOT_EVERYWHERE or opencv_reads(path))
 
 

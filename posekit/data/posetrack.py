@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -14,17 +13,16 @@ from posekit.data.annotated import AnnotatedPeople
 from posekit.data.clip_transforms import ClipAugmentation, resolve_augmentation
 from posekit.data.clip_windows import Window
 from posekit.data.clips import ClipBox, ClipDataset
-from posekit.data.coco_file import AREA_SHARE, CocoPeople
+from posekit.data.coco_file import CocoPeople
 from posekit.data.crops import CropTable, FileReader
 from posekit.data.datamodule import Split
 from posekit.data.joint_maps import source_of
 from posekit.data.posetrack_file import PoseTrackPeople, read_posetrack
 from posekit.data.posetrack_tracks import build_tracks, find_frames, ranks, read_boxes
 from posekit.errors import UserError, one_of
+from posekit.metrics.crowdpose import AREA_SHARE
 from posekit.posetrack import sequence_files
 from posekit.skeletons import POSETRACK15, get_skeleton
-
-log = logging.getLogger(__name__)
 
 VERSIONS = ("auto", "2017", "2018", "21")
 VIEWS = ("crops", "clips")
@@ -72,7 +70,7 @@ class PoseTrack(AnnotatedPeople):
         skeleton: Joint set of the samples.
         options: Of :class:`~posekit.data.annotated.AnnotatedPeople`, by name. Detections name their frame by
             ``image_id`` or ``file_name``; ``limit`` counts sequence files; broken neighbours are replaced by the key
-            frame; TIP's PoseTrack AP leaves out the same faulty people.
+            frame; TIP's PoseTrack AP leaves out the same faulty people and ignore regions.
     """
 
     VIEW_SIZES: ClassVar[dict[str, tuple[int, int]]] = dict.fromkeys(VIEWS, (288, 384))
@@ -232,9 +230,7 @@ class PoseTrack(AnnotatedPeople):
         if path is None:
             return super()._crop_table(split, people)
         frames = self.sequences(split)
-        found, strangers = read_boxes(path, frames, self.detection_threshold, self.on_bad_annotation)
-        if strangers:
-            log.warning("%s: left out %d boxes of frames that the annotations do not list", path, strangers)
+        found = read_boxes(path, frames, self.detection_threshold, self.on_bad_annotation)
         joints = np.zeros((len(found.boxes), *people.keypoints.shape[1:]))
         table = CropTable(people.image_ids, found.image_rows, found.boxes, found.scores, found.sample_ids, joints)
         if self.key_frames == "labelled" and frames.labelled.any():

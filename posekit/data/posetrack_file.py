@@ -69,7 +69,7 @@ def read_posetrack(
     Args:
         files: JSON files, all of one form, in the order of their names.
         version: ``"auto"``, or ``"2017"``, ``"2018"`` or ``"21"``, which the files must then have the form of.
-        on_bad_annotation: ``"error"`` refuses faulty people, ``"skip"`` leaves them out and warns.
+        on_bad_annotation: ``"error"`` refuses faulty people and ignore regions, ``"skip"`` leaves them out and warns.
 
     Raises:
         UserError: A file cannot be used; the first faults are named.

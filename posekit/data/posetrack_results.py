@@ -15,7 +15,16 @@ from posekit.arrays import Float64, Int64
 from posekit.errors import UserError, one_of
 from posekit.files import atomic_write_text
 from posekit.json_file import read_json
-from posekit.posetrack import SLOTS_2018, FrameEntry, Paths, form_of, read_frames, sequence_files, slots_of
+from posekit.posetrack import (
+    SLOTS_2018,
+    FrameEntry,
+    Paths,
+    form_of,
+    in_joint_order,
+    read_frames,
+    sequence_files,
+    slots_of,
+)
 from posekit.skeletons import POSETRACK15
 
 _FIELDS = ("id", "file_name", "frame_id", "vid_id", "nframes", "is_labeled", "width", "height")
@@ -89,10 +98,7 @@ def _gather(batches: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[Any]]:
         points = _array(batch["keypoints"])
         if points.size == 0:
             continue
-        if points.ndim != 3 or points.shape[1] not in (len(POSETRACK15), len(SLOTS_2018)) or points.shape[2] != 3:
-            raise ValueError(f"keypoints has shape {points.shape}, needed is (N, 15 or 17, 3)")
-        if points.shape[1] == len(SLOTS_2018):
-            points = points[:, [SLOTS_2018.index(joint) for joint in POSETRACK15.joints]]
+        points = in_joint_order(points)
         count = len(points)
         columns["keypoints"].append(points)
         columns["image_id"].append(np.broadcast_to(_array(batch["image_id"]), count))

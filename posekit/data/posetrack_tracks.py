@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -11,12 +12,11 @@ import numpy as np
 
 from posekit.arrays import Int64
 from posekit.data.clips import Track
-from posekit.data.coco_file import OnFault, box_fault, report_faults
+from posekit.data.coco_file import OnFault
 from posekit.data.crops import CropTable, PictureReader
-from posekit.data.detections import Boxes, category_fault, make_boxes
+from posekit.data.detections import Boxes, read_listed_boxes
 from posekit.data.posetrack_file import PoseTrackPeople
-from posekit.errors import UserError
-from posekit.json_file import numbers, read_json
+from posekit.json_file import whole
 
 _NAMES = ("file_name", "image_name", "image")
 
@@ -147,10 +147,10 @@ def ranks(image_rows: Int64) -> Int64:
     return result
 
 
-def read_boxes(
-    path: Path, people: PoseTrackPeople, threshold: float, on_bad_annotation: OnFault = "error"
-) -> tuple[Boxes, int]:
+def read_boxes(path: Path, people: PoseTrackPeople, threshold: float, on_bad_annotation: OnFault = "error") -> Boxes:
     """Reads boxes of a person detector: COCO's results format, frames by ``image_id`` or by name.
+
+    What is left out: :func:`~posekit.data.detections.read_detections`.
 
     Args:
         path: A JSON list of objects with ``bbox`` (xywh px), ``score``, ``image_id`` or a name (``file_name``,
@@ -159,45 +159,17 @@ def read_boxes(
         threshold: Boxes of a lower score are left out.
         on_bad_annotation: ``"error"`` or ``"skip"``.
 
-    Returns:
-        The boxes, and how many were for frames that are not listed.
-
     Raises:
         UserError: The file cannot be used, or nothing is left of it.
     """
-    content = read_json(path, "detections file")
-    if not isinstance(content, list):
-        raise UserError(f"detections file {path} holds a {type(content).__name__}, not a list of boxes")
     by_id = {int(image_id): row for row, image_id in enumerate(people.image_ids)}
     by_name = {name: row for row, name in enumerate(people.names)}
-    kept: list[tuple[int, list[float], float, int]] = []
-    faults: list[str] = []
-    strangers = 0
-    for number, entry in enumerate(content):
-        reason = _entry_fault(entry)
-        if reason is not None:
-            faults.append(f"box number {number} {reason}")
-        elif entry.get("category_id", 1) == 1 and entry["score"] >= threshold:
-            row = _frame_row(entry, by_id, by_name)
-            strangers += row is None
-            if row is not None:
-                kept.append((row, entry["bbox"], entry["score"], number))
-    report_faults(path, faults, "box", on_bad_annotation)
-    if not kept:
-        raise UserError(f"detections file {path} has no person box of score {threshold:g} or more in the listed frames")
-    return make_boxes(kept), strangers
+    return read_listed_boxes(path, partial(_frame_row, by_id, by_name), "frames", threshold, on_bad_annotation)
 
 
-def _entry_fault(entry: Any) -> str | None:
-    if not isinstance(entry, Mapping):
-        return "is no object"
-    if type(entry.get("image_id")) is not int and not any(isinstance(entry.get(name), str) for name in _NAMES):
-        return "has neither an integer image_id nor a file_name"
-    if numbers([entry.get("score")], 1) is None:
-        return "has no finite score"
-    return category_fault(entry) or box_fault(entry.get("bbox"))
-
-
-def _frame_row(entry: Mapping[str, Any], by_id: Mapping[int, int], by_name: Mapping[str, int]) -> int | None:
+def _frame_row(by_id: Mapping[int, int], by_name: Mapping[str, int], entry: Mapping[str, Any]) -> int | str | None:
     name = next((entry[key] for key in _NAMES if isinstance(entry.get(key), str)), None)
-    return by_id.get(entry["image_id"]) if name is None else by_name.get(name)
+    if name is not None:
+        return by_name.get(name)
+    image_id = whole(entry.get("image_id"))
+    return "has neither an integer image_id nor a file_name" if image_id is None else by_id.get(image_id)

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 
 from posekit.arrays import Bool, Bytes, Int64
-from posekit.data.coco_file import OnFault, escapes_folder, report_faults
+from posekit.data.coco_file import ON_FAULT, OnFault, escapes_folder, outside_fault, report_faults
 from posekit.data.crops import CropDataset, CropTable, FileReader
 from posekit.data.datamodule import PoseDataModule, Split, checked_size
-from posekit.data.detections import Boxes, box_entries, entry_fault, make_boxes, outside_fault
+from posekit.data.detections import Boxes, box_entries, entry_fault, make_boxes
 from posekit.data.images import report_broken
 from posekit.data.picture_files import IMAGE_SUFFIXES, is_picture_source, other_kinds, pictures_in, warn_of_others
 from posekit.data.picture_ids import picture_ids
 from posekit.data.pictures import PictureDataset, PictureInput, collate_pictures
 from posekit.data.video import VIDEO_SUFFIXES, VideoReader
-from posekit.errors import UserError, counted, named, one_of
+from posekit.errors import UserError, counted, named
 from posekit.json_file import read_json
 from posekit.skeletons import get_skeleton
 
@@ -97,8 +97,7 @@ class ImageSource(PoseDataModule):
         self._picture_input: PictureInput | None = None
         if not box_scale > 0:
             raise UserError(f"ImageSource: box_scale is {box_scale}, but must be positive")
-        for option in ("on_broken_image", "on_bad_annotation"):
-            one_of(f"{option} of ImageSource", getattr(self, option), ("error", "skip"))
+        self.check_choices(on_broken_image=ON_FAULT, on_bad_annotation=ON_FAULT)
 
     def adapt_to(self, method: Any) -> None:
         """Takes over how a bottom-up method makes inputs of whole pictures, so that results are its ``predict``'s.
@@ -124,7 +123,7 @@ class ImageSource(PoseDataModule):
         self._picture_input = own()
         self._datasets.pop("predict", None)  # crops, if it was made before
 
-    def setup(self, stage: str) -> None:
+    def setup(self, stage: str | None = None) -> None:
         """Builds the data set; in a trainer for its method."""
         if self.trainer is not None and self._picture_input is None:
             self.adapt_to(self.trainer.lightning_module)
@@ -253,10 +252,11 @@ class ImageSource(PoseDataModule):
         """
         assert self.boxes is not None
         faults = [
-            outside_fault(box, read.size(row)) for box, row in zip(table.boxes, table.image_rows.tolist(), strict=True)
+            outside_fault(box, read.size(row), names[row])
+            for box, row in zip(table.boxes, table.image_rows.tolist(), strict=True)
         ]
-        rows = zip(table.sample_ids, table.image_rows, faults, strict=True)
-        found = [f"box number {number} {fault} {names[row]}" for number, row, fault in rows if fault]
+        rows = zip(table.sample_ids, faults, strict=True)
+        found = [f"box number {number} {fault}" for number, fault in rows if fault]
         report_faults(self.boxes, found, "box", self.on_bad_annotation)
         if len(found) == len(faults):
             raise UserError(f"boxes file {self.boxes}: no box of it touches its image")

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posekit.arrays import Float64, Int64
-from posekit.data.coco_file import OnFault, report_faults
-from posekit.data.detections import box_entries, entry_fault, outside_fault
+from posekit.data.coco_file import OnFault, outside_fault, report_faults
+from posekit.data.detections import box_entries, entry_fault
 from posekit.errors import UserError, excerpt
 from posekit.json_file import read_json
 
@@ -84,8 +84,8 @@ def read_video_boxes(
         reason = _fault(entry)
         single = picture_ids is not None and not reason and _names_picture(entry)
         row = None if reason else _picture(entry, names, picture_ids or {}) if single else _row(entry, places, names)
-        outside = outside_fault(entry["bbox"], size_of(row[0])) if isinstance(row, tuple) else None
-        reason = reason or (f"{outside} its frame" if outside else None)
+        if isinstance(row, tuple):
+            reason = outside_fault(entry["bbox"], size_of(row[0]), "its frame")
         if reason or isinstance(row, str):
             (strangers if single and not reason else faults).append(f"box number {number} {reason or row}")
         elif isinstance(row, tuple) and entry.get("score", 1.0) >= threshold:

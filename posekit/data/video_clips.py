@@ -15,7 +15,7 @@ from posekit.arrays import Bytes, Int64
 from posekit.data.clip_transforms import ClipAugmentation, resolve_augmentation
 from posekit.data.clip_windows import Window
 from posekit.data.clips import CLIP_BOXES, ClipBox, ClipDataset, Track
-from posekit.data.coco_file import OnFault
+from posekit.data.coco_file import ON_FAULT, OnFault
 from posekit.data.datamodule import PoseDataModule, Split, checked_size
 from posekit.data.picture_ids import picture_ids
 from posekit.data.video_boxes import (
@@ -27,7 +27,7 @@ from posekit.data.video_boxes import (
     square_boxes,
 )
 from posekit.data.video_source import Video, Videos, open_videos
-from posekit.errors import UserError, counted, listed, named, one_of, unknown_name
+from posekit.errors import UserError, counted, listed, named
 from posekit.json_file import read_json
 from posekit.skeletons import get_skeleton
 
@@ -155,10 +155,9 @@ class VideoClips(PoseDataModule):
         self._check()
 
     def _check(self) -> None:
-        if self.clip_box is not None and self.clip_box not in CLIP_BOXES:
-            raise unknown_name("clip_box of VideoClips", self.clip_box, CLIP_BOXES)
-        for name in ("on_broken_image", "on_bad_annotation"):
-            one_of(f"{name} of VideoClips", getattr(self, name), ("error", "skip"))
+        if self.clip_box is not None:
+            self.check_choices(clip_box=CLIP_BOXES)
+        self.check_choices(on_broken_image=ON_FAULT, on_bad_annotation=ON_FAULT)
         least = {"frames": self.window_frames, "hop": self.hop, "min_frames": self.min_frames, "smooth": self.smooth}
         for option, value in least.items():
             if value is not None and value < 1:

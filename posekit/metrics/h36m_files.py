@@ -34,10 +34,11 @@ def evaluate_h36m(gt: str | Path, results: str | Path, unit: str = "m", root: in
 
     Where both files name their joints (``joints`` and ``skeleton``), or the ground truth has 17 without names, which
     are then Human3.6M's, joints are compared by name, and those that one file lacks not at all; else by their order.
+    Poses whose root has weight 0 are left out of MPJPE and N-MPJPE; a note says how many.
 
     Args:
         gt: .npz with ``S`` (N, J, 3 or 4) (mmpose's files), ``joints3d`` or ``positions_3d``; optional ``imgname`` or
-            ``action``; a fourth column is the weight. Or .npy, or JSON.
+            ``action``; a fourth column is the weight, at least 0. Or .npy, or JSON.
         results: .npz with ``joints3d``, ``pred`` or ``S``, .npy, or a JSON list of N poses; also ``results.npz`` and
             ``results.json`` of a prediction.
         unit: ``m`` or ``mm``, of both files, but for a prediction's, which is in metres.
@@ -61,6 +62,8 @@ def evaluate_h36m(gt: str | Path, results: str | Path, unit: str = "m", root: in
     overall = measure(np.ones(len(target), dtype=bool))
     values: dict[str, Any] = {"poses": len(target)}
     values |= {"joints": target.shape[1]} if pair.notes else {}
+    rootless = int((weight[:, pair.root] <= 0).sum())
+    values |= {"poses without root": rootless} if rootless else {}
     for label, entries in zip(labels, overall, strict=True):
         values |= {label: entries[label]} | {f"{label}/{k}": v for k, v in entries.items() if k != label}
     rows = [("all", [entries[label] for label, entries in zip(labels, overall, strict=True)])]
@@ -73,7 +76,14 @@ def evaluate_h36m(gt: str | Path, results: str | Path, unit: str = "m", root: in
         means = np.mean([cells for _, cells in rows[1:]], axis=0).tolist()
         values |= {f"{label}/mean of actions": mean for label, mean in zip(labels, means, strict=True)}
         rows.append(("mean of actions", means))
-    return PoseTable(values, [f"{label} mm" for label in labels], rows, pair.notes, pair.joints or ())
+    notes = [*pair.notes, *([_rootless_note(pair, rootless)] if rootless else [])]
+    return PoseTable(values, [f"{label} mm" for label in labels], rows, notes, pair.joints or ())
+
+
+def _rootless_note(pair: _Pair, count: int) -> str:
+    root = f"joint {pair.root}" if pair.joints is None else pair.joints[pair.root]
+    verb = "pose has" if count == 1 else "poses have"
+    return f"{count:,} {verb} no labelled root ({root}), of {len(pair.target):,}: MPJPE and N-MPJPE leave them out"
 
 
 class _Poses(NamedTuple):
@@ -109,6 +119,9 @@ def _aligned(gt: Path, results: Path, unit: str, root: int) -> _Pair:
     check_finite(pred, results)
     check_finite(np.where(weight[..., None] > 0, target, 0), gt)
     check_finite(weight, gt)
+    if (weight < 0).any():
+        row = int((weight < 0).any(1).argmax())
+        raise UserError(f"{gt.name}: pose [{row}] has a weight below 0: {weight[row].min():g}")
     if not 0 <= root < target.shape[1]:
         raise UserError(f"root is joint {root}, but the poses of {gt.name} have joints 0 to {target.shape[1] - 1}")
     if not truth.predicted:

@@ -19,16 +19,28 @@ Groups = Mapping[str, Sequence[int | str]]
 
 def weighted_mean(values: Float64, weights: Float64) -> float:
     """Returns the mean of ``values`` where ``weights`` > 0, weighted; NaN where there is no weight at all."""
-    total = weights.sum()
-    return float((np.where(weights > 0, values, 0.0) * weights).sum() / total) if total > 0 else float("nan")
+    share = np.where(weights > 0, weights, 0.0)
+    total = share.sum()
+    return float((np.where(weights > 0, values, 0.0) * share).sum() / total) if total > 0 else float("nan")
+
+
+def _root_joints(root: int | Sequence[int]) -> list[int]:
+    return [root] if isinstance(root, int) else list(root)
 
 
 def centred(points: Tensor, root: Root) -> Tensor:
     """Subtracts the root joint, or the midpoint of several, from (..., J, C) points; None leaves them."""
     if root is None:
         return points
-    joints = [root] if isinstance(root, int) else list(root)
-    return points - points[..., joints, :].mean(-2, keepdim=True)
+    return points - points[..., _root_joints(root), :].mean(-2, keepdim=True)
+
+
+def rooted(weight: Tensor, root: Root) -> Tensor:
+    """Returns weights (..., J) that are 0 in poses where a joint of the root has none: no label tells their centre."""
+    if root is None:
+        return weight
+    known = (weight[..., _root_joints(root)] > 0).all(-1, keepdim=True)
+    return weight.where(known, torch.zeros_like(weight))
 
 
 def group_indices(joints: Sequence[str], groups: Groups | None) -> dict[str, list[int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -67,8 +67,12 @@ def evaluate_3dhp(gt: str | Path, results: str | Path, unit: str = "mm") -> Pose
     pooled = _Errors(names, by_joint=True)
     values: dict[str, Any] = {}
     rows = []
-    for name, (target, valid) in truth.items():
-        poses = _valid_frames(name, target, valid, found, Path(gt), Path(results))
+    compared = {
+        name: _valid_frames(name, target, valid, found, Path(gt), Path(results))
+        for name, (target, valid) in truth.items()
+    }
+    _compare_units(list(compared.values()))
+    for name, poses in compared.items():
         if shared is not None:
             poses = shared.of_found(poses[0]), shared.of_truth(poses[1])
         pair = [torch.from_numpy(p) for p in poses]
@@ -222,8 +226,13 @@ def _valid_frames(
         )
     check_finite(found, results)
     check_finite(wanted, gt)
-    compare_units(wanted, found, np.ones(wanted.shape[:2], dtype=np.bool_))
     return found, wanted
+
+
+def _compare_units(poses: Sequence[tuple[Float64, Float64]]) -> None:
+    """Warns once where the predicted poses of all sequences, the first of each pair, seem to be in another unit."""
+    found, wanted = (np.concatenate(part) for part in zip(*poses, strict=True))
+    compare_units(wanted, found, np.ones(wanted.shape[:2], dtype=np.bool_))
 
 
 def _arrays(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from posekit.arrays import Float64
+from posekit.arrays import Bool, Float64
 from posekit.errors import UserError
 from posekit.mat5 import read_mat5
 from posekit.metrics.coco_files import content_of
@@ -21,7 +22,8 @@ from posekit.skeletons import MPII16
 def evaluate_mpii(gt: str | Path, results: str | Path) -> PoseTable:
     """PCKh of MPII's validation set.
 
-    The first pixel is 1 in the .mat files, as in MATLAB, and 0 in the JSON files, as everywhere in posekit.
+    The first pixel is 1 in the .mat files, as in MATLAB, and 0 in the JSON files, as everywhere in posekit. People
+    whose head box has no size do not count; a warning says how many.
 
     Args:
         gt: ``gt_valid.mat`` as HRNet's evaluation reads it: ``pos_gt_src`` (16, 2, N), ``jnt_missing`` (16, N),
@@ -39,12 +41,45 @@ def evaluate_mpii(gt: str | Path, results: str | Path) -> PoseTable:
         raise UserError(
             f"{Path(results).name}: {len(pred)} poses for {len(target)} annotated people of {Path(gt).name}"
         )
+    sized = have_size(heads)
+    if not sized.all():
+        warnings.warn(f"{Path(gt).name}: {without_head(sized)}", stacklevel=2)
+    visible *= sized[:, None]
     metric = PCKh(joints=MPII16.joints, sync_on_compute=False)
     metric.update(*(torch.from_numpy(a) for a in (pred, target, heads, visible)))
     values = {name: float(value) for name, value in metric.compute().items()}
     keys = [*metric.columns, "PCKh", "PCKh@0.1"]
     headings = [*metric.columns, "Mean", "Mean@0.1"]
     return PoseTable({**values, "people": len(target)}, headings, [("PCKh@0.5", [values[k] for k in keys])])
+
+
+def have_size(boxes: Float64) -> Bool:
+    """Tells which head boxes (..., 4) x1, y1, x2, y2 a head size can be taken of."""
+    with np.errstate(invalid="ignore"):
+        size = np.linalg.norm(boxes[..., 2:] - boxes[..., :2], axis=-1)
+    return np.asarray(np.isfinite(size) & (size > 0))
+
+
+def without_head(sized: Bool) -> str:
+    """Says how many people (N,) have no head box of any size."""
+    return f"{(~sized).sum():,} of {len(sized):,} people have no head box of any size and do not count in PCKh"
+
+
+def labelled_joints(missing: Float64, label: str) -> Bool:
+    """Returns which joints of people are labelled, from a file's ``jnt_missing``.
+
+    Args:
+        missing: (N, 16).
+        label: File, for the message.
+
+    Raises:
+        UserError: An entry is neither 0 nor 1.
+    """
+    wrong = (missing != 0) & (missing != 1)
+    if wrong.any():
+        person, joint = np.argwhere(wrong)[0].tolist()
+        raise UserError(f"{label}: jnt_missing of person [{person}] holds {missing[person, joint]:g}, not 0 or 1")
+    return np.asarray(missing == 0)
 
 
 def _mat(path: Path, what: str) -> Mapping[str, Any]:
@@ -80,7 +115,9 @@ def _mpii_truth(path: Path) -> tuple[Float64, Float64, Float64]:
         boxes = _per_person(content, "headboxes_src", (2, 2), path).reshape(-1, 4)
         if not len(joints) == len(missing) == len(boxes):
             raise UserError(f"{path.name}: {len(joints)} poses, {len(missing)} columns jnt_missing, {len(boxes)} boxes")
-        return joints, 1 - missing, boxes
+        labelled = labelled_joints(missing, path.name)
+        check_finite(np.where(labelled[..., None], joints, 0), path, "person [{}]'s pos_gt_src")
+        return joints, labelled.astype(np.float64), boxes
     _, people = content_of(path, "ground truth")
     if not isinstance(people, list):
         raise UserError(f"{path.name}: no list of people")

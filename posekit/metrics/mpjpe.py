@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from posekit.geometry.procrustes import procrustes_distances
-from posekit.metrics.joint_rows import JointMetric, Root, centred
+from posekit.metrics.joint_rows import JointMetric, Root, centred, rooted
 
 MM = 1000.0
 
@@ -41,13 +41,13 @@ def mpjpe(pred: Tensor, target: Tensor, weight: Tensor | None = None, root: Root
         root: See :func:`joint_errors`.
 
     Returns:
-        (...) mm, float64; NaN for a pose without labelled joints.
+        (...) mm, float64; NaN for a pose without labelled joints, or whose root is not labelled.
 
     >>> target = torch.zeros(2, 3)
     >>> mpjpe(target + torch.tensor([0.0, 0.0, 0.1]), target, root=None).round(decimals=3).item()
     100.0
     """
-    return _mean(joint_errors(pred, target, root), weight)
+    return _mean(joint_errors(pred, target, root), weight, root)
 
 
 def pa_mpjpe(pred: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -71,7 +71,7 @@ def pa_joint_errors(pred: Tensor, target: Tensor, weight: Tensor | None = None) 
 
 def n_mpjpe(pred: Tensor, target: Tensor, weight: Tensor | None = None, root: Root = 0) -> Tensor:
     """MPJPE after the best scaling of each (centred) pose; see :func:`mpjpe`. A pose of zero extent gets scale 0."""
-    return _mean(n_joint_errors(pred, target, weight, root), weight)
+    return _mean(n_joint_errors(pred, target, weight, root), weight, root)
 
 
 def n_joint_errors(pred: Tensor, target: Tensor, weight: Tensor | None = None, root: Root = 0) -> Tensor:
@@ -126,10 +126,10 @@ def _same_shape(pred: Tensor, target: Tensor) -> None:
         raise ValueError(f"prediction {tuple(pred.shape)} and target {tuple(target.shape)} differ in shape")
 
 
-def _mean(errors: Tensor, weight: Tensor | None) -> Tensor:
+def _mean(errors: Tensor, weight: Tensor | None, root: Root = None) -> Tensor:
     if weight is None:
         return errors.mean(-1)
-    share = weight.to(errors)
+    share = rooted(weight.to(errors), root).clamp(min=0)
     return (errors.where(share > 0, 0.0) * share).sum(-1) / share.sum(-1)
 
 
@@ -139,10 +139,11 @@ class _Error(JointMetric):
 
 
 class MPJPE(_Error):
-    """Mean per-joint position error in mm, over all labelled joints of all poses.
+    """Mean per-joint position error in mm, over all labelled joints of all poses whose root is labelled.
 
     Args:
-        root: Joint, or joints whose midpoint, predictions and targets are centred on; None: not at all.
+        root: Joint, or joints whose midpoint, predictions and targets are centred on; None: not at all. Poses in which
+            one of them has weight 0 do not count.
         kwargs: See :class:`~posekit.metrics.joint_rows.JointMetric` (``joints``, ``groups``).
 
     >>> metric = MPJPE(root=0)
@@ -168,7 +169,11 @@ class MPJPE(_Error):
             weight: (..., J), 0 where unlabelled; None: all labelled.
             sample_ids: (...) unique per pose, so that repeated ones are dropped.
         """
-        self.add_poses(self.errors(pred, target, weight), weight, sample_ids)
+        self.add_poses(self.errors(pred, target, weight), self.counted(weight), sample_ids)
+
+    def counted(self, weight: Tensor | None) -> Tensor | None:
+        """Returns the weights of the joints that count."""
+        return None if weight is None else rooted(weight, self.root)
 
     def errors(self, pred: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
         """Returns distances (..., J) in mm."""
@@ -183,6 +188,10 @@ class PAMPJPE(MPJPE):
     def errors(self, pred: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
         """Returns distances (..., J) in mm."""
         return pa_joint_errors(pred, target, weight)
+
+    def counted(self, weight: Tensor | None) -> Tensor | None:
+        """Returns the weights of the joints that count."""
+        return weight
 
 
 class NMPJPE(MPJPE):

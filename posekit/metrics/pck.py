@@ -185,7 +185,7 @@ class PCK3D(JointMetric):
 
     Args:
         threshold: mm; a distance equal to it does not count.
-        root: Joint, or joints whose midpoint, both poses are centred on; None: not at all.
+        root: Joint, or joints whose midpoint, both poses are centred on, whatever their weights; None: not at all.
         kwargs: See :class:`~posekit.metrics.joint_rows.JointMetric` (the breakdowns are of PCK).
 
     >>> metric = PCK3D()

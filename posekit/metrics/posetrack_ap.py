@@ -22,7 +22,7 @@ from posekit.metrics._stack import as_array
 from posekit.metrics.pck import HEAD_SHARE
 from posekit.metrics.posetrack_files import Frame, People, read_sequence
 from posekit.metrics.rows import RowsMetric, first_dict_of_sample, process_rank
-from posekit.posetrack import SLOTS_2018, Paths, sequence_files
+from posekit.posetrack import Paths, in_joint_order, sequence_files
 from posekit.skeletons import POSETRACK15
 
 JOINTS = len(POSETRACK15)
@@ -246,8 +246,8 @@ class PoseTrackAP(RowsMetric):
     Args:
         annotations: Folder of the sequences' JSON files (2017, 2018 or 21), or the files.
         threshold: Share of the head size within which a joint is a hit.
-        on_bad_annotation: ``"error"`` refuses faulty annotations, ``"skip"`` leaves them out and warns: the same people
-            as a data module of that option does.
+        on_bad_annotation: ``"error"`` refuses faulty people and ignore regions, ``"skip"`` leaves them out and warns:
+            the same as a data module of that option does.
         kwargs: Arguments of ``torchmetrics.Metric``.
 
     Raises:
@@ -293,10 +293,7 @@ class PoseTrackAP(RowsMetric):
             points = as_array(entry["keypoints"])
             if points.size == 0:
                 continue
-            if points.ndim != 3 or points.shape[1] not in (JOINTS, len(SLOTS_2018)) or points.shape[2] != 3:
-                raise ValueError(f"keypoints has shape {points.shape}, needed is (N, 15 or 17, 3)")
-            if points.shape[1] == len(SLOTS_2018):
-                points = points[:, [SLOTS_2018.index(j) for j in POSETRACK15.joints]]
+            points = in_joint_order(points)
             sample = entry.get("sample_ids", entry.get("sample_id"))
             image = as_array(entry["image_id"]).astype(np.int64).reshape(-1)
             ids = np.full(1, -1) if sample is None else as_array(sample).astype(np.int64).reshape(-1)

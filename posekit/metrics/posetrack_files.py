@@ -82,14 +82,15 @@ def read_sequence(
     Args:
         path: The file.
         scored: Its people are predicted: they have scores and no head boxes.
-        on_bad_annotation: ``"error"`` refuses faulty people, ``"skip"`` leaves them out, as the data module of that
-            option does, and warns.
+        on_bad_annotation: ``"error"`` refuses faulty people and ignore regions, ``"skip"`` leaves them out, as the data
+            module of that option does, and warns. Regions of a file of predictions do not matter.
 
     Raises:
         UserError: The file is missing, no JSON, of neither form, or an entry is wrong.
     """
     entries = read_entries(path, scored, boxes=on_bad_annotation == "skip")
-    for kind, faults in (("annotation", entries.faults), ("ignore region", entries.region_faults)):
+    regions = [] if scored else entries.region_faults  # only the truth's count
+    for kind, faults in (("annotation", entries.faults), ("ignore region", regions)):
         if not faults:
             continue
         text = f"{counted(len(faults), f'faulty {kind}')}: {listed(faults)}"

@@ -5,13 +5,12 @@ Networks import torch and posekit only; nothing here knows Lightning.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from posekit.errors import UserError, one_of
+from posekit.errors import UserError, nearest, one_of
 from posekit.nn.blocks import HeatmapNetwork
 from posekit.nn.counting import count_macs, count_operations, count_parameters
 from posekit.nn.hrnet import HRNet
@@ -76,10 +75,10 @@ def build_backbone(name: str, num_joints: int | None, **options: Any) -> Heatmap
     valid = backbone_options(name)
     unknown = [option for option in options if option not in valid]
     if unknown:
-        near = difflib.get_close_matches(unknown[0], valid, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
         listed = ", ".join(valid)
-        raise UserError(f"backbone {name!r} has no option {unknown[0]!r}; its options: {listed}.{hint}")
+        raise UserError(
+            f"backbone {name!r} has no option {unknown[0]!r}; its options: {listed}.{nearest(unknown[0], valid)}"
+        )
     try:
         return BACKBONES[name](num_joints=num_joints, **options)
     except TypeError as error:

@@ -29,9 +29,7 @@ def count_parameters(model: nn.Module, trainable_only: bool = False) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad or not trainable_only)
 
 
-def count_macs(
-    model: nn.Module, input_shape: Sequence[int], *more_shapes: Sequence[int], conv_only: bool = False
-) -> int:
+def count_macs(model: nn.Module, input_shape: Sequence[int], *, conv_only: bool = False) -> int:
     """Counts the multiply-adds of all convolution and linear layers in one evaluation pass.
 
     Biases, norms, activations and functional calls (attention products, bilinear sampling) do not count; a layer that
@@ -40,20 +38,18 @@ def count_macs(
 
     Args:
         model: Any module; its state is left as it was.
-        input_shape: Shape of the first argument with the batch, e.g. (1, 3, 256, 192).
-        more_shapes: Shapes of further positional arguments.
+        input_shape: Shape of its argument with the batch, e.g. (1, 3, 256, 192).
         conv_only: Leave linear layers out.
 
     Returns:
         Multiply-adds of the whole batch.
     """
-    shapes = [tuple(input_shape), *(tuple(shape) for shape in more_shapes)]
     with evaluating(model), torch.no_grad():
         try:
-            return _count(model, lambda: _run_on_meta(model, shapes), conv_only)
+            return _count(model, lambda: _run_on_meta(model, input_shape), conv_only)
         except (RuntimeError, NotImplementedError):
             # The model reads values (item, nonzero) or holds tensors that are neither parameters nor buffers.
-            return _count(model, lambda: _run_on_zeros(model, shapes), conv_only)
+            return _count(model, lambda: _run_on_zeros(model, input_shape), conv_only)
 
 
 def count_operations(model: nn.Module, input_shape: Sequence[int]) -> int:
@@ -65,14 +61,13 @@ def count_operations(model: nn.Module, input_shape: Sequence[int]) -> int:
         model: Any module; its state is left as it was.
         input_shape: Shape of its argument with the batch.
     """
-    shapes = [tuple(input_shape)]
     with evaluating(model), torch.no_grad():
         try:
             with FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
-                _run_on_meta(model, shapes)
+                _run_on_meta(model, input_shape)
         except (RuntimeError, NotImplementedError):
             with FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
-                _run_on_zeros(model, shapes)
+                _run_on_zeros(model, input_shape)
     return int(counter.get_total_flops()) // 2
 
 
@@ -101,12 +96,12 @@ def _layer_macs(module: nn.Module, x: Tensor, y: Tensor) -> int:
     return y.numel() * weight[0].numel()  # every output value is one kernel's sum
 
 
-def _run_on_meta(model: nn.Module, shapes: list[tuple[int, ...]]) -> None:
+def _run_on_meta(model: nn.Module, shape: Sequence[int]) -> None:
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     stand_ins = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
-    functional_call(model, stand_ins, tuple(torch.empty(shape, device="meta") for shape in shapes))
+    functional_call(model, stand_ins, (torch.empty(tuple(shape), device="meta"),))
 
 
-def _run_on_zeros(model: nn.Module, shapes: list[tuple[int, ...]]) -> None:
+def _run_on_zeros(model: nn.Module, shape: Sequence[int]) -> None:
     parameter = next(model.parameters(), torch.empty(0))
-    model(*(torch.zeros(shape, device=parameter.device, dtype=parameter.dtype) for shape in shapes))
+    model(torch.zeros(tuple(shape), device=parameter.device, dtype=parameter.dtype))

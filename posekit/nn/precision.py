@@ -1,4 +1,4 @@
-"""Islands of full precision under autocast."""
+"""Full precision under autocast: as an island, and of a tensor."""
 
 from __future__ import annotations
 
@@ -16,3 +16,8 @@ def full_precision(like: Tensor) -> AbstractContextManager[object]:
     if like.device.type == "meta" or not torch.is_autocast_enabled(like.device.type):
         return nullcontext()
     return torch.autocast(like.device.type, enabled=False)
+
+
+def precise(x: Tensor) -> Tensor:
+    """Returns half-precision values (autocast) as float32, float64 as it is: positions need more than 11 bits."""
+    return x if x.dtype == torch.float64 else x.float()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -36,7 +37,7 @@ def recompute(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
     if plain:
         return function(*tensors)
     saved = _Recomputed(function, tensors)
-    with saved.inside(), saved_tensors_hooks(saved.pack, saved.unpack):
+    with _active(), saved_tensors_hooks(saved.pack, saved.unpack):
         return function(*tensors)
 
 
@@ -55,9 +56,6 @@ class _Recomputed:
         }
         self.count = 0
         self.values: dict[int, Tensor] = {}
-
-    def inside(self) -> _Active:
-        return _Active()
 
     def pack(self, tensor: Tensor) -> int:
         self.count += 1
@@ -78,7 +76,7 @@ class _Recomputed:
                 raise _Enough
 
         try:
-            with _Active(), torch.enable_grad(), torch.autocast(**self.autocast), saved_tensors_hooks(pack, _never):
+            with _active(), torch.enable_grad(), torch.autocast(**self.autocast), saved_tensors_hooks(pack, _never):
                 self.function(*self.tensors)
         except _Enough:
             pass
@@ -89,12 +87,12 @@ def _never(_: None) -> Tensor:
     raise RuntimeError("a recomputed function must not ask for gradients itself")
 
 
-class _Active:
+@contextmanager
+def _active() -> Iterator[None]:
     """Marks that a recomputed function runs."""
-
-    def __enter__(self) -> None:
-        self.before = getattr(_inside, "active", False)
-        _inside.active = True
-
-    def __exit__(self, *_: Any) -> None:
-        _inside.active = self.before
+    before = getattr(_inside, "active", False)
+    _inside.active = True
+    try:
+        yield
+    finally:
+        _inside.active = before

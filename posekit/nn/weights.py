@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from posekit.errors import UserError, as_names, unknown_name
-from posekit.files import damaged_record, is_broken_archive
+from posekit.files import archive_fault
 
 State = dict[str, Tensor]
 
@@ -189,10 +189,8 @@ def _read_safetensors(path: Path) -> State:
 
 
 def _read_torch(path: Path) -> Any:
-    if is_broken_archive(path):
-        raise UserError(f"{path} is truncated, or damaged")
-    if record := damaged_record(path):  # torch does not look at the checksums
-        raise UserError(f"{path} is damaged in its record {record}")
+    if fault := archive_fault(path):
+        raise UserError(f"{path} is {fault}")
     # Broken files raise nearly anything here (EOFError, KeyError, OSError, RuntimeError, UnpicklingError, ...), and all
     # of it means the same to the user.
     try:

@@ -1,7 +1,7 @@
 """PoseTrack's sequence files (2017, and the COCO-like form of 2018 and 21): one reader for data and evaluation."""
 
 from posekit.posetrack.entries import Entries, Form, FrameEntry, PersonEntry
-from posekit.posetrack.fields import SLOTS_2018, slots_of
+from posekit.posetrack.fields import SLOTS_2018, in_joint_order, slots_of
 from posekit.posetrack.files import Paths, form_of, read_entries, read_frames, sequence_files
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Paths",
     "PersonEntry",
     "form_of",
+    "in_joint_order",
     "read_entries",
     "read_frames",
     "sequence_files",

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from posekit.arrays import Float64
 from posekit.errors import UserError, one_line
 from posekit.posetrack.entries import Form
 from posekit.skeletons import POSETRACK15
@@ -54,3 +55,19 @@ def slots_of(path: Path, content: Mapping[str, Any]) -> list[int]:
     if missing:
         raise UserError(f"{path}: categories[0].keypoints has {len(names)} names and lacks {', '.join(missing)}")
     return [names.index(joint) for joint in POSETRACK15.joints] + [len(names)]
+
+
+def in_joint_order(keypoints: Float64) -> Float64:
+    """Returns predicted joints (N, 15, 3) in the order of POSETRACK15.
+
+    Args:
+        keypoints: (N, 15 or 17, 3) in that order, or in the slots of the 2018 files.
+
+    Raises:
+        ValueError: A wrong number of joints.
+    """
+    if keypoints.ndim != 3 or keypoints.shape[1] not in (JOINTS, len(SLOTS_2018)) or keypoints.shape[2] != 3:
+        raise ValueError(f"keypoints has shape {keypoints.shape}, needed is (N, 15 or 17, 3)")
+    if keypoints.shape[1] == JOINTS:
+        return keypoints
+    return keypoints[:, [SLOTS_2018.index(joint) for joint in POSETRACK15.joints]]

@@ -15,6 +15,7 @@ from posekit.posetrack.entries import FrameEntry, PersonEntry
 from posekit.posetrack.fields import JOINTS, is_empty, of_form
 
 _CORNER_FAULT = "has an ignore region with a corner whose x or y is no finite number"
+_NO_STRUCTS = "that is neither a struct nor a list of structs"
 _CORNERS = ("x1", "y1", "x2", "y2")
 
 
@@ -29,13 +30,14 @@ def frames_2017(path: Path, content: Mapping[str, Any]) -> list[FrameEntry]:
         place = f"frame {number} of annolist"
         if not isinstance(frame, Mapping):
             raise UserError(f"{path}: {place} is no object")
-        image = _structs(frame.get("image"), f"{path}: {place} has an image")
+        image = _structs(frame.get("image"))
+        if image is None:
+            raise UserError(f"{path}: {place} has an image {_NO_STRUCTS}: {excerpt(frame['image'])}")
         name = image[0].get("name") if image else None
         name = name if isinstance(name, str) else ""
-        regions = _structs(frame.get("ignore_regions"), f"{path}: {_label(number, name)} has an ignore_regions")
-        found = [_polygon(region, f"{path}: {_label(number, name)}") for region in regions]
-        polygons = tuple(polygon for polygon in found if polygon is not None)
-        faults = (f"{_label(number, name)} {_CORNER_FAULT}",) * (len(found) - len(polygons))
+        found = _regions(frame.get("ignore_regions"))
+        polygons = tuple(region for region in found if not isinstance(region, str))
+        faults = tuple(f"{_label(number, name)} {region}" for region in found if isinstance(region, str))
         frames.append(FrameEntry(place, name, -1, (0, 0), bool(_first(frame.get("is_labeled"))), polygons, faults))
     return frames
 
@@ -92,25 +94,32 @@ def _listed(value: Any) -> list[Any] | None:
     return value if isinstance(value, list) else [value] if isinstance(value, Mapping) else None
 
 
-def _structs(value: Any, what: str) -> list[Mapping[str, Any]]:
-    """Returns a list of structs; an empty one of them has no field.
-
-    Raises:
-        UserError: It is something else.
-    """
+def _structs(value: Any) -> list[Mapping[str, Any]] | None:
+    """Returns a list of structs, an empty one of which has no field; None of something else."""
     listed = _listed(value)
     if listed is None or not all(isinstance(struct, Mapping) or is_empty(struct) for struct in listed):
-        raise UserError(f"{what} that is neither a struct nor a list of structs: {excerpt(value)}")
+        return None
     return [struct or {} for struct in listed]
 
 
-def _polygon(region: Mapping[str, Any], where: str) -> Float64 | None:
-    """Returns a region's corners (V, 2), of which those left empty are none; None of a faulty region."""
-    corners = _structs(region.get("point"), f"{where} has an ignore region with a point")
+def _regions(value: Any) -> list[Float64 | str]:
+    """Returns the ignore regions, or what is wrong in the place of a faulty one."""
+    listed = _listed(value)
+    return [f"has an ignore_regions {_NO_STRUCTS}: {excerpt(value)}"] if listed is None else list(map(_polygon, listed))
+
+
+def _polygon(region: Any) -> Float64 | str:
+    """Returns a region's corners (V, 2), of which those left empty are none, or what is wrong with it."""
+    if not isinstance(region, Mapping) and not is_empty(region):
+        return f"has an ignore region that is no struct: {excerpt(region)}"
+    value = region.get("point") if region else None
+    corners = _structs(value)
+    if corners is None:
+        return f"has an ignore region with a point {_NO_STRUCTS}: {excerpt(value)}"
     given = [corner for corner in corners if not any(_is_absent(corner.get(c)) for c in "xy")]
     points = [[_first(corner.get(c)) for c in "xy"] for corner in given]
     if any(None in point for point in points):
-        return None
+        return _CORNER_FAULT
     return np.array(points, dtype=np.float64).reshape(-1, 2)
 
 

@@ -12,7 +12,7 @@ from posekit.arrays import Float64
 from posekit.errors import UserError, excerpt
 from posekit.json_file import numbers, whole
 from posekit.posetrack.entries import FrameEntry, PersonEntry
-from posekit.posetrack.fields import of_form, slots_of
+from posekit.posetrack.fields import slots_of
 
 
 def frames_2018(path: Path, content: Mapping[str, Any]) -> list[FrameEntry]:
@@ -31,9 +31,8 @@ def frames_2018(path: Path, content: Mapping[str, Any]) -> list[FrameEntry]:
             raise UserError(f"{path}: {place} {what}")
         ids.add(image_id)
         name, size = image.get("file_name"), (whole(image.get("width")) or 0, whole(image.get("height")) or 0)
-        with of_form("2018", f"{path}: {place}"):
-            flag = bool(image.get("is_labeled", False)) and bool(image.get("has_labeled_person", True))
-            regions, faults = _regions(image, path, place)
+        flag = bool(image.get("is_labeled", False)) and bool(image.get("has_labeled_person", True))
+        regions, faults = _regions(image, place)
         known = size if min(size) > 0 else (0, 0)
         frames.append(FrameEntry(place, name if isinstance(name, str) else "", image_id, known, flag, regions, faults))
     return frames
@@ -43,20 +42,29 @@ def _no_id(image: Any) -> str:
     return f"has no integer id: {excerpt(image.get('id'))}" if isinstance(image, Mapping) else "is no object"
 
 
-def _regions(image: Mapping[str, Any], path: Path, place: str) -> tuple[tuple[Float64, ...], tuple[str, ...]]:
+def _regions(image: Mapping[str, Any], place: str) -> tuple[tuple[Float64, ...], tuple[str, ...]]:
     """Returns the ignore regions, and what is wrong with those left out."""
     xs, ys = image.get("ignore_regions_x") or [], image.get("ignore_regions_y") or []
+    if not isinstance(xs, list) or not isinstance(ys, list):
+        return (), (f"{place} has ignore_regions_x or _y that is no list: {excerpt([xs, ys])}",)
     if xs and not isinstance(xs[0], list):
         xs, ys = [xs], [ys]
-    if len(xs) != len(ys) or any(len(x) != len(y) for x, y in zip(xs, ys, strict=True)):
-        raise UserError(f"{path}: {place} has ignore_regions_x and _y of different lengths")
-    regions, faults = [], []
-    for x, y in zip(xs, ys, strict=True):
-        if numbers(x, len(x)) is None or numbers(y, len(y)) is None:
-            faults.append(f"{place} has ignore_regions_x or _y of no finite numbers: {excerpt([x, y])}")
-        else:
-            regions.append(np.array([x, y], dtype=np.float64).T.reshape(-1, 2))
-    return tuple(regions), tuple(faults)
+    if len(xs) != len(ys):
+        return (), (f"{place} has ignore_regions_x and _y of different lengths: {len(xs)} and {len(ys)} regions",)
+    found = [_region(x, y) for x, y in zip(xs, ys, strict=True)]
+    faults = tuple(f"{place} has ignore_regions_x {region}" for region in found if isinstance(region, str))
+    return tuple(region for region in found if not isinstance(region, str)), faults
+
+
+def _region(x: Any, y: Any) -> Float64 | str:
+    """Returns a region's corners (V, 2), or what is wrong with it."""
+    if not isinstance(x, list) or not isinstance(y, list):
+        return f"or _y with a region that is no list: {excerpt([x, y])}"
+    if len(x) != len(y):
+        return f"and _y of different lengths: {excerpt([x, y])}"
+    if numbers(x, len(x)) is None or numbers(y, len(y)) is None:
+        return f"or _y of no finite numbers: {excerpt([x, y])}"
+    return np.array([x, y], dtype=np.float64).T.reshape(-1, 2)
 
 
 def people_2018(

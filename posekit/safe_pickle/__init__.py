@@ -6,7 +6,7 @@ and texts; arrays of objects hold plain data again. Readers of other files give 
 """
 
 from posekit.safe_pickle.joblib_files import load_joblib
-from posekit.safe_pickle.reader import SafeUnpickler, load_npz_object, load_object_array, load_pickle
+from posekit.safe_pickle.reader import SafeUnpickler, guarded, load_npz_object, load_object_array, load_pickle
 from posekit.safe_pickle.stand_ins import (
     ARRAY_NAMES,
     CONTAINER_NAMES,
@@ -27,6 +27,7 @@ __all__ = [
     "RefusedPickleError",
     "SafeUnpickler",
     "broken_text",
+    "guarded",
     "load_joblib",
     "load_npz_object",
     "load_object_array",

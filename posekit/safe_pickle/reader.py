@@ -87,8 +87,16 @@ def load_object_array(file: IO[bytes]) -> Any:
     return SafeUnpickler(file).load()
 
 
-def guarded(path: Path, what: str, load: Callable[[IO[bytes]], Any]) -> Any:
+def guarded(
+    path: Path, what: str, load: Callable[[IO[bytes]], Any], allowed: str = "plain data and NumPy arrays"
+) -> Any:
     """Reads a file by a function, and tells in one line what was wrong.
+
+    Args:
+        path: The file.
+        what: What to call it in messages.
+        load: Reads the open file.
+        allowed: What is read, for the message of a refusal.
 
     Raises:
         UserError: The file is absent, broken or refused.
@@ -98,8 +106,8 @@ def guarded(path: Path, what: str, load: Callable[[IO[bytes]], Any]) -> Any:
             return load(file)
     except RefusedPickleError as error:
         raise UserError(
-            f"{what} {path} is refused: its pickle asks for {one_line(error, 200)}, and only plain data and NumPy "
-            "arrays are read; nothing of it was run"
+            f"{what} {path} is refused: its pickle asks for {one_line(error, 200)}, and only {allowed} are read; "
+            "nothing of it was run"
         ) from None
     except OSError as error:
         absent = isinstance(error, FileNotFoundError)

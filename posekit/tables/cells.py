@@ -12,7 +12,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from posekit.cli.configs import find_config, read_config
+from posekit.configs import find_config, read_config
 from posekit.errors import UserError
 from posekit.tables.spec import Column, Job, Overrides, Row, TableSpec
 

@@ -1,18 +1,35 @@
-"""Options of the command line, checked before any cell runs."""
+"""Options of cells as words of the command line, and their check before any cell runs."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from posekit.errors import UserError
 from posekit.tables.cells import Run, value_of
 from posekit.tables.plan import Planner
 from posekit.tables.spec import Overrides
-from posekit.tables.worker import words_of
+
+Check = Callable[[Sequence[str]], None]
+"""Parses command line words, and raises UserError where they do not fit."""
 
 
-def check_options(planner: Planner) -> None:
+def words_of(overrides: dict[str, Any]) -> list[str]:
+    """Turns options into command line words; lists, dicts, booleans and None as YAML reads them."""
+    words = []
+    for key, value in overrides.items():
+        plain = isinstance(value, str | int | float) and not isinstance(value, bool)
+        words.append(f"--{key}={value}" if plain else f"--{key}={json.dumps(value)}")
+    return words
+
+
+def check_options(planner: Planner, check: Check) -> None:
     """Parses the config of each job's first cell with the options that all cells take.
+
+    Args:
+        planner: The table's cells.
+        check: Parses a config and options.
 
     Raises:
         UserError: The options do not fit it. A fault of the config's own is left to its cell.
@@ -25,8 +42,8 @@ def check_options(planner: Planner) -> None:
             key: value for key, value in run.overrides.items() if not (run.job.data_folder and key == "data.root")
         }
         own = {key: value for key, value in options.items() if key not in planner.extra}
-        fault = _fault(run, options)
-        if fault is not None and _fault(run, own) is None:
+        fault = _fault(run, options, check)
+        if fault is not None and _fault(run, own, check) is None:
             raise UserError(f"{run.job.config}: {fault}")
 
 
@@ -71,11 +88,9 @@ def _number(value: Any) -> float | None:
         return None
 
 
-def _fault(run: Run, overrides: Overrides) -> str | None:
-    from posekit.cli.build import check_config
-
+def _fault(run: Run, overrides: Overrides, check: Check) -> str | None:
     try:
-        check_config(["--config", run.job.config, *words_of(overrides)])
+        check(["--config", run.job.config, *words_of(overrides)])
     except UserError as error:
         return str(error)
     return None

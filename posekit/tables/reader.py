@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from posekit.cli.configs import examples_folder
+from posekit.configs import examples_folder
 from posekit.errors import UserError, one_line, unknown_name, yes_or_no
 from posekit.tables.spec import COMMANDS, Column, Curve, Job, Overrides, Row, Select, TableSpec
 from posekit.yaml_file import read_yaml

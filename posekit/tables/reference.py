@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from posekit.cli.configs import find_config, read_config
+from posekit.configs import find_config, read_config
 from posekit.data.datamodule import LINKED
 from posekit.errors import UserError
 from posekit.plugins import import_class

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from posekit.data.synthetic.cache import RENDERED_FOLDER
-from posekit.files import atomic_write_text
+from posekit.files import atomic_write_text, is_there
 from posekit.tables.cells import Run, value_of
 from posekit.tables.plan import Plan, Planner
 from posekit.tables.results import absent_metrics
@@ -154,53 +154,59 @@ def _run_one(store: Store, run: Run, keeps_checkpoint: bool) -> str | None:
     """Runs a job in a process of its own; returns the reason of a failure."""
     store.claim()
     work = store.folder / "work" / run.key
+    log = store.folder / "logs" / f"{run.key}.log"
     shutil.rmtree(work, ignore_errors=True)  # of a run that was killed
     work.mkdir(parents=True)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        atomic_write_text(work / "job.json", json.dumps(_job(store, run, work), default=str))
+        code = _await(work, log, work if run.job.data_folder else None, _surroundings(store))
+        if code != 0 or not (work / "result.json").is_file():
+            return f"{_last_line(log)} (exit code {code}, log {log})"
+        _keep(store, run, work / "result.json", keeps_checkpoint)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    log.unlink(missing_ok=True)
+    return None
+
+
+def _job(store: Store, run: Run, work: Path) -> dict[str, Any]:
+    """Returns what the worker is to do; a run that wants its data in its own folder finds them there."""
     overrides, config = _filled(store, run), run.job.config
     if run.job.data_folder and "data.root" in overrides:
         (work / "data").symlink_to(Path(overrides.pop("data.root")).expanduser().absolute())
         overrides = {key: _from_here(value) for key, value in overrides.items()} | _weights(run)
-        config = str(Path(config).absolute()) if _is_file(config) else config
-    job = {"command": run.job.command, "config": config, "overrides": overrides, "seed": run.seed}
-    atomic_write_text(work / "job.json", json.dumps(job, default=str))
-    log = store.folder / "logs" / f"{run.key}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
+        config = str(Path(config).absolute()) if is_there(Path(config)) else config
+    return {"command": run.job.command, "config": config, "overrides": overrides, "seed": run.seed}
+
+
+def _await(work: Path, log: Path, cwd: Path | None, env: Mapping[str, str]) -> int:
+    """Runs the worker on the job of a folder to its end; returns its exit code."""
     files = [str((work / name).absolute()) for name in ("job.json", "result.json")]
-    words = [sys.executable, "-m", "posekit.tables.worker", *files]
-    cwd = work if run.job.data_folder else None
+    words = [sys.executable, "-m", "posekit.cli.worker", *files]
     # The worker ends when its standard input does: that also happens where this process is killed outright.
     ours, lifeline = os.pipe()
     with log.open("w", encoding="utf-8") as file, os.fdopen(ours), os.fdopen(lifeline):
         child = subprocess.Popen(
-            words,
-            stdin=ours,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            cwd=cwd,
-            env=_surroundings(store),
+            words, stdin=ours, stdout=file, stderr=subprocess.STDOUT, start_new_session=True, cwd=cwd, env=env
         )
         try:
-            code = child.wait()
+            return child.wait()
         except BaseException:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGTERM)
             child.wait()
-            shutil.rmtree(work, ignore_errors=True)
             raise
-    result_path = work / "result.json"
-    if code != 0 or not result_path.is_file():
-        shutil.rmtree(work, ignore_errors=True)
-        return f"{_last_line(log)} (exit code {code}, log {log})"
-    result = json.loads(result_path.read_text(encoding="utf-8"))
+
+
+def _keep(store: Store, run: Run, path: Path, keeps_checkpoint: bool) -> None:
+    """Puts a finished run's result into the store, and its checkpoint where others start from it."""
+    result = json.loads(path.read_text(encoding="utf-8"))
     checkpoint = result.pop("checkpoint", None)
     if keeps_checkpoint and checkpoint is not None:
         store.checkpoint(run).parent.mkdir(parents=True, exist_ok=True)
         Path(checkpoint).replace(store.checkpoint(run))
     store.write(run, result)
-    shutil.rmtree(work, ignore_errors=True)
-    log.unlink(missing_ok=True)
-    return None
 
 
 def _surroundings(store: Store) -> dict[str, str]:
@@ -236,18 +242,11 @@ def _from_here(value: Any) -> Any:
         return {key: _from_here(part) for key, part in value.items()}
     if isinstance(value, list):
         return [_from_here(part) for part in value]
-    if not isinstance(value, str) or not _is_file(value):
+    if not isinstance(value, str) or not is_there(Path(value)):
         return value
     path = Path(value)
     named = len(path.parts) > 1 or path.suffix
     return str(path.absolute()) if named and path.parts[0] != "data" else value
-
-
-def _is_file(name: str) -> bool:
-    try:
-        return Path(name).is_file()
-    except (OSError, ValueError):  # text that is too long for a name, or can be none
-        return False
 
 
 def _last_line(log: Path) -> str:

@@ -147,19 +147,6 @@ def _holder(text: str) -> str:
         return "another process"
 
 
-def surroundings() -> dict[str, Any]:
-    """Returns versions and machine, to be kept beside a result."""
-    import torch
-
-    cuda = torch.cuda.is_available()
-    device = torch.cuda.get_device_name() if cuda else cpu_name()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {
-        "versions": {"posekit": __version__, "torch": torch.__version__, "python": platform.python_version()},
-        "machine": {"device": device, "cores": cores, "system": platform.system()},
-    }
-
-
 def origin(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Says where finished runs come from: machines and versions without repetition, first and last end, and time."""
     ends = sorted(result["finished"] for result in results)
@@ -173,13 +160,3 @@ def origin(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _distinct(values: Iterable[dict[str, Any] | None]) -> list[dict[str, Any]]:
     return list({json.dumps(value, sort_keys=True): value for value in values if value is not None}.values())
-
-
-def cpu_name() -> str:
-    """Returns the processor's name, as the system says it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, "") or platform.processor() or platform.machine()

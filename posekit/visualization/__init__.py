@@ -2,6 +2,7 @@
 
 from posekit.visualization.draw import contact_sheet, draw_heatmap, draw_people, enlarge
 from posekit.visualization.mesh import draw_mesh
+from posekit.visualization.picture import write_picture
 from posekit.visualization.pose3d import draw_pose3d, side_by_side
 from posekit.visualization.tracks import TrackPainter, draw_interim, interim_figure
 
@@ -16,4 +17,5 @@ __all__ = [
     "enlarge",
     "interim_figure",
     "side_by_side",
+    "write_picture",
 ]

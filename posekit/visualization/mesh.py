@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from posekit.arrays import Bytes, Float32, Int64
 from posekit.geometry.rasterizer import Visible, rasterize
+from posekit.visualization.draw import drawable
 
 SKIN = (176, 196, 222)  # a light steel blue, which no photo's skin or cloth is taken for
 _SUPERSAMPLING = 2
@@ -40,7 +41,11 @@ def draw_mesh(
 
     Returns:
         A new picture of the same size.
+
+    Raises:
+        UserError: The picture is of another type or shape.
     """
+    image = drawable(image, "draw_mesh")
     height, width = image.shape[:2]
     meshes = np.asarray(vertices, dtype=np.float32)
     meshes = meshes.reshape(-1, *meshes.shape[-2:])

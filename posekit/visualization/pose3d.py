@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from posekit.arrays import Bool, Bytes, Float64
-from posekit.errors import one_of
+from posekit.errors import UserError, one_of
 from posekit.skeletons import Skeleton
-from posekit.visualization.draw import SHIFT, fixed_point, side_color
+from posekit.visualization.draw import SHIFT, drawable, fixed_point, side_color
 
 Up = Literal["-y", "y", "z"]
 
@@ -73,11 +73,16 @@ def draw_pose3d(
         (H, W, 3) uint8 RGB.
 
     Raises:
-        UserError: ``up`` is another word.
+        UserError: ``up`` is another word, or the joints are of another number.
     """
     one_of("vertical axis", up, _FRAMES)
     width, height = (size, size) if isinstance(size, int) else size
-    points = np.asarray(joints3d, dtype=np.float64) @ np.array(_FRAMES[up], dtype=np.float64).T
+    given = np.asarray(joints3d, dtype=np.float64)
+    if given.shape != (len(skeleton), 3):
+        raise UserError(
+            f"draw_pose3d takes one person's joints ({len(skeleton)}, 3) of {skeleton.name}, not of shape {given.shape}"
+        )
+    points = given @ np.array(_FRAMES[up], dtype=np.float64).T
     shown: Bool = np.asarray(np.isfinite(points).all(1))
     canvas = np.full((height, width, 3), _BACKGROUND, dtype=np.uint8)
     if not shown.any():
@@ -103,7 +108,11 @@ def side_by_side(image: Bytes, panels: Sequence[Bytes], gap: int = 4) -> Bytes:
 
     Returns:
         (H, W', 3) uint8.
+
+    Raises:
+        UserError: A picture is of another type or shape.
     """
+    image, *panels = (drawable(picture, "side_by_side") for picture in (image, *panels))
     height = image.shape[0]
     parts = [image]
     for panel in panels:

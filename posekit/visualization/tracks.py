@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from posekit.arrays import Bytes, Float64
-from posekit.visualization.draw import SHIFT, Color, fixed_point
+from posekit.visualization.draw import SHIFT, Color, drawable, fixed_point
 
 PREVIOUS: Color = (60, 220, 60)
 NEXT: Color = (0, 220, 230)
@@ -46,7 +46,7 @@ class TrackPainter:
 
     def paint(self, image: Bytes, image_id: int) -> Bytes:
         """Returns a copy of a frame (H, W, 3) with its people's tracks."""
-        canvas = np.ascontiguousarray(image).copy()
+        canvas = np.ascontiguousarray(drawable(image, "TrackPainter")).copy()
         now = self._place[image_id]
         for row in np.flatnonzero(self._time == now).tolist():
             self._paint_one(canvas, row, now)
@@ -76,7 +76,7 @@ def draw_interim(image: Bytes, ends: ArrayLike, interim: ArrayLike, zoom: float 
         zoom: Size of the marks.
         least: Joints that move less than this, px, are left out.
     """
-    canvas = np.ascontiguousarray(image).copy()
+    canvas = np.ascontiguousarray(drawable(image, "draw_interim")).copy()
     lines, between = np.asarray(ends, dtype=np.float64), np.asarray(interim, dtype=np.float64)
     moving = np.linalg.norm(lines[:, 1] - lines[:, 0], axis=-1) >= least
     radius, width = max(round(2.5 * zoom), 2), max(round(0.6 * zoom), 1)
@@ -107,6 +107,7 @@ def interim_figure(
     Returns:
         A picture of the same height.
     """
+    image = drawable(image, "interim_figure")
     height, width = image.shape[:2]
     lines = np.asarray(ends, dtype=np.float64).reshape(-1, 2, 2)
     between = np.asarray(interim, dtype=np.float64)

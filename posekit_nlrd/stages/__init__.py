@@ -55,23 +55,11 @@ def _build_stage(spec: str | Mapping[str, Any], networks: Networks) -> Stage:
     return stage
 
 
-def needed_by(stage: Stage) -> list[str]:
-    """Returns the stages that one builds on: for the adaptation, those that teach its terms among them."""
-    needed = list(stage.needs)
-    if isinstance(stage, AdaptationStage):
-        kinds = stage.networks.kinds
-        motion = {kinds[term].is_motion for term in stage.terms if term in kinds}
-        needed += ["pose_relation"] if False in motion else []
-        needed += ["motion_relations"] if True in motion else []
-        needed += ["motion"] if True in motion or "hcr" in stage.terms else []
-    return needed
-
-
 def missing_stages(stages: Sequence[Stage], done: set[str]) -> str | None:
     """Returns the reason why a schedule cannot run on weights that went through the stages ``done``, or None."""
     known = set(done)
     for stage in stages:
-        missing = [name for name in STAGES if name in needed_by(stage) and name not in known]
+        missing = [name for name in STAGES if name in stage.builds_on() and name not in known]
         if missing:
             return (
                 f"stage {stage.name} builds on {', '.join(missing)}: put "

@@ -135,6 +135,16 @@ class AdaptationStage(Stage):
                 f"{counted(steps, 'step')} in all"
             )
 
+    def builds_on(self) -> list[str]:
+        """Returns also the stages that teach its terms."""
+        kinds = self.networks.kinds
+        motion = {kinds[term].is_motion for term in self.terms if term in kinds}
+        needed = super().builds_on()
+        needed += ["pose_relation"] if False in motion else []
+        needed += ["motion_relations"] if True in motion else []
+        needed += ["motion"] if True in motion or "hcr" in self.terms else []
+        return needed
+
     def frames(self, stream: str) -> int:
         """Returns the longest window of its relations, and 30 frames at least."""
         kinds = self.networks.kinds

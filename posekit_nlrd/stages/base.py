@@ -92,6 +92,10 @@ class Stage:
         """Returns the networks that this stage changes."""
         raise NotImplementedError
 
+    def builds_on(self) -> list[str]:
+        """Returns the names of the stages that must have run before this one."""
+        return list(self.needs)
+
     def check(self) -> None:
         """Refuses options that do not fit the networks.
 

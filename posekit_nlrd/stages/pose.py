@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from posekit_nlrd.augment import Draws, ViewAugmentation
+from posekit_nlrd.augment import ViewAugmentation
 from posekit_nlrd.geometry import fit_canonical, forward_kinematics, to_local, unit
 from posekit_nlrd.losses import critic_accuracy, critic_loss, generator_loss, weighted_l1
 from posekit_nlrd.pose import LATENT
@@ -120,7 +120,7 @@ class PoseStage(Stage):
         """Trains whose turn it is; see :class:`Turn`."""
         self._read_pending()
         self.turn.advance(self.options)
-        pose = self._poses(batch["motion"]["joints3d"], tools.draws)
+        pose = fit_canonical(self.view.poses(batch["motion"]["joints3d"], self.options.poses, tools.draws))
         logs = {}
         if self.turn.phase != CRITIC:
             logs = self._train_autoencoder(pose, tools)
@@ -133,12 +133,6 @@ class PoseStage(Stage):
         numbers = torch.stack([logs[name].float() for name in ("reconstruction", "fake_accuracy", "real_accuracy")])
         self._pending = mean_over_ranks(numbers)  # all processes have to move on at the same step
         return {"loss": logs["reconstruction"], **logs}
-
-    def _poses(self, windows: Tensor, draws: Draws) -> Tensor:
-        """Draws poses from windows (B, T, 17, 3) and views of them: (poses, 17, 3), canonical."""
-        flat = windows.flatten(0, 1)
-        chosen = draws.integers(len(flat), self.options.poses)
-        return fit_canonical(self.view(flat[chosen][:, None], draws)[:, 0])
 
     @torch.no_grad()
     def _reconstruction(self, pose: Tensor) -> Tensor:

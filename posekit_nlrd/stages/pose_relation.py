@@ -120,9 +120,7 @@ class PoseRelationStage(RelationStage):
     def step(self, batch: Mapping[str, Mapping[str, Tensor]], tools: Tools) -> Logs:
         """Takes one step of each relation network on the same poses."""
         view = ViewAugmentation(self.options.tilt, self.options.tilt_probability, self.options.flip)
-        windows = batch["motion"]["joints3d"].flatten(0, 1)
-        chosen = tools.draws.integers(len(windows), self.options.poses)
-        pose = fit_canonical(view(windows[chosen][:, None], tools.draws)[:, 0])
+        pose = fit_canonical(view.poses(batch["motion"]["joints3d"], self.options.poses, tools.draws))
         with torch.no_grad():
             anchor, pose = self._mix(self.networks.encode_pose(pose), pose, tools.draws)
         logs: Logs = {}

@@ -13,6 +13,7 @@ from scipy.sparse import csc_matrix
 from posekit.body import load_body
 from posekit.body.pickles import read_pickled_arrays
 from posekit.errors import UserError
+from posekit.safe_pickle import SafeUnpickler
 
 from .toys import toy_arrays
 
@@ -111,7 +112,7 @@ def test_part_of_a_chumpy_array_is_read(chumpy, monkeypatch, tmp_path):
     path.write_bytes(pickle.dumps({"shapedirs": Select(chumpy(whole), indices, (48, 3, 10))}, protocol=2))
     np.testing.assert_array_equal(read_pickled_arrays(path)["shapedirs"], whole[:, :, :10])
     path.write_bytes(pickle.dumps({"shapedirs": Select(chumpy(whole), indices + whole.size, (48, 3, 10))}, protocol=2))
-    with pytest.raises(UserError, match="not a readable pickle"):
+    with pytest.raises(UserError, match="truncated or no pickle"):
         read_pickled_arrays(path)
 
 
@@ -200,10 +201,12 @@ def test_a_sparse_matrix_of_more_columns_than_it_has_is_refused(tmp_path):
 def test_broken_files_are_one_line(tmp_path):
     whole = pickle.dumps(toy_arrays(), protocol=2)
     for content in (b"", b"not a pickle", whole[:-1], whole[: len(whole) // 2], b"\x80\x02K\x01\x85R."):
-        assert "not a readable pickle" in refusal(tmp_path, content)
+        assert "truncated or no pickle" in refusal(tmp_path, content)
     assert "holds a pickled list" in refusal(tmp_path, [1, 2])
     with pytest.raises(UserError, match="cannot be read"):
         read_pickled_arrays(tmp_path)
+    with pytest.raises(UserError, match=r"none\.pkl does not exist"):
+        read_pickled_arrays(tmp_path / "none.pkl")
     # A cycle of chumpy objects.
     cycle = b"(dVf\nccopy_reg\n_reconstructor\n(cchumpy.ch\nCh\nc__builtin__\nobject\nNtRp1\n(dVx\ng1\nsbs."
     assert "RecursionError" in refusal(tmp_path, cycle)
@@ -229,3 +232,12 @@ def test_mutated_files_never_do_anything_but_load_or_refuse(chumpy, tmp_path):
     assert loaded + len(messages) == 300
     assert len(messages) > 10
     assert not any("\n" in message for message in messages)
+
+
+def test_what_needs_more_memory_than_there_is_is_told(monkeypatch, tmp_path):
+    def starved(_):
+        raise MemoryError
+
+    monkeypatch.setattr(SafeUnpickler, "load", starved)
+    message = refusal(tmp_path, {})
+    assert message.endswith("evil.pkl is damaged, or needs more memory than there is")

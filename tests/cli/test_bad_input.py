@@ -9,7 +9,7 @@ import pytest
 
 from posekit.cli import main
 from posekit.cli.build import build_from_config
-from posekit.cli.configs import shipped_configs
+from posekit.configs import shipped_configs
 
 from .test_run import refused
 from .toys import Toy

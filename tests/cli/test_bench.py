@@ -12,8 +12,8 @@ from posekit.bench.drawn import drawn_config
 from posekit.bench.timing import Timing
 from posekit.cli import main
 from posekit.cli.build import build_from_config
-from posekit.cli.configs import shipped_configs
 from posekit.compiling import compile_called, compiled, outermost_called
+from posekit.configs import shipped_configs
 from posekit.data.batch_parts import batch_parts, count_samples, part_size, picture_batch, resized
 from posekit.yaml_file import read_yaml
 from tests.small_configs import Roots, shrink

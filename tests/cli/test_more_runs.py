@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from posekit.cli import COMMANDS, main
-from posekit.cli.configs import shipped_configs
 from posekit.cli.quiet import one_line_errors
+from posekit.configs import shipped_configs
 from posekit.errors import UserError
 
 from .test_run import refused

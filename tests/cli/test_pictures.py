@@ -12,6 +12,7 @@ import pytest
 from posekit.cli import main
 from posekit.data import ImageSource
 from posekit.data.images import check_image_files, read_image
+from tests.data.test_images import with_orientation
 
 from .test_run import refused
 
@@ -41,16 +42,6 @@ def palette_png():
     return png(header, [row.tobytes() for row in places], (b"PLTE", colours.tobytes())), colours[places]
 
 
-def exif(jpeg, orientation):
-    tiff = (
-        b"MM\x00\x2a\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01"
-        + bytes([0, orientation, 0, 0])
-        + b"\0" * 4
-    )
-    segment = b"Exif\0\0" + tiff
-    return jpeg[:2] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment + jpeg[2:]
-
-
 def encoded(suffix, image):
     return cv2.imencode(suffix, image)[1].tobytes()
 
@@ -70,7 +61,7 @@ def kinds(tmp_path):
         "rgb16.png": encoded(".png", bgr.astype(np.uint16) * 257),
         "alpha.png": encoded(".png", np.dstack([bgr, np.zeros_like(grey)])),
         "palette.png": palette_png()[0],
-        "turned.jpg": exif(encoded(".jpg", bgr), 6),
+        "turned.jpg": with_orientation(encoded(".jpg", bgr), 6),
         "a.bmp": encoded(".bmp", bgr),
         "a.tiff": encoded(".tiff", bgr),
         "a.webp": encoded(".webp", bgr),

@@ -2,16 +2,14 @@
 
 import pytest
 
-from posekit.cli import configs
+from posekit import configs
 from posekit.errors import UserError
 
 
 @pytest.fixture
 def nowhere(monkeypatch, tmp_path):
     """No config is where one is looked for; the folder that they may be put in."""
-    monkeypatch.setattr(
-        configs, "__file__", str(tmp_path / "home" / "lib" / "python" / "packages" / "posekit/cli/c.py")
-    )
+    monkeypatch.setattr(configs, "__file__", str(tmp_path / "home" / "lib" / "python" / "packages" / "posekit/c.py"))
     monkeypatch.setattr(configs.sys, "prefix", str(tmp_path / "prefix"))
     monkeypatch.setattr(configs.sysconfig, "get_path", lambda _: str(tmp_path / "data"))
     monkeypatch.setattr(configs.site, "getuserbase", lambda: str(tmp_path / "user"))

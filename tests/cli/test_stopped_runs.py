@@ -126,3 +126,92 @@ def test_a_run_that_ended_within_an_epoch_does_the_rest_of_it(fit, steps, limit,
     assert resumed["epoch"] == whole["epoch"]
     for name, value in whole["state_dict"].items():
         assert torch.equal(resumed["state_dict"][name], value)
+
+
+def steps(kind, *folders):
+    """Returns the steps of the runs' logged losses."""
+    rows = [row for folder in folders for row in csv.DictReader((folder / "metrics.csv").open())]
+    return [int(row["step"]) for row in rows if row.get(f"{kind}/loss")]
+
+
+OFTEN = ["--data.batch_size=4", "--trainer.val_check_interval=2", "--trainer.log_every_n_steps=1",
+         "--trainer.num_sanity_val_steps=0"]  # fmt: skip
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("batches", [[2], [4], [6], [2, 6]])
+def test_steps_are_counted_on_by_a_run_that_ended_within_an_epoch(fit, batches, accumulate):
+    words = [*OFTEN, f"--trainer.accumulate_grad_batches={accumulate}"]
+    whole, _ = fit(*words)
+    folders, resume = [], []
+    for end in batches:
+        folders.append(fit(*words, *resume, f"--trainer.max_steps={end // accumulate}")[0])
+        resume = [f"--ckpt_path={folders[-1] / 'checkpoints' / 'last.ckpt'}"]
+    folders.append(fit(*words, *resume)[0])
+    for kind in ("train", "val"):
+        assert steps(kind, *folders) == steps(kind, whole)
+    ends = [read_checkpoint(f / "checkpoints/last.ckpt")["loops"]["fit_loop"] for f in (folders[-1], whole)]
+    counted = [end["epoch_loop.state_dict"]["_batches_that_stepped"] for end in ends]
+    assert counted[0] == counted[1]
+
+
+@pytest.mark.parametrize("stop", [3, 6])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_loss_of_the_step_that_a_stop_waits_for_is_logged(fit, stop, number):
+    words = [*OFTEN, "--trainer.max_epochs=3"]
+    stopped, _ = fit(*words, stop=stop, number=number)
+    resumed, _ = fit(*words, f"--ckpt_path={stopped / 'checkpoints' / 'last.ckpt'}")
+    assert steps("train", stopped) == list(range(stop))
+    assert steps("train", stopped, resumed) == list(range(12))
+
+
+def same_end(one, other):
+    """Asserts that two runs' last checkpoints hold the same weights and the same counts of epochs and steps."""
+    ends = [read_checkpoint(folder / "checkpoints/last.ckpt") for folder in (one, other)]
+    for key in ("epoch", "global_step"):
+        assert ends[0][key] == ends[1][key]
+    for name in ("epoch_progress", "epoch_loop.batch_progress", "epoch_loop.state_dict"):
+        states = [end["loops"]["fit_loop"][name] for end in ends]
+        assert states[0] == states[1]
+    for name, value in ends[1]["state_dict"].items():
+        assert torch.equal(ends[0]["state_dict"][name], value)
+
+
+@pytest.mark.parametrize("stops", [(4, 6), (4, 8, 9), (3, 8, 12), (5, 8)])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--trainer.check_val_every_n_epoch=2"],
+        ["--trainer.limit_val_batches=0"],
+        ["--trainer.val_check_interval=3"],
+        ["--trainer.val_check_interval=7", "--trainer.check_val_every_n_epoch=null"],
+        ["--trainer.max_epochs=-1", "--trainer.max_steps=15"],
+        ["--trainer.accumulate_grad_batches=3"],
+    ],
+)
+def test_runs_that_are_stopped_again_and_again_end_as_one(fit, words, stops):
+    words = [*OFTEN[:1], *OFTEN[2:], "--trainer.max_epochs=4", *words]  # four batches an epoch
+    whole, _ = fit(*words)
+    folders, resume = [], []
+    for stop in stops:
+        folders.append(fit(*words, *resume, stop=stop)[0])
+        resume = [f"--ckpt_path={folders[-1] / 'checkpoints' / 'last.ckpt'}"]
+    folders.append(fit(*words, *resume)[0])
+    same_end(folders[-1], whole)
+    for kind in ("train", "val"):
+        assert steps(kind, *folders) == steps(kind, whole)
+
+
+@pytest.mark.parametrize("limits", [["max_steps=15"], ["max_steps=15", "max_epochs=4"], ["max_epochs=4"]])
+@pytest.mark.parametrize(
+    "first", [["max_epochs=1"], ["max_steps=4"], ["max_epochs=3"], ["max_epochs=1", "max_steps=7"]]
+)
+def test_a_run_goes_on_from_an_epochs_end_whatever_limits_it(fit, limits, first):
+    words = [*OFTEN[:1], *OFTEN[2:]]
+    told = [["--trainer.max_epochs=-1", *(f"--trainer.{limit}" for limit in each)] for each in (first, limits)]
+    whole, _ = fit(*words, *told[1])
+    begun, _ = fit(*words, *told[0])
+    resumed, _ = fit(*words, *told[1], f"--ckpt_path={begun / 'checkpoints' / 'last.ckpt'}")
+    same_end(resumed, whole)
+    for kind in ("train", "val"):
+        assert steps(kind, begun, resumed) == steps(kind, whole)

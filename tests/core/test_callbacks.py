@@ -260,6 +260,13 @@ def test_keypoint_error_counts_each_sample_once_and_only_labelled_joints():
     assert values["within_1"] == pytest.approx(2 / 3)
 
 
+def test_the_median_of_an_even_number_of_errors_lies_between_the_middle_ones():
+    metric = KeypointError()
+    points = torch.tensor([[[7.0, 0.0], [1.0, 0.0]], [[2.0, 0.0], [4.0, 0.0]]])
+    metric.update(points, torch.zeros(2, 2, 2), torch.ones(2, 2, dtype=torch.int64), torch.tensor([0, 1]))
+    assert metric.compute()["error_median"] == 3
+
+
 def test_keypoint_error_of_nothing_is_nan():
     values = KeypointError().compute()
     assert all(np.isnan(float(v)) for v in values.values())

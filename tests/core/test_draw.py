@@ -1,8 +1,19 @@
 import numpy as np
 import pytest
+import torch
 
-from posekit.skeletons import COCO17
-from posekit.visualization import contact_sheet, draw_heatmap, draw_people, enlarge
+from posekit.errors import UserError
+from posekit.skeletons import COCO17, MPII16
+from posekit.visualization import (
+    contact_sheet,
+    draw_heatmap,
+    draw_interim,
+    draw_mesh,
+    draw_people,
+    draw_pose3d,
+    enlarge,
+    side_by_side,
+)
 
 
 def person(x, y):
@@ -53,3 +64,44 @@ def test_contact_sheet_and_heatmap():
     heat[2, 1] = 5
     laid = draw_heatmap(np.zeros((16, 12, 3), np.uint8), heat, opacity=1.0)
     assert laid.sum(-1).argmax() in np.flatnonzero(np.kron(heat, np.ones((4, 4))).ravel())
+
+
+SQUARE = np.zeros((20, 20, 3), np.uint8)
+NO_PICTURES = [
+    (SQUARE / 255, r"float64 of shape \(20, 20, 3\)"),
+    (SQUARE[..., 0], r"uint8 of shape \(20, 20\)"),
+    (SQUARE.transpose(2, 0, 1), r"uint8 of shape \(3, 20, 20\)"),
+    (None, r"object of shape \(\)"),
+]
+
+
+@pytest.mark.parametrize(("picture", "text"), NO_PICTURES)
+@pytest.mark.parametrize(
+    ("owner", "draw"),
+    [
+        ("draw_people", lambda picture: draw_people(picture, person(5, 5)[None], COCO17)),
+        ("draw_heatmap", lambda picture: draw_heatmap(picture, np.zeros((4, 4)))),
+        ("enlarge", lambda picture: enlarge(picture, person(5, 5), 2)),
+        ("contact_sheet", lambda picture: contact_sheet([SQUARE, picture], 2)),
+        ("side_by_side", lambda picture: side_by_side(SQUARE, [picture])),
+        ("draw_mesh", lambda picture: draw_mesh(picture, np.ones((3, 3)), [[0, 1, 2]], 10)),
+        ("draw_interim", lambda picture: draw_interim(picture, np.zeros((1, 2, 2)), np.zeros((1, 1, 2)))),
+    ],
+)
+def test_only_uint8_rgb_is_drawn_on(owner, draw, picture, text):
+    with pytest.raises(UserError, match=rf"{owner} takes uint8 RGB pictures \(H, W, 3\), not {text}$"):
+        draw(picture)
+
+
+def test_wrong_maps_joints_and_sizes_are_one_line():
+    heat = torch.rand(5, 5, requires_grad=True)
+    assert (draw_heatmap(SQUARE, heat) == draw_heatmap(SQUARE, heat.detach().numpy())).all()
+    for call, text in (
+        (lambda: draw_heatmap(SQUARE, torch.zeros(17, 5, 5)), r"one map \(h, w\) of numbers, not float32 of shape"),
+        (lambda: draw_people(SQUARE, np.ones((1, 16, 3)), COCO17), r"joints \(N, 17, 3\) of COCO17, not of shape"),
+        (lambda: contact_sheet([SQUARE, SQUARE[:9]], 2), "pictures of one size, not 20x20, 20x9"),
+        (lambda: contact_sheet([SQUARE], 0), "columns must be a whole number of at least 1, not 0"),
+        (lambda: draw_pose3d(np.zeros((17, 3)), MPII16), r"joints \(16, 3\) of .*, not of shape \(17, 3\)"),
+    ):
+        with pytest.raises(UserError, match=text):
+            call()

@@ -1,10 +1,13 @@
+import io
+import pickle
+
 import pytest
 import torch
 from lightning.pytorch import Trainer
 
 from posekit.errors import UserError
 from posekit.module import CHECKPOINT_KEY, PoseModule
-from tests.cli.toys import OtherToy, Toy
+from tests.cli.toys import OtherToy, Toy, ToyData
 
 
 @pytest.fixture
@@ -45,3 +48,24 @@ def test_one_part_to_leave_needs_no_list(checkpoint):
     assert Toy(width=4, init_from=str(checkpoint), init_skip="net.weight").init_skip == ["net.weight"]
     with pytest.raises(UserError, match="Toy: init_skip must be a list of names, not 3"):
         Toy(init_skip=3)
+
+
+@pytest.mark.parametrize("given", [None, io.BytesIO(), 3])
+def test_a_checkpoint_is_given_by_its_path(given):
+    for cls in (PoseModule, Toy):
+        with pytest.raises(UserError, match="a checkpoint is given by its file's path, not by "):
+            cls.load_from_checkpoint(given)
+
+
+def test_a_fitted_model_and_its_data_can_be_pickled():
+    model, data = Toy(), ToyData(batch_size=8)
+    trainer = Trainer(
+        accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(model, data)
+    again, copy = pickle.loads(pickle.dumps((model, data)))
+    assert torch.equal(again.net.weight, model.net.weight)
+    assert copy.trainer is None
+    assert data.trainer is trainer
+    trainer.fit(again, copy)

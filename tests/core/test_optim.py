@@ -1,8 +1,10 @@
+import pickle
+
 import pytest
 import torch
 
 from posekit.errors import UserError
-from posekit.optim import build_optimizer, build_schedule
+from posekit.optim import SCHEDULES, build_optimizer, build_schedule
 
 
 def rates(name, total=40, **options):
@@ -52,3 +54,15 @@ def test_cosine_ends_near_zero():
 def test_mistakes_name_the_choices(call, text):
     with pytest.raises(UserError, match=text):
         call([torch.nn.Parameter(torch.zeros(1))])
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedules_can_be_pickled_and_keep_no_state(name):
+    optimizer = build_optimizer([torch.nn.Parameter(torch.zeros(1))], "sgd", lr=1.0)
+    schedule = build_schedule(
+        optimizer, name, total_steps=9, steps_per_epoch=3, milestones=[1], warmup_steps=2, peak=0.3
+    )
+    factor = schedule.lr_lambdas[0]
+    copy = pickle.loads(pickle.dumps(factor))
+    assert [copy(step) for step in range(9)] == [factor(step) for step in range(9)]
+    assert not any(schedule.state_dict()["lr_lambdas"])  # else a checkpoint would bring an earlier run's shape back

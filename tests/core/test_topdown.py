@@ -1,3 +1,5 @@
+import copy
+import pickle
 from types import SimpleNamespace
 
 import numpy as np
@@ -6,9 +8,11 @@ import torch
 
 from posekit.callbacks import BestCheckpoint
 from posekit.data import SyntheticPeople
+from posekit.data.given_boxes import given_boxes
 from posekit.errors import UserError
 from posekit.heatmaps import DECODERS, MAPPINGS, DistributionCodec, GaussianCodec, shift_heatmaps
 from posekit.topdown import TopDownModule
+from posekit_tip.scoring import PoseTrackScoring
 
 
 @pytest.mark.parametrize("size", [(0, 0), (30, 0), (-5, 20)])
@@ -105,3 +109,39 @@ def test_a_shift_of_one_is_that_of_hrnets_code():
     moved[..., 1:] = maps[..., :-1]
     assert torch.equal(shift_heatmaps(maps, 1.0), moved)
     assert shift_heatmaps(maps, 0.0) is maps
+
+
+def test_copies_and_pickles_of_a_judged_method_hold_no_data():
+    data, judged = SyntheticPeople(image_size=[96, 128], val_size=2), [TopDownModule(), PoseTrackScoring()]
+    for module in judged:
+        module._trainer = SimpleNamespace(limit_val_batches=1.0, datamodule=data)
+        module.reset_metrics("val")
+        assert module._handed == {"val": data}
+        for copied in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
+            assert copied._handed == getattr(copied, "_posetrack_of", {}) == {}
+            copied._trainer = module._trainer
+            copied.reset_metrics("val")
+            assert copied._handed == {"val": data}
+
+
+@pytest.mark.parametrize(
+    ("boxes", "text"),
+    [
+        ("abc", r"\(N, 4\) finite numbers xywh, not 'abc'$"),
+        ([[0, 0, 5, 5], [1, 2]], r"finite numbers xywh: box 1 is \[1, 2\]$"),
+        ([["a", 1, 2, 3]], r"box 0 is \['a', 1, 2, 3\]$"),
+        ([[0, 0, 5, 5], [0, 0, float("nan"), 4]], r"box 1 is \[0\.0, 0\.0, nan, 4\.0\]$"),
+        (np.ones((2, 2, 4)), r"xywh, not of shape \(2, 2, 4\)$"),
+        ([1, 2, 3], r"not of shape \(3,\)$"),
+    ],
+)
+def test_faulty_boxes_are_named(boxes, text):
+    with pytest.raises(UserError, match=text) as caught:
+        TopDownModule().predict(np.zeros((60, 80, 3), np.uint8), boxes)
+    assert "\n" not in str(caught.value)
+
+
+def test_boxes_are_rows_one_flat_row_or_none():
+    for one in ([5, 6, 7, 8], [[5, 6, 7, 8]], torch.tensor([5.0, 6, 7, 8], requires_grad=True)):
+        assert given_boxes(one).tolist() == [[5.0, 6.0, 7.0, 8.0]]
+    assert given_boxes([]).shape == given_boxes(np.zeros((0, 4))).shape == (0, 4)

@@ -15,8 +15,8 @@ from posekit.bench import Clock
 from posekit.bench.feeding import RepeatedBatch
 from posekit.callbacks import OutOfMemoryAdvice, ThroughputMonitor
 from posekit.cli.build import build_from_config
-from posekit.cli.configs import shipped_configs
 from posekit.compiling import compiled
+from posekit.configs import shipped_configs
 from posekit.data.batch_parts import picture_batch
 from tests.small_configs import Roots, shrink
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from posekit.cli.configs import shipped_configs
+from posekit.configs import shipped_configs
 from posekit_hdm.losses import LOSSES
 from tests.cuda.test_methods import METHODS
 from tests.small_configs import Roots, learns_from_pictures, shrink

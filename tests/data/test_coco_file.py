@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from posekit.data.coco_file import escapes_folder, read_coco
+from posekit.data.coco_file import escapes_folder, outside_fault, read_coco
 from posekit.errors import UserError
 from posekit.json_file import whole
 from posekit.skeletons import COCO17, MPII16
@@ -27,7 +27,10 @@ FAULTS = {
     "null": (lambda c: first(c)["keypoints"].__setitem__(4, None), "annotation 1 .*not finite"),
     "visibility": (lambda c: first(c)["keypoints"].__setitem__(2, 7), "annotation 1 .*visibility other than"),
     "flat box": (setter("bbox", [10, 10, 0, 40]), "annotation 1 has a box of zero size"),
-    "box elsewhere": (setter("bbox", [900, 10, 20, 40]), "annotation 1 has a box wholly outside its image of"),
+    "box elsewhere": (
+        setter("bbox", [900, 10, 20, 40]),
+        r"annotation 1 with box \[900, 10, 20, 40\] lies wholly outside the \d+ x \d+ px of its image",
+    ),
     "negative box": (setter("bbox", [10, 10, 20, -4]), "annotation 1 has a box of zero size"),
     "nan box": (setter("bbox", [10, 10, float("nan"), 40]), "annotation 1 has a bbox that is not four finite numbers"),
     "no box": (lambda c: first(c).pop("bbox"), "annotation 1 has no bbox"),
@@ -55,6 +58,18 @@ def test_a_faulty_annotation_is_named_in_one_line_or_skipped(coco, caplog, name)
         people = read_coco(coco.file(), COCO17, "skip")
     assert people.skipped == 1
     assert "left out 1 faulty annotation" in caplog.text
+
+
+@pytest.mark.parametrize("edge", [-3.2, 99.7])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_boxes_that_touch_a_picture_by_half_a_pixel_are_not_outside(axis, edge):
+    box = [5, 5, 3, 3]
+    box[axis] = edge
+    assert outside_fault(box, (100, 100), "it") is None
+    box[axis] += 0.4 * (1 if edge > 0 else -1)
+    assert outside_fault(box, (100, 100), "it").endswith("lies wholly outside the 100 x 100 px of it")
+    assert outside_fault(box, (0, 0), "it") is None
+    assert outside_fault(box, None, "it") is None
 
 
 def test_many_faults_are_counted(coco):

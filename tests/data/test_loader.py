@@ -3,9 +3,13 @@
 from types import SimpleNamespace
 
 import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
 from torch.utils.data import Dataset, DistributedSampler
 
 from posekit.data.datamodule import PoseDataModule
+from posekit.errors import UserError
+from tests.cli.toys import Toy, ToyData
 
 
 class Numbers(Dataset):
@@ -99,3 +103,74 @@ def test_a_share_too_small_for_the_batches_repeats_a_sample(world, batch_size, b
         assert len(own) == batches
         given += own
     assert {number for batch in given for number in batch} == set(range(64))
+
+
+class Watch(Callback):
+    """Remembers the training batches, and keeps the state after the fourth step."""
+
+    def __init__(self, path):
+        self.batches, self.path = [], path
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        self.batches.append(batch["image"])
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        if trainer.global_step == 4 and not self.path.exists():
+            trainer.save_checkpoint(self.path)
+
+
+def overfitted(folder, epochs=3, path=None):
+    """Fits the toy to the first three of its four batches."""
+    torch.manual_seed(0)
+    model, watch = Toy(schedule="constant"), Watch(folder / "four.ckpt")
+    trainer = Trainer(
+        accelerator="cpu", max_epochs=epochs, overfit_batches=3, callbacks=[watch], logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(model, ToyData(batch_size=4), ckpt_path=path, weights_only=None if path is None else True)
+    return model, watch.batches, trainer
+
+
+def test_overfit_batches_repeats_the_same_samples_and_resumes_exactly(tmp_path, recwarn):
+    model, batches, trainer = overfitted(tmp_path)
+    assert len(batches) == 9
+    assert all(torch.equal(batch, batches[number % 3]) for number, batch in enumerate(batches))
+    assert torch.cat(batches[:3])[:, 2].tolist() == [index / 16 for index in range(12)]
+    assert "val/loss" in trainer.callback_metrics  # on its first batches, of keys as well
+    assert not any("shuffling" in str(warning.message) for warning in recwarn)
+    resumed, rest, _ = overfitted(tmp_path, path=tmp_path / "four.ckpt")
+    assert len(rest) == 5
+    assert torch.equal(resumed.net.weight, model.net.weight)
+
+
+def test_overfit_batches_of_processes_share_and_repeat():
+    data, shares = NumberData(batch_size=16), []
+    for rank in range(2):
+        data.trainer = SimpleNamespace(world_size=2, global_rank=rank, overfit_batches=1)
+        loader = data.loader("train")
+        passes = []
+        for epoch in range(2):
+            loader.sampler.set_epoch(epoch)
+            passes.append([int(number) for batch in loader for number in batch])
+        assert passes[0] == passes[1]
+        shares += passes[0]
+    assert sorted(shares) == list(range(64))
+
+
+def test_overfit_batches_needs_the_data_module():
+    data = ToyData()
+    trainer = Trainer(
+        accelerator="cpu", max_epochs=1, overfit_batches=1, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    with pytest.raises(UserError, match=r"overfit_batches.*datamodule=data"):
+        trainer.fit(Toy(schedule="constant"), data.train_dataloader())
+
+
+def test_without_a_stage_fit_is_set_up():
+    for arguments in ((), (None,), ("fit",)):
+        data = NumberData()
+        data.setup(*arguments)
+        assert set(data._datasets) == {"train", "val"}
+    with pytest.raises(UserError, match="unknown stage 'fitt'; known: fit, predict, test, validate"):
+        NumberData().setup("fitt")

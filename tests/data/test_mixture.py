@@ -1,7 +1,9 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, SequentialSampler
 
 from posekit.cli.run import build_from_config
 from posekit.data import ClipDataset, Mixture, MixturePart, SyntheticPeople, Track, Window
@@ -313,3 +315,13 @@ def test_synthetic_and_real_crops_in_one_batch(tmp_path, mini_coco):
     assert batch["images"]["image"].shape == (4, 1, 3, 64, 48)
     assert batch["images"]["joints3d"].shape == (4, 1, 17, 3)
     assert sorted(batch["images"]["joints3d_weight"].sum((1, 2)).tolist()) == [0, 17, 17, 17]
+
+
+def test_overfit_batches_draws_the_same_samples_in_each_epoch():
+    mixture = Mixture(parts(a=Clips(12, 1), b=Clips(5, 2)), parts(c=Images(8, 0)), clip_batch_size=2, epoch=3)
+    mixture.trainer = SimpleNamespace(world_size=1, global_rank=0, overfit_batches=0)
+    drawn = [picks_of(mixture, epoch) for epoch in range(2)]
+    assert drawn[0] != drawn[1]
+    mixture.trainer.overfit_batches = 1
+    assert isinstance(mixture.train_dataloader().sampler, SequentialSampler)  # Lightning's own would know no parts
+    assert picks_of(mixture, 0) == picks_of(mixture, 1) == drawn[0]

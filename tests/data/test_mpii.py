@@ -14,6 +14,7 @@ from posekit.data.mpii_file import mat_split
 from posekit.errors import UserError
 from posekit.geometry import uncrop_points
 from posekit.metrics import PCKh
+from posekit.metrics.mpii_files import evaluate_mpii
 from posekit.skeletons import MPII16
 from posekit_hdm import HDM
 from tests.data.test_coco_crops import assert_contract, samples
@@ -375,6 +376,24 @@ def test_people_without_head_box_do_not_count(mpii, caplog):
     assert torch.isnan(metric.compute()["PCKh"])
 
 
+def test_validation_and_the_command_leave_out_the_same_people(mpii, caplog, tmp_path):
+    boxes = gt_of(mpii.rows)["headboxes_src"].astype(float)
+    boxes[:, :, 0], boxes[0, 0, 3] = 5, np.nan
+    mpii.write_gt(headboxes_src=boxes)
+    module = mpii.module()
+    module.setup("validate")
+    text = "2 of 7 people have no head box of any size and do not count in PCKh"
+    assert f"gt_valid.mat: {text}" in caplog.text
+    pred = np.random.default_rng(0).normal(0, 12, (7, 16, 2)) + gt_of(mpii.rows)["pos_gt_src"].transpose(2, 0, 1)
+    scipy.io.savemat(tmp_path / "pred.mat", {"preds": pred})
+    with pytest.warns(UserWarning, match=text):
+        found = evaluate_mpii(mpii.root / "annot/gt_valid.mat", tmp_path / "pred.mat").values
+    ids = torch.arange(7)
+    metric = PCKh()
+    metric.update(torch.from_numpy(pred - 1), *module.head_targets("val", ids), ids)
+    assert found["PCKh"] == pytest.approx(float(metric.compute()["PCKh"]))
+
+
 def test_the_best_state_is_chosen_by_pckh_where_there_are_head_boxes(mpii, tmp_path):
     method = HDM(backbone="small", skeleton="MPII16", image_size=[96, 96], flip_test=False)
     assert method.monitor_for(mpii.module()) == "val/AP"
@@ -546,6 +565,8 @@ def test_one_picture_in_the_mat(mpii):
             "headboxes_src is float64 of shape (2, 2, 5), expected numbers of shape",
         ),
         ({"jnt_missing": None}, "has no variable jnt_missing"),
+        ({"jnt_missing": np.full((16, 7), 2)}, "jnt_missing of person [0] holds 2, not 0 or 1"),
+        ({"jnt_missing": np.full((16, 7), np.nan)}, "jnt_missing of person [0] holds nan, not 0 or 1"),
         ({"pos_gt_src": np.full((16, 2, 7), np.nan)}, "pos_gt_src holds labelled joints that are not finite numbers"),
         ({"pos_gt_src": np.ones((16, 2, 7))}, "belongs to other people"),
         ({"dataset_joints": np.array(SHORT[::-1], dtype=object)[None]}, "dataset_joints are lwri lelb lsho"),

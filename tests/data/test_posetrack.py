@@ -222,11 +222,20 @@ def test_detected_boxes_by_name(tmp_path):
     assert [int(s["image_id"][1]) for s in found] == [8]
 
 
+def test_detected_boxes_of_frames_in_floats(tmp_path):
+    make_2018(tmp_path)
+    boxes = [box | {"image_id": float(box["image_id"])} for box in detections(tmp_path, module(tmp_path))]
+    (tmp_path / "found.json").write_text(json.dumps(boxes))
+    assert len(samples(module(tmp_path, detections="found.json"))) == 6
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [
         ({"bbox": [1, 2, 0, 4]}, "box number 0 has a box of zero size"),
+        ({"image_id": 0.5}, "box number 0 has neither an integer image_id nor a file_name"),
         ({"score": None}, "box number 0 has no finite score"),
+        ({"category_id": 3}, "no box of a person: 12 boxes are of category_id 3, people's is 1"),
         ({"image_id": 5000}, "no person box of score 0.2 or more in the listed frames"),
     ],
 )
@@ -488,7 +497,10 @@ def _drop_names(content):
         (_drop_names, "has 17 names and lacks right_ankle"),
         (lambda c: c["images"][0].update(id=10**30), r"images\[0\] has no integer id"),
         (lambda c: c["categories"][0].update(keypoints=True), "an entry is not of PoseTrack's 2018 form"),
-        (lambda c: c["images"][1].update(ignore_regions_x=1.5), "an entry is not of PoseTrack's 2018 form"),
+        (
+            lambda c: c["images"][1].update(ignore_regions_x=1.5),
+            r"images\[1\] has ignore_regions_x or _y that is no list",
+        ),
         (
             lambda c: c["images"][1].update(ignore_regions_x=[["x"]], ignore_regions_y=[[1]]),
             r"images\[1\] has ignore_reg",
@@ -572,6 +584,45 @@ def test_faulty_regions_can_be_left_out(tmp_path, caplog):
     with pytest.warns(UserWarning, match="leaves out 1 faulty ignore region: .* has an ignore region"):
         first, *_ = read_sequence(path, scored=False, on_bad_annotation="skip")
     assert first.regions == ()
+
+
+def _regions_of(x, y):
+    return lambda c: c["images"][1].update(ignore_regions_x=x, ignore_regions_y=y)
+
+
+@pytest.mark.parametrize(
+    ("make", "change", "count", "text"),
+    [
+        (make_2018, _regions_of([[1, 2, 3]], [[1, 2]]), 0, r"images\[1\] has ignore_regions_x and _y of different le"),
+        (make_2018, _regions_of([[1, 2, 3], [4]], [[1, 2, 3]]), 0, "of different lengths: 2 and 1 regions"),
+        (make_2018, _regions_of([[1, 2, 3], [4]], [[1, 2, 3], 5]), 1, r"with a region that is no list: \[\[4\], 5\]"),
+        (make_2018, _regions_of(1.5, [[1]]), 0, r"or _y that is no list: \[1.5, \[\[1\]\]\]"),
+        (
+            make_2017,
+            lambda c: c["annolist"][1]["ignore_regions"][0].update(point=3),
+            0,
+            r"frame 1 \(.*2.jpg\) has an ignore region with a point that is neither a struct nor .*: 3",
+        ),
+        (make_2017, lambda c: c["annolist"][1].update(ignore_regions=7), 0, "an ignore_regions that is neither .*: 7"),
+        (
+            make_2017,
+            lambda c: c["annolist"][1]["ignore_regions"].append("a"),
+            1,
+            "ignore region that is no struct: 'a'",
+        ),
+    ],
+)
+def test_every_fault_of_a_region_leaves_out_that_region(tmp_path, caplog, make, change, count, text):
+    path = sorted(make(tmp_path).glob("*.json"))[0]
+    edit(path, change)
+    with pytest.raises(UserError, match=rf"{text}.*--data.on_bad_annotation=skip leaves them out"):
+        module(tmp_path).sequences("val")
+    data = module(tmp_path, on_bad_annotation="skip")
+    assert len(data.sequences("val").regions.get(1, ())) == count
+    assert "left out 1 faulty ignore region" in caplog.text
+    with pytest.warns(UserWarning, match=rf"leaves out 1 faulty ignore region: .*{text}"):
+        assert len(read_sequence(path, False, "skip")[1].regions) == count
+    assert len(read_sequence(path)[1].regions) == count  # of predictions they do not matter
 
 
 def test_forms_and_versions(tmp_path):

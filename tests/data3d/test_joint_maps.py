@@ -89,6 +89,12 @@ def test_human36m_s_neck_is_no_other_set_s(name):
     assert rows(source_of(H36M17), own)[own.index(neck)] == H36M17.index("thorax")
 
 
+def test_the_face_is_no_pivot_of_the_skull():
+    for own, other in ((SPIN49, SMPL24), (SMPL24, SPIN49)):
+        assert rows(source_of(own), other)[other.index("head")] == -1
+        assert rows(source_of(own), other)[other.index("left_knee")] >= 0
+
+
 @pytest.mark.parametrize("source", [JOINTS32, JOINTS17, TRAIN_JOINTS, TEST_JOINTS, PENN, _JOINTS2D])
 @pytest.mark.parametrize("skeleton", SKELETONS.values(), ids=lambda s: s.name)
 def test_maps_keep_sides_and_sum_to_one(source, skeleton):

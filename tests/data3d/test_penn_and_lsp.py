@@ -131,7 +131,7 @@ def test_lsp_faults(tmp_path, caplog):
     assert len(lsp(tmp_path, val_share=0, on_broken_image="skip").dataset("train")) == 11
     with pytest.raises(UserError, match="val_share is 0, which leaves no picture for split val: set it above 0"):
         lsp(tmp_path, val_share=0).dataset("val")
-    assert "left out 1 pictures: " in caplog.text
+    assert "left out 1 pictures that do not exist: " in caplog.text
     write_lsp(tmp_path, matrix=np.zeros((13, 3, 4)))
     with pytest.raises(UserError, match=r"joints have shape \(13, 3, 4\), expected \(14, 3, N\)"):
         lsp(tmp_path).dataset("train")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from posekit.cli import COMMANDS, main
-from posekit.cli.configs import shipped_configs
+from posekit.configs import shipped_configs
 from posekit.plugins import DATAMODULES, METHODS, plugins
 from posekit.skeletons import SKELETONS
 

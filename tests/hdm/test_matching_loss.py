@@ -18,7 +18,6 @@ from posekit_hdm.losses import (
     build_loss,
     default_anneal,
     default_refine,
-    normalize_maps,
 )
 from posekit_hdm.transport import ANNEAL_START, anneal_schedule, bilinear_demand, solve
 
@@ -150,7 +149,7 @@ def test_scale_invariance_and_euler():
 def test_potential_is_lipschitz():
     maps, dots, _ = example(1, 8)
     demand = bilinear_demand(dots[0], *SIZE)
-    mass = normalize_maps(maps[0][None], HeatmapMatchingLoss())[0].flatten(1)
+    mass = HeatmapMatchingLoss().normalize(maps[0][None])[0].flatten(1)
     a = solve(mass, demand, SIZE, schedule=anneal_schedule(0.1, 6), refine=6).potential.view(-1, *SIZE)
     assert a.diff(dim=-1).abs().max() <= 1 + 1e-9
     assert a.diff(dim=-2).abs().max() <= 1 + 1e-9
@@ -290,7 +289,7 @@ def test_descent_from_noise_reaches_the_dot(suppliers, rate):
         loss(maps, dots, torch.ones(1, 6)).backward()
         optimiser.step()
         schedule.step()
-    points, scores = decode_window(normalize_maps(maps.detach(), loss))
+    points, scores = decode_window(loss.normalize(maps.detach()))
     assert (points - dots).norm(dim=-1).max() < 0.02
     assert scores.min() > 0.95
 

@@ -14,8 +14,10 @@ from posekit.data.body3d.mpi_inf_3dhp import TEST_JOINTS, TRAIN_JOINTS
 from posekit.data.clip_windows import Window
 from posekit.data.joint_maps import source_of
 from posekit.geometry import axis_angle_to_matrix
+from posekit.metrics import mpjpe, pa_mpjpe
+from posekit.metrics.mpjpe import joint_errors, pa_joint_errors
 from posekit.skeletons import H36M17, LSP14, SPIN49
-from posekit_maed.evaluation import BodyMetrics, EvaluatedJoints
+from posekit_maed.evaluation import HIPS, BodyMetrics, EvaluatedJoints, summarize
 
 # What the data modules' files are labelled with, and the evaluations that are meant for them.
 H36M_FILES = (JOINTS17, JOINTS32, source_of(H36M17))
@@ -91,6 +93,34 @@ def test_every_frame_of_a_video_counts_once_whatever_its_length(frames):
     assert float(found["MPJPE"]) == pytest.approx(1000 * float(wrong.mean()) / 14, rel=1e-5)
     second = (wrong[:-2] - 2 * wrong[1:-1] + wrong[2:]).abs().mean() / 14
     assert float(found["acceleration_error"]) == pytest.approx(1000 * float(second), rel=1e-4)
+
+
+@pytest.mark.parametrize("value", [0.0, float("nan")])
+def test_a_frame_with_an_unlabelled_hip_has_no_error_from_the_hips(value):
+    generator = torch.Generator().manual_seed(0)
+    frames = 6
+    target = torch.randn(1, frames, 49, 3, generator=generator)
+    pred = target[0, :, 25:39] + 0.1 * torch.randn(frames, 14, 3, generator=generator)
+    weight = torch.ones(1, frames, 49)
+    weight[0, 2, 25 + 3] = weight[0, 4, 25] = 0
+    labels = target.masked_fill(weight[..., None] == 0, value)
+    batch = {"valid": torch.ones(1, frames, dtype=torch.bool), "sample_id": torch.zeros(1, dtype=torch.int64)}
+    errors = BodyMetrics(14)
+    errors.add_clips({**batch, "joints3d": labels, "joints3d_weight": weight}, None, GivenJoints(), pred)
+    found = errors.compute()
+    wanted, share = target[0, :, 25:39], weight[0, :, 25:39].clone()
+    assert float(found["PA-MPJPE"]) == pytest.approx(float(pa_joint_errors(pred, wanted, share)[share > 0].mean()))
+    share[2] = 0
+    assert float(found["MPJPE"]) == pytest.approx(float(joint_errors(pred, wanted, HIPS)[share > 0].mean()))
+    centred = wanted - wanted[:, list(HIPS)].mean(1, keepdim=True)
+    still = [centred[share[:, j] > 0, j] for j in range(14)]
+    spread = torch.cat([(points - points.mean(0)).norm(dim=-1) for points in still]).mean()
+    assert float(found["MPJPE_mean_pose"]) == pytest.approx(1000 * float(spread), rel=1e-5)
+    numbers = summarize(pred, labels[0, :, 25:39], weight[0, :, 25:39])
+    poses = mpjpe(pred, wanted, share, HIPS)
+    assert numbers["MPJPE"] == pytest.approx(float(poses[poses.isfinite()].mean()), rel=1e-5)
+    aligned = pa_mpjpe(pred, wanted, weight[0, :, 25:39])
+    assert numbers["PA-MPJPE"] == pytest.approx(float(aligned.mean()), rel=1e-5)
 
 
 def test_where_a_person_walks_is_no_error_of_acceleration():

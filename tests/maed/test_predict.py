@@ -193,6 +193,9 @@ def test_predict_in_python_answers_as_the_command_does(checkpoint, tmp_path, mon
         ((frames, [[0, 0, 0, 5]] * 5), "above 0"),
         (([],), "there is none"),
         ((["a.jpg"],), "picture"),
+        ((frames, [*boxes[:4], [1, 2]]), r"boxes must be .*: box 4 is \[1, 2\]"),
+        ((frames, [*boxes[:4], [1, 2, np.inf, 4]]), r"box 4 is \[1\.0, 2\.0, inf, 4\.0\]"),
+        ((frames[0],), r"frames \(T, H, W, 3\) .*, not uint8 of shape \(60, 80, 3\): give a list of this one"),
     ):
         with pytest.raises(UserError, match=text):
             model.predict(*mistake)

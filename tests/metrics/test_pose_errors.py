@@ -24,6 +24,7 @@ from posekit.metrics import (
     pa_mpjpe,
     pck3d,
 )
+from posekit.metrics.joint_rows import weighted_mean
 from posekit.skeletons import MPII16
 from tests.shared import SHARED, requires_shared
 
@@ -215,6 +216,34 @@ def test_acceleration_never_crosses_clips():
     assert hidden.compute().item() == pytest.approx(acceleration_error(pred[0, 3:], target[0, 3:]).mean().item())
     with pytest.raises(ValueError, match="clip_ids"):
         hidden.update(pred[0], target[0])
+
+
+@pytest.mark.parametrize("root", [0, (2, 3)])
+def test_a_pose_without_a_labelled_root_has_no_root_relative_error(root):
+    pred, target = torch.rand(2, 6, 4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    weight = torch.ones(6, 4)
+    weight[1, 0], weight[2, 3], weight[4, 1] = 0, 0, 0
+    hidden = target.masked_fill(weight[..., None] == 0, float("nan"))
+    kept = weight.clone()
+    kept[1 if root == 0 else 2] = 0
+    for cls, function in ((MPJPE, mpjpe), (NMPJPE, n_mpjpe)):
+        metric, reference = cls(root=root), cls(root=None if function is mpjpe else root)
+        metric.update(pred, hidden, weight)
+        middle = lambda x: x - x[:, [root] if root == 0 else list(root)].mean(1, keepdim=True)  # noqa: E731
+        reference.update(middle(pred), middle(target), kept)
+        assert metric.compute().item() == pytest.approx(reference.compute().item())
+        assert function(pred, hidden, weight, root).isnan().nonzero().flatten().tolist() == [1 if root == 0 else 2]
+    metric, reference = PAMPJPE(root=root), PAMPJPE()
+    metric.update(pred, hidden, weight)
+    reference.update(pred, target, weight)
+    assert metric.compute().item() == reference.compute().item()
+
+
+def test_only_positive_weights_count():
+    values = np.array([1.0, 3.0, 50.0])
+    assert weighted_mean(values, np.array([1.0, 1.0, -1.0])) == 2
+    weight = torch.tensor([1.0, 1.0, -1.0])
+    assert mpjpe(torch.zeros(3, 3), torch.ones(3, 3), weight, None).item() == pytest.approx(1000 * 3**0.5)
 
 
 def test_pve():

@@ -12,6 +12,7 @@ from posekit.data.joint_maps import source_of
 from posekit.errors import UserError
 from posekit.metrics import evaluate_coco_keypoints, evaluate_crowdpose, mpjpe, pa_mpjpe
 from posekit.metrics.bench import bench_metrics, bench_procrustes
+from posekit.metrics.mpjpe import joint_errors, n_joint_errors, pa_joint_errors
 from posekit.skeletons import COCO17, CROWDPOSE14, H36M17, LIMB17, SPIN49, get_skeleton
 from tests.metrics.coco_made import NAMES, made, official
 from tests.metrics.test_pose_errors import mpii_reference
@@ -109,6 +110,28 @@ def test_mpii(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
+    ("array", "value", "match"),
+    [
+        ("jnt_missing", 2, r"gt.mat: jnt_missing of person \[3\] holds 2, not 0 or 1$"),
+        ("jnt_missing", np.nan, r"gt.mat: jnt_missing of person \[3\] holds nan, not 0 or 1$"),
+        ("pos_gt_src", np.nan, r"gt.mat: person \[3\]'s pos_gt_src holds NaN or infinity"),
+    ],
+)
+def test_mpii_names_faulty_labels_of_the_mat(tmp_path, array, value, match):
+    from scipy.io import savemat
+
+    truth = {"pos_gt_src": np.ones((16, 2, 5)), "jnt_missing": np.zeros((16, 5)), "headboxes_src": np.ones((2, 2, 5))}
+    truth["jnt_missing"][2, 1], truth["headboxes_src"][1] = 1, 9
+    truth["pos_gt_src"][2, :, 1] = np.nan  # not labelled
+    savemat(tmp_path / "pred.mat", {"preds": np.ones((5, 16, 2))})
+    savemat(tmp_path / "gt.mat", truth)
+    assert command("mpii", tmp_path / "gt.mat", tmp_path / "pred.mat", out=tmp_path / "o.json")["PCKh"] == 100
+    truth[array][4, ..., 3] = value
+    savemat(tmp_path / "gt.mat", truth)
+    rejected("mpii", tmp_path / "gt.mat", tmp_path / "pred.mat", match=match)
+
+
+@pytest.mark.parametrize(
     ("results", "match"),
     [
         ([{"x": 1}], r"result \[0\] has no keypoints"),
@@ -187,6 +210,36 @@ def test_h36m(tmp_path, capsys):
     rejected("h36m", tmp_path / "gt.npz", tmp_path / "text.npy", match="no numpy file")
     (tmp_path / "ragged.json").write_text("[[[1, 2, 3]], [[1, 2]]]")
     rejected("h36m", tmp_path / "gt.npz", tmp_path / "ragged.json", match="different length")
+
+
+@pytest.mark.parametrize("value", [None, 0, np.nan])
+def test_h36m_never_looks_under_an_unlabelled_root(tmp_path, capsys, value):
+    rng = np.random.default_rng(0)
+    target = rng.normal(size=(10, 17, 3)) * 0.4
+    pred, weight = target + 0.05 * rng.normal(size=target.shape), np.ones((10, 17))
+    weight[0, 0] = weight[1, 5] = 0
+    labels = target.copy()
+    labels[weight == 0] = labels[weight == 0] if value is None else value
+    np.savez(tmp_path / "gt.npz", S=np.concatenate([labels, weight[..., None]], -1))
+    np.savez(tmp_path / "pred.npz", joints3d=pred)
+    got = command("h36m", tmp_path / "gt.npz", tmp_path / "pred.npz", out=tmp_path / "o.json")
+    a, b, w = map(torch.from_numpy, (pred, target, weight))
+    for name, errors in (("MPJPE", joint_errors(a, b, 0)), ("N-MPJPE", n_joint_errors(a, b, w, 0))):
+        assert got[name] == pytest.approx(errors[1:][w[1:] > 0].mean().item()), name
+    assert got["PA-MPJPE"] == pytest.approx(pa_joint_errors(a, b, w)[w > 0].mean().item())
+    assert got["poses without root"] == 1
+    note = "note: 1 pose has no labelled root (pelvis), of 10: MPJPE and N-MPJPE leave them out"
+    assert note in " ".join(capsys.readouterr().out.split())
+
+
+def test_h36m_refuses_negative_weights(tmp_path):
+    poses = np.random.default_rng(0).normal(size=(4, 17, 4))
+    poses[..., 3] = 1
+    np.savez(tmp_path / "pred.npz", joints3d=poses[..., :3])
+    poses[2, 6, 3] = -0.5
+    np.savez(tmp_path / "gt.npz", S=poses)
+    match = r"gt.npz: pose \[2\] has a weight below 0: -0.5$"
+    rejected("h36m", tmp_path / "gt.npz", tmp_path / "pred.npz", match=match)
 
 
 def shuffled(path, rng, skeleton, points, **more):
@@ -377,6 +430,14 @@ def test_files_in_two_units_are_told(tmp_path, capsys):
         assert "is one of the files in another unit? --unit is of both" in " ".join(capsys.readouterr().out.split())
     np.savez(tmp_path / "none.npz", S=np.zeros((0, 17, 3)))
     rejected("h36m", tmp_path / "none.npz", tmp_path / "none.npz", match=r"none.npz holds no pose$")
+
+
+def test_3dhp_tells_of_two_units_once(tmp_path, capsys):
+    truth = {f"TS{i}": np.random.default_rng(i).normal(0, 0.3, (4, 17, 3)) for i in range(1, 7)}
+    np.savez(tmp_path / "m.npz", **truth)
+    np.savez(tmp_path / "mm.npz", **{name: 1000 * poses for name, poses in truth.items()})
+    command("3dhp", tmp_path / "m.npz", tmp_path / "mm.npz", "--unit", "m", out=tmp_path / "o.json")
+    assert capsys.readouterr().out.count("note:") == 1
 
 
 def test_files_of_pickled_dicts_are_named(tmp_path):

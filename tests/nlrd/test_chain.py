@@ -246,3 +246,39 @@ def test_resuming_needs_no_backbone_weights(tmp_path):
     trainer = make_trainer(tmp_path, limit_val_batches=0)
     trainer.fit(model, datamodule=make_data(), ckpt_path=tmp_path / "early.ckpt", weights_only=True)
     assert model.iteration == 7
+
+
+POSE = [{"name": "pose", "steps": 5, "poses": 8, "warmup_steps": 1}]
+
+
+def test_epochs_cut_short_are_more_epochs(tmp_path, recwarn):
+    model = make_model([dict(stage) for stage in POSE])
+    trainer = make_trainer(tmp_path, limit_train_batches=2, limit_val_batches=0)
+    trainer.fit(model, datamodule=make_data())
+    assert (model.iteration, trainer.max_epochs) == (5, 3)
+    assert not any("schedule" in str(warning.message) for warning in recwarn)
+
+
+def test_a_schedule_that_the_trainer_cuts_off_is_said(tmp_path):
+    model = make_model([dict(stage) for stage in POSE])
+    with pytest.warns(UserWarning, match=r"schedule is not done: 4 of 5 iterations, in stage pose; trainer"):
+        make_trainer(tmp_path, max_epochs=1, limit_val_batches=0).fit(model, datamodule=make_data())
+
+
+def test_overfit_batches_repeats_the_first_batches_of_a_stage(tmp_path):
+    class Seen(Callback):
+        def __init__(self):
+            self.samples = []
+
+        def on_train_batch_start(self, trainer, module, batch, batch_idx):
+            self.samples.append(batch["source"]["image"] if "source" in batch else None)
+
+    seen = Seen()
+    stages = [{"name": "pose", "steps": 1, "poses": 8}, {"name": "source", "steps": 6, "lr": 1e-3}]
+    model = make_model(stages)
+    make_trainer(tmp_path, overfit_batches=2, callbacks=[seen]).fit(model, datamodule=make_data())
+    first, *later = seen.samples
+    assert first is None
+    assert len(later) == 6
+    assert not torch.equal(later[0], later[1])
+    assert all(torch.equal(batch, later[number % 2]) for number, batch in enumerate(later))

@@ -5,7 +5,7 @@ import torch
 import yaml
 from torch import nn
 
-from posekit.cli.configs import shipped_configs
+from posekit.configs import shipped_configs
 from posekit_nlrd.augment import Draws, ViewAugmentation
 from posekit_nlrd.geometry import fit_canonical, to_local
 from posekit_nlrd.relation import RelationNetwork

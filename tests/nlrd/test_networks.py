@@ -5,10 +5,10 @@ import torch
 
 from posekit.errors import UserError
 from posekit.nn import count_parameters, load_weights
+from posekit.nn.joint_tokens import cell_centres
 from posekit.nn.shipped import weight_path
 from posekit_nlrd import geometry as g
 from posekit_nlrd.image import ImageEncoder, LatentHead, Trunk
-from posekit_nlrd.joint_head import cell_centres
 from posekit_nlrd.motion import MotionDecoder, MotionEncoder
 from posekit_nlrd.pose import PoseCritic, PoseDecoder, PoseEncoder, latent_critic
 from posekit_nlrd.relation import RelationNetwork

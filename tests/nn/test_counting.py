@@ -33,10 +33,6 @@ def test_a_layer_called_twice_counts_twice():
     assert count_parameters(nn.Sequential(layer, layer)) == 20
 
 
-def test_several_inputs():
-    assert count_macs(nn.Bilinear(2, 2, 2), (1, 2), (1, 2)) == 0
-
-
 class ReadsValues(nn.Module):
     """Cannot run without values, and holds a tensor that is no buffer."""
 

@@ -51,6 +51,13 @@ def test_folder_without_images(tmp_path):
         SyntheticPeople(backgrounds=str(tmp_path))
 
 
+def test_pictures_of_any_kind_are_photos_and_twins_of_another_system_are_none(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.tif"), np.full((8, 8, 3), (0, 0, 200), np.uint8))
+    (tmp_path / "._b.jpg").write_bytes(b"attributes")
+    bank = background_bank(0, "train", 8, 0, 1.0, tmp_path)
+    assert bank[:, 0, 0].tolist() == [[200, 0, 0]]
+
+
 def test_broken_photo_is_named(tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"no photo")
     with pytest.raises(UserError, match=r"broken\.jpg"):

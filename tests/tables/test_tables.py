@@ -9,15 +9,16 @@ import yaml
 
 from posekit.cli import main
 from posekit.cli.table import minutes, seeds_of
+from posekit.cli.worker import history
 from posekit.data.synthetic.cache import RENDERED_FOLDER
 from posekit.errors import UserError
 from posekit.tables import load_table, shipped_tables
+from posekit.tables.options import words_of
 from posekit.tables.plan import Planner
 from posekit.tables.render import as_json, body, headings, markdown, order_lines
 from posekit.tables.results import gather, spearman
 from posekit.tables.runner import _run_one, _weights, estimates, run_missing
 from posekit.tables.store import Store
-from posekit.tables.worker import history, words_of
 
 GRID = {
     "title": "a grid",

@@ -14,7 +14,7 @@ import yaml
 
 from posekit.cli import main
 from posekit.cli.build import build_model
-from posekit.cli.configs import shipped_configs
+from posekit.configs import shipped_configs
 from tests.small_configs import Roots, shrink
 
 LOGOCAP = [

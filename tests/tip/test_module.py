@@ -1,6 +1,7 @@
 """TIP as a LightningModule: the method page's properties, its rivals, weights and bad input."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -467,3 +468,19 @@ def test_a_picture_without_people_has_none(temporal):
     found = make(temporal=temporal).predict(np.zeros((80, 60, 3), np.uint8), boxes=np.zeros((0, 4)))
     assert found["keypoints"].shape[0] == len(found["scores"]) == 0
     assert found["keypoints"].shape[1:] == (15, 3)
+
+
+@pytest.mark.parametrize(
+    ("image", "text"),
+    [
+        (None, "not a NoneType"),
+        (SimpleNamespace(size=(8, 8)), "not a SimpleNamespace"),
+        ((np.zeros((8, 8, 3), np.uint8) for _ in range(2)), "not a generator"),
+        (np.zeros((8, 8), np.uint8), r"not uint8 of shape \(8, 8\)"),
+        ("a.jpg", r"not the file name 'a\.jpg'"),
+        (["a.jpg"], r"not the file name 'a\.jpg'"),
+    ],
+)
+def test_what_holds_no_frames_is_refused(image, text):
+    with pytest.raises(UserError, match=rf"predict takes .*\(H, W, 3\).*{text}"):
+        make().predict(image)

@@ -8,8 +8,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from posekit.arrays import Int64
-from posekit.data.body3d.frames import MediaError
 from posekit.data.body3d.module import BodyDataModule, Part, Recording
 from posekit.data.body3d.person import Person, chosen_share
 from posekit.data.crops import FileReader
@@ -77,7 +75,7 @@ class LSPExtended(BodyDataModule):
         if not len(rows):
             return []
         files = [self._file(stem) for stem in stems]
-        rows = self._readable(files, rows)
+        rows = rows[self.present([files[row] for row in rows.tolist()])]
         read = FileReader(files)
         return [Person("pictures", "pictures", read, rows, rows, people[rows], source_of(LSP14), followed=False)]
 
@@ -85,16 +83,3 @@ class LSPExtended(BodyDataModule):
         jpeg = self.root / "images" / f"{stem}.jpg"
         png = jpeg.with_suffix(".png")
         return png if not jpeg.is_file() and png.is_file() else jpeg
-
-    def _readable(self, files: list[Path], rows: Int64) -> Int64:
-        """Leaves out pictures that are not there, if the options say so."""
-        if not self.verify_images:
-            return rows
-        absent = np.array([not files[row].is_file() for row in rows.tolist()])
-        if not absent.any():
-            return rows
-        text = f"{absent.sum()} of {len(rows)} pictures do not exist, e.g. {files[int(rows[absent][0])]}"
-        if self.on_broken_image == "error" or absent.all():
-            raise MediaError(text)
-        self.warn_skipped("pictures", [str(files[row]) for row in rows[absent].tolist()])
-        return rows[~absent]

@@ -12,16 +12,17 @@ from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from posekit.arrays import Float64
+from posekit.arrays import Bool, Float64
 from posekit.data.body3d.frames import MediaError
 from posekit.data.body3d.person import IDS, SAME_RATE, Person, Protocol, at_rate, to_track, usable
 from posekit.data.clip_transforms import ClipAugmentation, resolve_augmentation
 from posekit.data.clip_windows import Window
 from posekit.data.clips import CLIP_BOXES, ClipBox, ClipDataset, Track, squeeze_clip
-from posekit.data.coco_file import OnFault
+from posekit.data.coco_file import ON_FAULT, OnFault
 from posekit.data.crops import Key
-from posekit.data.datamodule import PoseDataModule, Split, checked_size
-from posekit.errors import UserError, listed, one_of
+from posekit.data.datamodule import FolderDataModule, Split, checked_size
+from posekit.errors import UserError, listed
+from posekit.files import is_there
 from posekit.skeletons import get_skeleton
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ class BodyCrops(ClipDataset):
         return squeeze_clip(super().__getitem__(key))
 
 
-class BodyDataModule(PoseDataModule):
+class BodyDataModule(FolderDataModule):
     """Base of the data modules of people in videos, with 3D labels or beside such.
 
     A subclass implements :meth:`recordings` and sets ``HOME``; ``PROTOCOLS`` where there are published evaluations.
@@ -99,8 +100,6 @@ class BodyDataModule(PoseDataModule):
         pin_memory: Page-locked batches, for CUDA.
     """
 
-    HOME: ClassVar[str] = ""
-    """Where the files come from, and their licence."""
     PROTOCOLS: ClassVar[dict[int, Protocol]] = {}
     """Published evaluations by their number of joints."""
     MIN_JOINTS: ClassVar[int] = 2
@@ -159,15 +158,10 @@ class BodyDataModule(PoseDataModule):
 
     def _check_options(self) -> None:
         name = type(self).__name__
-        choices: dict[str, Sequence[str]] = {
-            "view": ("crops", "clips"),
-            "window": ("pool", "chunk", "key"),
-            "clip_box": CLIP_BOXES,
-            "on_broken_image": ("error", "skip"),
-            "on_bad_annotation": ("error", "skip"),
-        }
-        for option, known in choices.items():
-            one_of(f"{option} of {name}", getattr(self, option), known)
+        self.check_choices(
+            view=("crops", "clips"), window=("pool", "chunk", "key"), clip_box=CLIP_BOXES, on_broken_image=ON_FAULT,
+            on_bad_annotation=ON_FAULT,
+        )  # fmt: skip
         for option in ("frames", "stride", "hop", "box_scale", "fps", "source_fps", "every", "limit"):
             value = getattr(self, option)
             if value is not None and not value > 0:
@@ -211,19 +205,26 @@ class BodyDataModule(PoseDataModule):
 
     # -- data sets ----------------------------------------------------------------------------------------------------
 
-    def prepare_data(self) -> None:
-        """Checks that the data are there.
-
-        Raises:
-            UserError: The root is missing.
-        """
-        if not self.root.is_dir():
-            name = type(self).__name__
-            raise UserError(f"{name}: data root {self.root} does not exist (option data.root); get it from {self.HOME}")
-
     def missing(self, what: str, path: Path) -> UserError:
         """Builds the error for a file or folder that is not there."""
         return UserError(f"{type(self).__name__}: {what} {path} does not exist; get it from {self.HOME}")
+
+    def present(self, files: Sequence[Path]) -> Bool:
+        """Tells which of single pictures (N,) are there, as far as they are to be looked at.
+
+        Raises:
+            MediaError: Some are absent and not to be skipped, or all are.
+        """
+        if not self.verify_images:
+            return np.ones(len(files), dtype=bool)
+        there = {path: is_there(path) for path in dict.fromkeys(files)}
+        found = np.array([there[path] for path in files], dtype=bool)
+        if not found.all():
+            absent = [str(path) for path, good in there.items() if not good]
+            if self.on_broken_image == "error" or not found.any():
+                raise MediaError(f"{len(absent)} of {len(there)} pictures do not exist, e.g. {absent[0]}")
+            self.warn_skipped("pictures that do not exist", absent)
+        return found
 
     def windows(self, train: bool) -> Window:
         """Returns the rule that makes clips."""

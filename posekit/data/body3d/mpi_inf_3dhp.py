@@ -20,6 +20,7 @@ from posekit.data.joint_maps import JointSource
 from posekit.errors import UserError
 from posekit.mat5 import read_mat5
 from posekit.mat_arrays import flags, frames_first, read_arrays
+from posekit.metrics.mpi_inf_3dhp_files import TEST_JOINTS_3DHP
 from posekit.skeletons import LSP14
 
 SUBJECTS = tuple(range(1, 9))
@@ -46,12 +47,10 @@ TRAIN_JOINTS = JointSource(
 )  # fmt: skip
 TEST_JOINTS = JointSource(
     "MPI-INF-3DHP's 17 test joints",
-    (
-        "head_top", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist",
-        "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "pelvis", "spine", "head",
-    ),
-    _ALSO, {"H36M17": _H36M, "SPIN49": _SPIN, "SMPL24": {"head": None}},
-)  # fmt: skip
+    TEST_JOINTS_3DHP,
+    _ALSO,
+    {"H36M17": _H36M, "SPIN49": _SPIN, "SMPL24": {"head": None}},
+)
 
 
 class MPIINF3DHP(BodyDataModule):

@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from posekit.arrays import Array, Bool, Float64, Int64
-from posekit.data.body3d.frames import MediaError
 from posekit.data.body3d.module import BodyDataModule, Part, Recording
 from posekit.data.body3d.numbers import label_numbers
 from posekit.data.body3d.person import Person, chosen_share
@@ -20,7 +19,6 @@ from posekit.data.crops import FileReader
 from posekit.data.joint_maps import source_of
 from posekit.data.npz import open_npz
 from posekit.errors import UserError
-from posekit.files import is_there
 from posekit.geometry.rotations import matrix_to_axis_angle
 from posekit.safe_pickle import load_joblib, load_npz_object
 from posekit.skeletons import SPIN49
@@ -108,7 +106,7 @@ class PoseDatabase(BodyDataModule):
         names = [self._name(path, str(name)) for name in content["img_name"].tolist()]
         files = [self.images / name for name in names]
         read = FileReader(files)
-        kept = self._there(files)
+        kept = self.present(files)
         videos = content.get("vid_name")
         groups = [np.arange(len(files))] if videos is None else _groups(videos)
         if videos is None and self.frames != 1 and self.view == "clips":
@@ -127,19 +125,6 @@ class PoseDatabase(BodyDataModule):
                 f"database {path}: img_name {name[:80]!r} leads out of {self.images} (options images, strip)"
             )
         return name
-
-    def _there(self, files: list[Path]) -> Bool:
-        """Tells which pictures are there."""
-        if not self.verify_images:
-            return np.ones(len(files), dtype=bool)
-        there = {path: is_there(path) for path in dict.fromkeys(files)}
-        found = np.array([there[path] for path in files], dtype=bool)
-        if not found.all():
-            absent = [str(path) for path, good in there.items() if not good]
-            if self.on_broken_image == "error" or not found.any():
-                raise MediaError(f"{len(absent)} of {len(there)} pictures do not exist, e.g. {absent[0]}")
-            self.warn_skipped("pictures that do not exist", absent)
-        return found
 
     def _person(self, content: Mapping[str, Array], rows: Int64, read: FileReader, videos: Array | None) -> Person:
         name = str(videos[rows[0]]) if videos is not None and len(rows) else "pictures"

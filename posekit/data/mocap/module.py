@@ -8,14 +8,14 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-from posekit.data.coco_file import OnFault
-from posekit.data.datamodule import PoseDataModule, Split
+from posekit.data.coco_file import ON_FAULT, OnFault
+from posekit.data.datamodule import FolderDataModule, Split
 from posekit.data.mocap.names import NAMEABLE
 from posekit.data.mocap.sequence import MotionSequence, MotionTrack, check_rate, to_tracks
 from posekit.data.mocap.windows import MotionDataset
-from posekit.errors import UserError, counted, listed, one_of
+from posekit.errors import UserError, counted, listed
 from posekit.skeletons import get_skeleton
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class Recording(NamedTuple):
     read: Callable[[], MotionSequence]
 
 
-class MotionDataModule(PoseDataModule):
+class MotionDataModule(FolderDataModule):
     """Base of the data modules of motion capture: windows of joints over time, without pictures (``MotionBatch``).
 
     A subclass implements :meth:`recordings` and sets ``HOME``. Recordings are divided as wholes: no two splits share
@@ -70,9 +70,6 @@ class MotionDataModule(PoseDataModule):
         seed: Seed of shuffling and rotation.
         pin_memory: Page-locked batches, for CUDA.
     """
-
-    HOME: ClassVar[str] = ""
-    """Where the files come from, and their licence."""
 
     def __init__(
         self,
@@ -120,15 +117,10 @@ class MotionDataModule(PoseDataModule):
 
     def _check_options(self) -> None:
         name = type(self).__name__
-        choices = {
-            "view": ("motion",),
-            "split_by": ("sequence", "subject"),
-            "missing_joints": ("error", "zero_weight"),
-            "on_bad_sequence": ("error", "skip"),
-            "on_short_sequence": ("error", "skip"),
-        }
-        for option, known in choices.items():
-            one_of(f"{option} of {name}", getattr(self, option), known)
+        self.check_choices(
+            view=("motion",), split_by=("sequence", "subject"), missing_joints=("error", "zero_weight"),
+            on_bad_sequence=ON_FAULT, on_short_sequence=ON_FAULT,
+        )  # fmt: skip
         for option in ("frames", "stride", "val_stride", "fps", "max_speed"):
             if not getattr(self, option) > 0:
                 raise UserError(f"{name}: {option} is {getattr(self, option)}, but must be positive")
@@ -146,16 +138,6 @@ class MotionDataModule(PoseDataModule):
         """
 
     # -- splits -------------------------------------------------------------------------------------------------------
-
-    def prepare_data(self) -> None:
-        """Checks that the data are there.
-
-        Raises:
-            UserError: The root is missing.
-        """
-        if not self.root.is_dir():
-            name = type(self).__name__
-            raise UserError(f"{name}: data root {self.root} does not exist (option data.root); get it from {self.HOME}")
 
     def divided(self) -> dict[str, list[Recording]]:
         """Divides the recordings into ``train``, ``val`` and ``test``; the last two may be the same.

@@ -9,12 +9,13 @@ import cv2
 import numpy as np
 
 from posekit.arrays import Bytes, Float32
+from posekit.data.images import read_image
+from posekit.data.picture_files import IMAGE_SUFFIXES, is_picture
 from posekit.data.synthetic.streams import BACKGROUND, chance, stream
-from posekit.errors import UserError
+from posekit.errors import UserError, named
 
 Color = tuple[float, float, float]
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 _MOST_PHOTOS = 1000  # per split; at 288 px they take 250 MB
 
 
@@ -246,7 +247,7 @@ def find_photos(folder: str | Path) -> list[Path]:
     path = Path(folder)
     if not path.is_dir():
         raise UserError(f"SyntheticPeople: backgrounds folder {str(folder)!r} does not exist")
-    photos = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    photos = sorted(p for p in path.rglob("*") if is_picture(p))
     if not photos:
         raise UserError(
             f"SyntheticPeople: backgrounds folder {str(folder)!r} holds no image ({', '.join(IMAGE_SUFFIXES)})"
@@ -264,15 +265,14 @@ def _split_photos(photos: list[Path], split: str) -> list[Path]:
 
 
 def _read_photo(path: Path, size: int) -> Bytes:
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise UserError(f"SyntheticPeople: cannot read the background {str(path)!r}")
+    with named("SyntheticPeople"):
+        image = read_image(path, apply_exif=True)
     h, w = image.shape[:2]
     side = min(h, w)
     # The middle square: crops are drawn from it with their own place and scale.
     image = image[(h - side) // 2 : (h + side) // 2, (w - side) // 2 : (w + side) // 2]
-    image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_LINEAR)
-    return np.ascontiguousarray(image[..., ::-1])
+    interpolation = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (size, size), interpolation=interpolation), dtype=np.uint8)
 
 
 def background_bank(

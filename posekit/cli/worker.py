@@ -1,4 +1,4 @@
-"""Runs one job in a process of its own: ``python -m posekit.tables.worker JOB.json RESULT.json``.
+"""Runs one job in a process of its own: ``python -m posekit.cli.worker JOB.json RESULT.json``.
 
 A process for each run, so that one that fails, is killed or runs out of memory takes nothing else with it, and so that
 every run starts from the same state whatever ran before.
@@ -10,6 +10,7 @@ import csv
 import json
 import math
 import os
+import platform
 import signal
 import sys
 import threading
@@ -18,18 +19,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from posekit._version import __version__
 from posekit.errors import UserError
 from posekit.files import atomic_write_text
-from posekit.tables.store import surroundings
-
-
-def words_of(overrides: dict[str, Any]) -> list[str]:
-    """Turns options into command line words; lists, dicts, booleans and None as YAML reads them."""
-    words = []
-    for key, value in overrides.items():
-        plain = isinstance(value, str | int | float) and not isinstance(value, bool)
-        words.append(f"--{key}={value}" if plain else f"--{key}={json.dumps(value)}")
-    return words
+from posekit.tables.options import words_of
 
 
 def run_job(job: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -116,9 +109,23 @@ def main(argv: Sequence[str]) -> int:
     # Null is a measure that had nothing to measure, which is not the same as one that the run does not have.
     kept = {k: v for k, v in result["metrics"].items() if v is None or isinstance(v, int | float)}
     result["metrics"] = {k: None if v is None or math.isnan(v) else v for k, v in kept.items()}
-    result |= {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - cpu, **surroundings()}
+    result |= {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - cpu, **_surroundings()}
     atomic_write_text(result_path, json.dumps(result, default=str))
     return 0
+
+
+def _surroundings() -> dict[str, Any]:
+    """Returns versions and machine, to be kept beside a result."""
+    import torch
+
+    from posekit.bench.machine import device_name
+
+    device = device_name(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "versions": {"posekit": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "machine": {"device": device, "cores": cores, "system": platform.system()},
+    }
 
 
 def _end_with_parent() -> None:

@@ -16,7 +16,7 @@ _KEYS = "model, data, trainer …"
 
 def examples_folder() -> Path | None:
     """Returns the folder of shipped configs, or None."""
-    places = [Path(__file__).parents[2] / "examples", *(root / "share" / "posekit" / "examples" for root in _roots())]
+    places = [Path(__file__).parents[1] / "examples", *(root / "share" / "posekit" / "examples" for root in _roots())]
     return next((folder for folder in places if (folder / "quickstart.yaml").is_file()), None)
 
 
@@ -28,8 +28,8 @@ def _roots() -> list[Path]:
         sysconfig.get_path("data"),
         site.getuserbase(),
         "/usr/local",
-        parents[2],
-        *parents[4:6],
+        parents[1],
+        *parents[3:5],
     ]
     return [Path(root) for root in found if root]
 
