@@ -144,6 +144,7 @@ class _Reader:
                 raise self.fail(f"two {what}s have the same name")
         for job in jobs.values():
             self.check_after(job, jobs, [job.overrides, entry["rows"], entry["columns"]])
+        self.check_checkpoints(jobs, columns, rows)
         if not entry.get("select") and any(len(row.tune) > 1 for row in rows):
             raise self.fail("a row is tuned, so the table needs select (metric, better)")
         return TableSpec(
@@ -202,6 +203,21 @@ class _Reader:
         if earlier.after is not None:
             chain = f"{earlier.name} is itself after {earlier.after}"
             raise self.fail(f"{where}: {chain}, but only two jobs may follow one another")
+
+    def check_checkpoints(self, jobs: Mapping[str, Job], columns: Sequence[Column], rows: Sequence[Row]) -> None:
+        """Refuses a ``{checkpoint}`` of a column or row that reaches no job which is after another."""
+        parts: list[tuple[str, Overrides, list[str]]] = [
+            (f"column {column.name}", column.overrides, [column.job]) for column in columns
+        ]
+        for row in rows:
+            parts += [(f"row {row.name}", part, list(jobs)) for part in (row.overrides, *row.tune)]
+        for where, part, reached in parts:
+            flat = not part or not all(key in jobs for key in part)
+            by_job = dict.fromkeys(reached, part) if flat else part
+            takers = [job for job, options in by_job.items() if "{checkpoint}" in str(options)]
+            lost = [job for job in takers if jobs[job].after is None]
+            if lost and not (flat and len(lost) < len(takers)):  # a row's is for those of its jobs that come after one
+                raise self.fail(f"{where} takes {{checkpoint}}, but job {lost[0]} does not say of which job (after)")
 
     def column(self, entry: Any, jobs: Mapping[str, Job], real: bool) -> Column:
         optional = ("job", "scale", "digits", "better", "overrides")

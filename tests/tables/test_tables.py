@@ -366,6 +366,21 @@ def test_results_of_another_version_are_refused(tmp_path):
         ),
         (jobs(b={"command": "count", "after": "a"}), "after of job b: a count starts from no checkpoint"),
         (jobs(b={"overrides": {"ckpt_path": "{checkpoint}"}}), "job b takes {checkpoint}, but says not of which job"),
+        (
+            {"rows": [{"name": "a", "overrides": {"model.init_from": "{checkpoint}"}}]},
+            "row a takes {checkpoint}, but job fit does not say of which job (after)",
+        ),
+        (
+            {"rows": [{"name": "a", "overrides": {"fit": {"model.init_from": "{checkpoint}"}}}]},
+            "row a takes {checkpoint}, but job fit does not say",
+        ),
+        (
+            {
+                "columns": [{"name": "AP", "metric": "val/AP", "overrides": {"ckpt_path": "{checkpoint}"}}],
+                "rows": [{"name": "a"}],
+            },
+            "column AP takes {checkpoint}, but job fit does not say",
+        ),
         (jobs(b={"command": "test", "after": "a"}), 'job b is after a, but lacks ckpt_path: "{checkpoint}" in its'),
         (jobs(b={"after": "a", "after_overrides": "false"}), "after_overrides of job b must be true or false"),
     ],
