@@ -11,7 +11,7 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
@@ -56,6 +56,7 @@ class StepOutput(Generic[Prediction]):
     labelled: Tensor | None = None
 
 
+_PLACE = 187.3  # px, an example
 _ERRORS = ("loss", "error", "mpjpe", "pve", "_mm", "distance")  # words in the names of numbers that are best small
 
 
@@ -187,8 +188,25 @@ class PoseModule(LightningModule):
         """Returns the number that the best checkpoint of a run on a data module, once set up, is chosen by."""
         return self.monitor
 
+    def check_precision(self, trainer: Trainer) -> None:
+        """Refuses a trainer that rounds batches to 16 bits, which places in pictures do not stand.
+
+        Raises:
+            UserError: It is so.
+        """
+        place = trainer.precision_plugin.convert_input(torch.tensor(_PLACE))
+        if place.dtype not in (torch.float16, torch.bfloat16):
+            return
+        precision = str(trainer.precision)
+        way = "32-true" if precision.endswith("-mixed") else "bf16-mixed or 16-mixed"  # mixed, by a strategy's plugin
+        raise UserError(
+            f"precision {precision} makes 16-bit numbers of all that a batch holds, coordinates too: "
+            f"{_PLACE} px becomes {place.item():g}; set trainer.precision to {way}"
+        )
+
     def setup(self, stage: str) -> None:
-        """Checks the data before anything is printed or computed; sources to predict on follow the method."""
+        """Checks precision and data before anything is printed or computed; sources to predict on follow the method."""
+        self.check_precision(self.trainer)
         datamodule = getattr(self.trainer, "datamodule", None)
         if stage != "predict" or not hasattr(datamodule, "source"):
             self.check_data(datamodule)
@@ -377,7 +395,8 @@ class PoseModule(LightningModule):
         limit = self.trainer.limit_val_batches if stage == "val" else self.trainer.limit_test_batches
         datamodule = getattr(self.trainer, "datamodule", None)
         known = datamodule is not None and self._handed.get(stage) is datamodule
-        targets = datamodule.ground_truth(stage) if datamodule is not None and not known else None
+        ask = getattr(datamodule, "ground_truth", None)  # a data module of the user's own need not have it
+        targets = ask(stage) if ask is not None and not known else None
         groups = self.image_groups(stage) if targets is not None else None
         for metric in metrics:
             metric.reset()

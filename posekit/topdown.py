@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, cast
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from posekit.arrays import Bytes
 from posekit.data.batch import CropBatch, KeypointPrediction
-from posekit.data.given_boxes import given_boxes
-from posekit.data.images import require_picture
-from posekit.data.transforms import crop_person
+from posekit.data.given_people import given_people, moved
 from posekit.errors import UserError, in_range
 from posekit.geometry import crop_points, uncrop_points
 from posekit.heatmaps import flip_heatmaps, flip_offset, shift_heatmaps
@@ -211,23 +208,7 @@ class TopDownModule(PoseModule):
             UserError: The picture is of another type or shape (a file's name), or a box is no four numbers or has no
                 area.
         """
-        require_picture(image)
-        if boxes is None:
-            boxes, box_scale = [[0, 0, image.shape[1], image.shape[0]]], 1.0
-        rows = given_boxes(boxes)
-        crops = [crop_person(image, box, self.image_size, box_scale) for box in rows]
-        width, height = self.image_size
-        images = torch.stack([c.image for c in crops]) if crops else torch.zeros(0, 3, height, width)
-        affines = np.array([c.affine for c in crops]).reshape(-1, 2, 3)
-        batch = {
-            "image": images,
-            "affine": torch.tensor(affines, dtype=torch.float32),
-            "box": torch.tensor(rows, dtype=torch.float32),
-            "box_score": torch.ones(len(rows)),
-            "image_id": torch.zeros(len(rows), dtype=torch.int64),
-            "sample_id": torch.arange(len(rows)),
-        }
-        batch = {name: value.to(self.device) for name, value in batch.items()}
+        batch = moved(given_people(image, boxes, self.image_size, box_scale), self)
         with evaluating(self):
             result = self.predict_step(cast(CropBatch, batch), 0)
         return cast(KeypointPrediction, {name: value.cpu() for name, value in result.items()})  # type: ignore[attr-defined]
@@ -259,7 +240,8 @@ class TopDownModule(PoseModule):
         points = crop_points(found["keypoints"][..., :2], batch["affine"])
         self._error(stage).update(points, batch["keypoints"], batch["visible"], batch["sample_id"])
         for measure in self._pckh(stage):
-            heads = self.trainer.datamodule.head_targets(stage, batch["sample_id"])  # type: ignore[attr-defined]
+            ask = getattr(getattr(self.trainer, "datamodule", None), "head_targets", None)
+            heads = None if ask is None else ask(stage, batch["sample_id"])
             if heads is not None:
                 joints, boxes, weight = heads
                 measure.update(found["keypoints"][..., :2], joints, boxes, weight, batch["sample_id"])

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
-from torch import Tensor
+from torch import Tensor, nn
 
 from posekit.data.batch import CropBatch, KeypointPrediction
 from posekit.errors import UserError, in_range, one_of
@@ -77,7 +77,9 @@ class HDM(TopDownModule):
         network = build_backbone(backbone, num_joints=len(self.skeleton), **(backbone_options or {}))
         # Convolutions run a quarter to a half faster with channels last, on CPUs and on tensor cores.
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.loss = _build_scalar_loss("loss_options", loss, loss_options)
+        criterion = _build_scalar_loss("loss_options", loss, loss_options)
+        self.loss: nn.Module = criterion
+        self._normalize = criterion.normalize  # how maps are read outlives the loss: a user may set one of their own
         self.warmup_loss = _build_scalar_loss("warmup_options", warmup, warmup_options) if warmup else None
         self.warmup_share = warmup_share
         self._warmup_end: float | None = None
@@ -127,7 +129,7 @@ class HDM(TopDownModule):
 
     def readout(self, heatmaps: Tensor) -> Tensor:
         """Normalises maps of losses on distributions: their scale is free, so raw values do not compare."""
-        return self.loss.normalize(heatmaps)
+        return self.loss.normalize(heatmaps) if isinstance(self.loss, HeatmapLoss) else self._normalize(heatmaps)
 
     def decode(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
         """Reads joints in crop px and scores from maps."""

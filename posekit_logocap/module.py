@@ -290,8 +290,9 @@ class LogoCap(SceneModule):
         numbers = torch.arange(len(inputs), device=self.device)
         affine = torch.tensor(np.array([a for _, a in inputs]).reshape(-1, 2, 3), dtype=torch.float32)
         batch = {"affine": affine.to(self.device), "image_id": numbers, "sample_id": numbers}
+        weight = self.network.final_layer_cls.weight  # double after a fit in 64-true
         with evaluating(self):
-            people = self.infer([image.to(self.device) for image, _ in inputs])
+            people = self.infer([image.to(weight) for image, _ in inputs])
         result = self.predictions(people, cast(SceneBatch, batch))
         return cast(LogoCapPrediction, {name: value.cpu() for name, value in result.items()})  # type: ignore[attr-defined]
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from posekit.errors import UserError, in_range
 from posekit.nn import HeatmapNetwork, HRNet, SmallNet, build_backbone
 from posekit.nn.blocks import conv_bn
-from posekit.nn.precision import full_precision
+from posekit.nn.precision import full_precision, precise
 from posekit_logocap.message_passing import MessagePassing, folded_norm
 
 STRIDE = 4
@@ -110,7 +110,7 @@ class LogoCapNetwork(nn.Module):
         """Returns heatmaps, in float32 also under autocast: bfloat16 would tie neighbouring cells, and lose people."""
         layer = self.final_layer_cls
         with full_precision(hidden):
-            return F.conv2d(hidden.float(), layer.weight.float(), None if layer.bias is None else layer.bias.float())
+            return F.conv2d(precise(hidden), precise(layer.weight), None if layer.bias is None else precise(layer.bias))
 
 
 def _reduce(in_channels: int, out_channels: int) -> nn.Sequential:

@@ -43,7 +43,7 @@ def pose_nms(
     acting = able
     for _ in range(count):
         acting = able & ((blocked @ acting[..., None].float())[..., 0] < 0.5)
-    kept = torch.zeros(batch, count, device=scores.device)
+    kept = torch.zeros(batch, count, device=scores.device, dtype=torch.float32)
     return kept.scatter_reduce(1, best, acting.float(), "amax") > 0
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from posekit.body import MeanParameters
 from posekit.errors import UserError, in_range
-from posekit.nn.precision import full_precision
+from posekit.nn.precision import full_precision, precise
 from posekit.skeletons import SMPL24
 
 JOINTS = 24
@@ -95,11 +95,11 @@ class KinematicDecoder(nn.Module):
         bias = torch.cat([layer.bias for layer in layers])
         free = torch.nn.functional.linear(h, weight, bias)
         with full_precision(h):
-            chain = torch.cat([layer.weight[:, self.hidden :].reshape(-1) for layer in layers]).float()
+            chain = precise(torch.cat([layer.weight[:, self.hidden :].reshape(-1) for layer in layers]))
             size = JOINTS * SIX
-            ancestors_of = torch.zeros(size * size, device=h.device).index_add(0, self.scatter, chain).view(size, size)
+            ancestors_of = chain.new_zeros(size * size).index_add(0, self.scatter, chain).view(size, size)
             # Forward substitution by levels of the tree: after n rounds all joints with n ancestors are exact.
-            own = free.float().T
+            own = precise(free).T
             pose = own
             for _ in range(self.levels):
                 pose = torch.addmm(own, ancestors_of, pose)

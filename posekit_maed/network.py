@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from posekit.body import MeanParameters
 from posekit.errors import UserError, one_of
 from posekit.geometry import rot6d_to_matrix
-from posekit.nn.precision import full_precision
+from posekit.nn.precision import full_precision, precise
 from posekit_maed.decoders import DECODERS, Regression
 from posekit_maed.encoders import build_encoder
 
@@ -97,7 +97,7 @@ class MAEDNetwork(nn.Module):
         regression: Regression = self.decoder(features)
         lead = images.shape[:2]
         with full_precision(images):
-            pose6d = regression.pose6d.float()
+            pose6d = precise(regression.pose6d)
             rotations = rot6d_to_matrix(pose6d, columns="interleaved")
-        parts = (rotations, regression.shape.float(), regression.camera.float(), pose6d, features)
+        parts = (rotations, precise(regression.shape), precise(regression.camera), pose6d, features)
         return BodyParameters(*(part.unflatten(0, lead) for part in parts))

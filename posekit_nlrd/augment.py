@@ -31,12 +31,12 @@ class Draws:
         self.generator = torch.Generator().manual_seed(mixed(*key))
 
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
-        """Draws float32 numbers in [low, high)."""
-        return (low + (high - low) * torch.rand(*shape, generator=self.generator)).to(self.device, non_blocking=True)
+        """Draws numbers in [low, high), of torch's default type."""
+        return (low + (high - low) * self._shares(*shape)).to(self.device, non_blocking=True)
 
     def chance(self, probability: float, *shape: int) -> Tensor:
         """Draws bool."""
-        return (torch.rand(*shape, generator=self.generator) < probability).to(self.device, non_blocking=True)
+        return (self._shares(*shape) < probability).to(self.device, non_blocking=True)
 
     def integers(self, high: int, *shape: int) -> Tensor:
         """Draws int64 in [0, high)."""
@@ -44,12 +44,16 @@ class Draws:
 
     def rows(self, probability: float, count: int) -> Tensor:
         """Chooses each of ``count`` rows; the host knows how many, so nothing waits for the device."""
-        chosen = (torch.rand(count, generator=self.generator) < probability).nonzero()[:, 0]
+        chosen = (self._shares(count) < probability).nonzero()[:, 0]
         return chosen.to(self.device, non_blocking=True)
 
     def number(self, high: int) -> int:
         """Draws one integer in [0, high) for the host."""
         return int(torch.randint(high, (1,), generator=self.generator))
+
+    def _shares(self, *shape: int) -> Tensor:
+        """Draws numbers in [0, 1), the same ones in double precision, for which torch draws others."""
+        return torch.rand(*shape, generator=self.generator, dtype=torch.float32).to(torch.get_default_dtype())
 
 
 def mixed(*key: int) -> int:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from posekit.nn import SmallNet
 from posekit.nn.joint_tokens import joint_places
+from posekit.nn.precision import precise
 from posekit.skeletons import COCO17
 from posekit_nlrd.layers import Bounded, linear
 from posekit_nlrd.pose import LATENT
@@ -103,7 +104,7 @@ class JointHead(nn.Module):
         coarse, features, maps = found
         place, seen = joint_places(maps, features)
         cells = self.coarse_norm(coarse.flatten(2).transpose(1, 2))
-        x = torch.cat([part.flatten(1).float() for part in (place, self.norm(seen), cells)], 1)
+        x = torch.cat([precise(part.flatten(1)) for part in (place, self.norm(seen), cells)], 1)
         outputs = []
         for layer in self.layers:
             x = layer(x).relu()

@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import Callback
 from torch import Tensor, nn
 
+from posekit.errors import UserError
 from posekit.metrics.rows import updated_anywhere
 from posekit.module import PoseModule, StepOutput
 from posekit_nlrd.augment import Draws
@@ -74,7 +75,7 @@ class JudgedModule(PoseModule):
     def _evaluate(self, batch: Any, stage: str) -> Any:
         """Feeds the metrics with a batch of any stream; batches of other data modules count as the target's."""
         if "image" in batch:
-            batch = {"test": labelled_batch(batch, self.trainer.datamodule.skeleton, "the data")}  # type: ignore[attr-defined]
+            batch = {"test": labelled_batch(batch, self._skeleton_of_data(), "the data")}
         for stream, rows in batch.items():
             if stream == "motion":
                 self._evaluate_motion(rows, stage)
@@ -84,6 +85,13 @@ class JudgedModule(PoseModule):
             metric.update(found, target, rows["weight"], rows["sample_id"])
             self._show(_IMAGE_STREAMS[stream], rows["image"], found, target)
         return None
+
+    def _skeleton_of_data(self) -> str:
+        """Returns the joint set of a data module that is none of NLRD's."""
+        name = getattr(getattr(self.trainer, "datamodule", None), "skeleton", None)
+        if not isinstance(name, str):
+            raise UserError("NLRD judges data whose joint set it knows: give a data module with its name as skeleton")
+        return name
 
     def _evaluate_motion(self, rows: dict[str, Tensor], stage: str) -> None:
         windows = rows["joints3d"]

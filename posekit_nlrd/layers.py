@@ -8,6 +8,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from posekit.nn.precision import precise
+
 LEAK = 0.2
 
 
@@ -39,5 +41,5 @@ class Bounded(nn.Module):
         self.limit = limit
 
     def forward(self, x: Tensor) -> Tensor:
-        """Squashes, in float32: the sentinel compares with the limit."""
-        return self.limit * torch.tanh(x.float() / self.limit)
+        """Squashes, in full precision: the sentinel compares with the limit."""
+        return self.limit * torch.tanh(precise(x) / self.limit)

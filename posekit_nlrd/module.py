@@ -11,13 +11,17 @@ from typing import Any, ClassVar, cast
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.optim import Optimizer
 
+from posekit.arrays import Bytes
 from posekit.data.batch import Pose3DPrediction
+from posekit.data.given_people import given_people, moved
 from posekit.errors import UserError, as_names, in_range
 from posekit.module import picture_size
 from posekit.nn import load_weights
+from posekit.nn.modes import evaluating
 from posekit.nn.shipped import weight_path
 from posekit.skeletons import LIMB17
 from posekit_nlrd.augment import Draws
@@ -190,9 +194,10 @@ class NLRD(JudgedModule):
         """Works out how long the stages are, where they count passes over their data.
 
         Raises:
-            UserError: The data module is none of NLRD's, a part is missing, its windows are too short for a stage, or a
-                stage is too short for its options.
+            UserError: The precision rounds batches, the data module is none of NLRD's, a part is missing, its windows
+                are too short for a stage, or a stage is too short for its options.
         """
+        self.check_precision(self.trainer)
         if stage != "fit":
             return
         data: Any = getattr(self.trainer, "datamodule", None)
@@ -354,6 +359,28 @@ class NLRD(JudgedModule):
         """Returns one pose per person and frame; clips are taken frame by frame."""
         rows = prediction_rows(batch)
         return cast(Pose3DPrediction, {"joints3d": self(rows.pop("image")), **rows})
+
+    @torch.inference_mode()
+    def predict(self, image: Bytes, boxes: ArrayLike | None = None, box_scale: float = 1.25) -> Pose3DPrediction:
+        """Finds the poses in 3D of the people in a picture; for notebooks.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            boxes: (N, 4) xywh in px, or one (4,); None takes the whole picture as one box, not enlarged.
+            box_scale: How much boxes are enlarged before cropping.
+
+        Returns:
+            A row per box, on the CPU: ``joints3d`` (N, 17, 3) in metres, camera frame, the root at 0, and so on;
+            ``image_id`` is 0, ``sample_id`` the box's number.
+
+        Raises:
+            UserError: The picture is of another type or shape (a file's name), or a box is no four numbers or has no
+                area.
+        """
+        batch = moved(given_people(image, boxes, self.image_size, box_scale), self)
+        with evaluating(self):
+            result = self.predict_step(batch, 0)
+        return cast(Pose3DPrediction, {name: value.cpu() for name, value in result.items()})  # type: ignore[attr-defined]
 
 
 def _paper_stages(relations: Sequence[str]) -> list[str]:

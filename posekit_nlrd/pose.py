@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from posekit.nn.precision import precise
 from posekit_nlrd.geometry import NUM_JOINTS, forward_kinematics, pick, unit
 from posekit_nlrd.layers import LEAK, Bounded, linear, mlp
 
@@ -83,7 +84,7 @@ def _joined(groups: list[Tensor]) -> Tensor:
     """Adds up what the groups (..., 3 J) say of each joint: (..., 17, 3)."""
     said: dict[int, Tensor] = {}
     for group, values in zip(GROUPS, groups, strict=True):
-        for joint, vector in zip(group, values.float().unflatten(-1, (-1, 3)).unbind(-2), strict=True):
+        for joint, vector in zip(group, precise(values).unflatten(-1, (-1, 3)).unbind(-2), strict=True):
             said[joint] = said[joint] + vector if joint in said else vector
     # The pelvis is its own parent; times zero, not left out: all of the last layer takes part in every backward.
     said[0] = 0.0 * said[0]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from posekit.heatmaps import gaussian_heatmaps
-from posekit.nn.precision import full_precision
+from posekit.nn.precision import full_precision, precise
 
 BETA = 25.0
 HIDDEN = 32
@@ -44,7 +44,7 @@ def soft_argmax(heatmaps: Tensor, beta: float = BETA) -> Tensor:
     """Returns the mean position (…, 2) in heatmap px under a softmax of ``beta`` times the maps (…, h, w)."""
     height, width = heatmaps.shape[-2:]
     with full_precision(heatmaps):
-        share = functional.softmax(beta * heatmaps.float().flatten(-2), dim=-1).unflatten(-1, (height, width))
+        share = functional.softmax(beta * precise(heatmaps).flatten(-2), dim=-1).unflatten(-1, (height, width))
         x = torch.arange(width, device=share.device, dtype=share.dtype)
         y = torch.arange(height, device=share.device, dtype=share.dtype)
         return torch.stack([(share.sum(-2) * x).sum(-1), (share.sum(-1) * y).sum(-1)], dim=-1)
@@ -54,9 +54,9 @@ def sample_features(features: Tensor, points: Tensor) -> Tensor:
     """Reads features (N, C, h, w) at points (N, J, 2) in heatmap px, bilinearly; returns (N, J, C)."""
     height, width = features.shape[-2:]
     with full_precision(features):
-        x, y = points.float().unbind(-1)
+        x, y = precise(points).unbind(-1)
         grid = torch.stack([2 * x / max(width - 1, 1) - 1, 2 * y / max(height - 1, 1) - 1], dim=-1)
-        found = functional.grid_sample(features.float(), grid[:, :, None], align_corners=True)  # (N, C, J, 1)
+        found = functional.grid_sample(precise(features), grid[:, :, None], align_corners=True)  # (N, C, J, 1)
     return found[..., 0].transpose(1, 2)
 
 
@@ -69,7 +69,7 @@ def locate(features: Tensor, rough: Tensor, beta: float = BETA) -> Located:
         beta: Factor of the maps in the soft argmax.
     """
     points = soft_argmax(rough, beta)
-    confidence = rough.float().amax((-2, -1)).clamp(0, 1)
+    confidence = precise(rough).amax((-2, -1)).clamp(0, 1)
     return Located(points, confidence, sample_features(features, points))
 
 
@@ -140,7 +140,7 @@ class PoseSynthesizer(nn.Module):
         share = torch.stack([line[..., 0] / size[1], line[..., 1] / size[0]], dim=-1)
         length = torch.sqrt(share.square().sum(-1, keepdim=True) + 1e-12)
         seen = torch.cat([before.appearance, after.appearance, share, length], dim=-1)
-        raw = cast(Tensor, self.steps(seen.float()))
+        raw = cast(Tensor, self.steps(precise(seen)))
         steps = functional.softmax(raw[..., : count + 1], dim=-1)
         fractions = steps.cumsum(-1)[..., :-1]
         if not self.residual_offset:

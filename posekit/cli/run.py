@@ -103,6 +103,7 @@ class PoseCLI(LightningCLI):
         """Reads and checks the data before anything is written, so that a refused run leaves nothing behind."""
         if self.command == "fit" and self.config[self.command].trainer.get("sync_batchnorm"):
             _check_sync_batchnorm(self.trainer)
+        self.model.check_precision(self.trainer)
         if self.command != "predict" or not hasattr(self.datamodule, "source"):
             self.model.check_data(self.datamodule)
         if self.ckpt_given is not None and self.command != "fit":

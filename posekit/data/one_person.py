@@ -16,6 +16,7 @@ from posekit.arrays import Bytes, Float64
 from posekit.data.clip_windows import Window
 from posekit.data.clips import ClipBox, ClipDataset, Track
 from posekit.data.given_boxes import given_boxes
+from posekit.data.given_people import moved
 from posekit.data.images import require_picture
 from posekit.data.video_boxes import smooth_boxes
 from posekit.errors import UserError
@@ -105,9 +106,5 @@ def predict_windows(module: Any, windows: DataLoader[dict[str, Any]]) -> dict[st
         windows: Batches of :func:`person_windows`.
     """
     with evaluating(module):
-        found = [module.predict_step(_moved(batch, module.device), number) for number, batch in enumerate(windows)]
+        found = [module.predict_step(moved(batch, module), number) for number, batch in enumerate(windows)]
     return {name: torch.cat([rows[name].cpu() for rows in found]) for name in found[0]}
-
-
-def _moved(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}

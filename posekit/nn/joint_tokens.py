@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from posekit.nn.precision import precise
+
 SOFTMAX_SCALE = 10.0  # with which the shipped network was trained
 PLACE_GAIN = 3.0  # coordinates lie in [-1, 1]; so they weigh as much as normed features
 
@@ -20,8 +22,8 @@ def joint_places(maps: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         (B, K, 3) float32: the mean of the softmaxed map in half crops from the centre (x, y) and its highest value, all
         times :data:`PLACE_GAIN`; and (B, K, C), the feature's mean over the softmaxed map.
     """
-    mass = torch.softmax(SOFTMAX_SCALE * maps.flatten(2).float(), -1)
-    place = torch.cat([mass @ cell_centres(maps), mass.amax(-1, keepdim=True)], -1) * PLACE_GAIN
+    mass = torch.softmax(SOFTMAX_SCALE * precise(maps.flatten(2)), -1)
+    place = torch.cat([mass @ cell_centres(maps).to(mass), mass.amax(-1, keepdim=True)], -1) * PLACE_GAIN
     return place, mass.to(features.dtype) @ features.flatten(2).transpose(1, 2)
 
 

@@ -1,10 +1,14 @@
 """HDM as a LightningModule: every loss, both phases, flip test, weights."""
 
+import copy
+
 import lightning
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from posekit.callbacks import BestCheckpoint
 from posekit.data import SyntheticPeople
 from posekit.errors import UserError
 from posekit_hdm import HDM
@@ -210,6 +214,64 @@ def test_the_loss_of_crops_without_labels_does_not_count(batch):
 
     assert np.isnan(loss(()))  # as the pixel errors are: 0 would be the best of losses
     assert loss((0,)) == pytest.approx(2 * loss((0, 1)) - loss((1,)), rel=1e-5)
+
+
+class Own(lightning.LightningDataModule):
+    """A user's data module, of loaders alone.
+
+    Args:
+        data: Whose loaders.
+        keys: Further attributes of those data that it has.
+    """
+
+    def __init__(self, data, *keys):
+        super().__init__()
+        self.train_dataloader, self.val_dataloader = data.train_dataloader, data.val_dataloader
+        for key in keys:
+            setattr(self, key, getattr(data, key))
+
+
+@pytest.mark.parametrize("skeleton", ["COCO17", "MPII16"])
+def test_a_data_module_of_a_users_own_needs_loaders_alone(skeleton, tmp_path):
+    data = SyntheticPeople(train_size=4, val_size=4, batch_size=4, num_render_workers=1, skeleton=skeleton)
+
+    def names(*source, monitor="val/error"):
+        keeper = BestCheckpoint(monitor, "min")
+        trainer = lightning.Trainer(
+            max_epochs=1, logger=False, enable_progress_bar=False, enable_model_summary=False, accelerator="cpu",
+            default_root_dir=tmp_path, callbacks=[keeper],
+        )  # fmt: skip
+        trainer.fit(make(loss="corner_ce", skeleton=skeleton), *source)
+        assert keeper.best_model_score == trainer.callback_metrics[monitor]
+        return set(trainer.callback_metrics)
+
+    plain = names(data.train_dataloader(), data.val_dataloader())
+    assert "val/AP" not in plain
+    assert names(Own(data)) == plain
+    assert {"val/AP", "val/APM"} <= names(Own(data, "ground_truth"), monitor="val/AP") - plain
+    with pytest.raises(MisconfigurationException, match=r"'val/AP'.*'val/error'"):  # says what there is
+        names(Own(data), monitor="val/AP")
+
+
+def test_a_loss_of_a_users_own_trains_and_predicts(batch):
+    class Half(torch.nn.Module):
+        def __init__(self, loss):
+            super().__init__()
+            self.inner = loss
+
+        def forward(self, *args):
+            return self.inner(*args) / 2
+
+    module, picture = make(loss="corner_ce").eval(), np.full((60, 80, 3), 90, np.uint8)
+    before, loss, names = module.predict(picture), module.step(batch, "train").loss, list(module.state_dict())
+    module.loss = Half(module.loss)
+    for own in (module, copy.deepcopy(module)):
+        assert list(own.state_dict()) == names
+        assert torch.equal(own.predict(picture)["keypoints"], before["keypoints"])
+        assert own.step(batch, "val").predictions is not None
+    torch.testing.assert_close(2 * module.step(batch, "train").loss, loss)
+    module.loss = torch.nn.MSELoss()
+    assert torch.equal(module.predict(picture)["keypoints"], before["keypoints"])
 
 
 def test_crops_of_another_size_are_refused(batch):

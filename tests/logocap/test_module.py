@@ -324,3 +324,17 @@ def test_maps_that_are_not_numbers_give_a_loss_that_is_none(make, batch):
     with torch.no_grad():
         module.network.final_layer_reg.bias.fill_(float("nan"))
     assert torch.isnan(module.step(batch, "train").loss)
+
+
+def test_a_data_module_of_a_users_own_needs_loaders_alone(make, scenes):
+    class Own(lightning.LightningDataModule):
+        def val_dataloader(self):
+            return scenes.val_dataloader()
+
+    trainer = lightning.Trainer(
+        logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        accelerator="cpu",
+    )  # fmt: skip
+    (values,) = trainer.validate(make(), Own(), verbose=False)
+    assert "val/loss" in values
+    assert "val/AP" not in values

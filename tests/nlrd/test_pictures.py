@@ -1,15 +1,22 @@
 """Predictions of pictures and videos, written and drawn; previews of a run."""
 
 import json
+import re
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from lightning.pytorch.loggers import CSVLogger
 
 from posekit.data import ImageSource
+from posekit.data.images import read_image
+from posekit.errors import UserError
 from posekit_nlrd import PosePanelWriter
 from tests.nlrd.conftest import make_data, make_model, make_trainer
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -68,3 +75,41 @@ def test_validations_leave_pictures(tmp_path):
     rows, columns = cv2.imread(str(tmp_path / "run/previews/val_0000002_target.png")).shape[:2]
     assert rows > 4 * 150
     assert columns > 5 * 150
+
+
+@pytest.mark.parametrize("page", ["docs/prediction.md", "posekit_nlrd/README.md"])
+def test_the_documented_prediction_is_that_of_a_trainer(photo, page, tmp_path, monkeypatch):
+    (code,) = [c for c in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL) if "NLRD" in c]
+    model, trainer = make_model(["pose"]), make_trainer(tmp_path)
+    trainer.strategy.connect(model)
+    trainer.save_checkpoint(tmp_path / "best.ckpt")
+    monkeypatch.chdir(tmp_path)
+    space = {"image": read_image(photo), "boxes": [[5, 5, 30, 50], [20, 10, 40, 40]]}
+    exec(code, space)
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(json.dumps([{"bbox": box, "file_name": "photo.png"} for box in space["boxes"]]))
+    data = ImageSource(str(photo), image_size=(48, 48), boxes=str(boxes))
+    (found,) = trainer.predict(model, datamodule=data)
+    assert space["people"].keys() == found.keys()
+    for name in ("joints3d", "boxes", "scores", "image_id"):
+        torch.testing.assert_close(space["people"][name], found[name])
+
+
+def test_predict_takes_what_other_methods_do():
+    model, picture = make_model(["pose"]), np.full((60, 80, 3), 90, np.uint8)
+    model.networks.image.eval()
+    modes = [part.training for part in model.modules()]
+    assert model.predict(picture)["boxes"].tolist() == [[0.0, 0.0, 80.0, 60.0]]
+    assert model.predict(picture, torch.tensor([5.0, 6, 7, 8]))["joints3d"].shape == (1, 17, 3)
+    assert model.predict(picture, [])["joints3d"].shape == (0, 17, 3)
+    assert [part.training for part in model.modules()] == modes
+    with pytest.raises(UserError, match="not the file name"):
+        model.predict("photo.jpg")
+    with pytest.raises(UserError, match="box 0 is"):
+        model.predict(picture, [[5, 5, 0, 10]])
+
+
+def test_data_without_a_joint_set_are_not_judged(tmp_path):
+    loader = make_data().part("test").val_dataloader()
+    with pytest.raises(UserError, match="NLRD judges data whose joint set it knows"):
+        make_trainer(tmp_path).validate(make_model(["pose"]), loader)
