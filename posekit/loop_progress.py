@@ -7,6 +7,11 @@ from typing import Any
 from lightning.pytorch import Trainer
 
 
+def ends_step(trainer: Trainer, batch_idx: int) -> bool:
+    """Tells whether a batch is the last of an optimiser's step: of those before, a checkpoint lacks the gradients."""
+    return (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
+
+
 def validation_is_due(trainer: Trainer) -> bool:
     """Tells whether the trainer validates after the training batch that is ending."""
     loop = trainer.fit_loop

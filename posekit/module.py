@@ -21,7 +21,13 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from posekit.checkpoints import CHECKPOINT_KEY, read_checkpoint
 from posekit.errors import UserError, as_names, each_in_range, in_range, one_line, one_of
-from posekit.loop_progress import keep_epoch_finished, keep_epoch_unfinished, keep_validation_due, resume_by_epochs
+from posekit.loop_progress import (
+    ends_step,
+    keep_epoch_finished,
+    keep_epoch_unfinished,
+    keep_validation_due,
+    resume_by_epochs,
+)
 from posekit.nn.shipped import weight_path
 from posekit.nn.weights import LoadReport, load_weights
 from posekit.optim import OPTIMIZERS, SCHEDULES, build_optimizer, build_schedule, group_options, impose_options
@@ -141,6 +147,7 @@ class PoseModule(LightningModule):
         self.lr_peak = lr_peak
         self.init_from = init_from
         self.init_skip = as_names(owner, "init_skip", init_skip or [])
+        self._stop_put_off = False
         self._handed: dict[str, Any] = {}  # the data module whose ground truth each stage's OKS AP holds
 
     def __getstate__(self) -> dict[str, Any]:
@@ -360,6 +367,12 @@ class PoseModule(LightningModule):
         seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
         place = (seed, self.current_epoch, batch_idx, self.global_rank)
         torch.manual_seed(zlib.crc32(repr(place).encode()))
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Puts off a stop, e.g. of ``max_time``, to the end of the optimiser's step: it would lose the gradients."""
+        stops = self._stop_put_off or self.trainer.should_stop
+        self.trainer.should_stop = stops and ends_step(self.trainer, batch_idx)
+        self._stop_put_off = stops and not self.trainer.should_stop
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Returns the loss of a training batch."""

@@ -20,12 +20,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from posekit.callbacks.keeper import Keeper
 from posekit.callbacks.termination import end_at_once, stopped_together
 from posekit.errors import UserError
-from posekit.loop_progress import validate_anew, validation_is_due
-
-
-def ends_step(trainer: Trainer, batch_idx: int) -> bool:
-    """Tells whether a batch is the last of an optimiser's step: of those before, a checkpoint lacks the gradients."""
-    return (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
+from posekit.loop_progress import ends_step, validate_anew, validation_is_due
 
 
 class CleanInterrupt(Callback):
