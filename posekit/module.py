@@ -21,13 +21,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from posekit.checkpoints import CHECKPOINT_KEY, read_checkpoint
 from posekit.errors import UserError, as_names, each_in_range, in_range, one_line, one_of
-from posekit.loop_progress import (
-    ends_step,
-    keep_epoch_finished,
-    keep_epoch_unfinished,
-    keep_validation_due,
-    resume_by_epochs,
-)
+from posekit.loop_progress import ends_step, keep_place, resume_by_epochs, warn_of_validations_within_steps
 from posekit.nn.shipped import weight_path
 from posekit.nn.weights import LoadReport, load_weights
 from posekit.optim import OPTIMIZERS, SCHEDULES, build_optimizer, build_schedule, group_options, impose_options
@@ -268,9 +262,7 @@ class PoseModule(LightningModule):
         class_path = f"{type(self).__module__}.{type(self).__qualname__}"
         checkpoint[CHECKPOINT_KEY] = {"class_path": class_path} | ({"learned": learned} if learned else {})
         if self._trainer is not None:
-            keep_validation_due(self._trainer, checkpoint)
-            keep_epoch_finished(self._trainer, checkpoint)
-            keep_epoch_unfinished(self._trainer, checkpoint)
+            keep_place(self._trainer, checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes over what an earlier fit has learned of its data; a fit that goes on looks at its own."""
@@ -338,6 +330,7 @@ class PoseModule(LightningModule):
         Raises:
             UserError: The checkpoint's optimiser is of another kind.
         """
+        warn_of_validations_within_steps(self.trainer)
         options, schedule = getattr(self, "_optimizer_options", None), self.lr_schedulers()
         if options is not None and self.trainer.ckpt_path is not None and isinstance(schedule, LambdaLR):
             optimizer = cast(Optimizer, self.optimizers(use_pl_optimizer=False))

@@ -287,12 +287,18 @@ class NLRD(JudgedModule):
         draws = Draws(self.device, self.seed, place.stage, place.step, self.global_rank)
         tools = Tools(self._own_optimizers(place.stage), self.manual_backward, draws, place.step)
         logs = stage.step(batch, tools)
-        names = {f"{stage.name}/{name}": value for name, value in logs.items() if name != "loss"}
-        self.log_dict({"train/loss": logs["loss"].float()}, prog_bar=True)
-        self.log_dict({f"train/{name}": value.float() for name, value in names.items()})
+        self._log_step(stage.name, logs)
         self.networks.stages_done[STAGES.index(stage.name)] = True
         self.iteration += 1
         self._leave(place)
+
+    def _log_step(self, stage: str, logs: Mapping[str, Tensor]) -> None:
+        """Logs a step's numbers in place of the last step's: the trainer would repeat those that this one lacks."""
+        results = self.trainer.fit_loop.epoch_loop._results
+        for key in [key for key in results if key.startswith("training_step.")]:
+            del results[key]
+        self.log("train/loss", logs["loss"].float(), prog_bar=True)
+        self.log_dict({f"train/{stage}/{name}": value.float() for name, value in logs.items() if name != "loss"})
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Clips here, where the trainer has undone what half precision scales losses by."""

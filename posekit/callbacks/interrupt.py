@@ -73,8 +73,8 @@ class CleanInterrupt(Callback):
         self._in_step = validation_is_due(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stops a run that was asked to after the step before."""
-        if not trainer.sanity_checking:
+        """Stops a run that was asked to after the step before; within a step, the validation comes first."""
+        if not trainer.sanity_checking and not trainer.fit_loop._should_accumulate():
             self._end_step(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -70,7 +70,9 @@ class ResultTable(Callback):
         console.print(table)
         if paper:
             console.print(f"the paper's numbers: {self.source}", soft_wrap=True, markup=False)
-        best = getattr(trainer.checkpoint_callback, "best_model_path", "")
+        # One without a monitor calls its latest file the best.
+        judging = [keeper for keeper in trainer.checkpoint_callbacks if getattr(keeper, "monitor", None)]
+        best = getattr(judging[0], "best_model_path", "") if judging else ""
         if best:
             console.print(f"best checkpoint: {best}", soft_wrap=True)
         if folder is not None:

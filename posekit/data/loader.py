@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +11,9 @@ import cv2
 import numpy as np
 from torch.utils.data import BatchSampler, DataLoader, Dataset, DistributedSampler, SequentialSampler
 
-from posekit.errors import UserError
+from posekit.errors import UserError, counted
+
+log = logging.getLogger(__name__)
 
 # Seeds of runs lie so far apart that no epoch of one is shuffled as an epoch of another.
 _RUN_STRIDE = 1_000_003
@@ -166,12 +169,24 @@ class ResumableLoader(DataLoader[Any]):
             )
         return self.sampler
 
+    @property
+    def _samples(self) -> int:
+        """Samples of a step, of all processes."""
+        return (self.batch_size or 1) * self._sampler.num_replicas
+
     def state_dict(self) -> dict[str, int]:
-        """Returns the number of batches given out in this pass, and the sampler's epoch."""
-        return {"batches": self._given, "epoch": self._sampler.epoch}
+        """Returns the number of batches given out in this pass, the sampler's epoch, and the samples of a step."""
+        return {"batches": self._given, "epoch": self._sampler.epoch, "samples": self._samples}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Makes the next pass begin where ``state`` was taken; a finished pass begins anew."""
         self._sampler.set_epoch(state["epoch"])
         batches = state["batches"] if state["batches"] < len(self) else 0
         self._sampler.skip = batches * (self.batch_size or 1)
+        self._given = batches  # a validation may come first, and write a checkpoint
+        was = state.get("samples", self._samples)
+        if batches and was != self._samples:
+            log.warning(
+                "resumed within an epoch with %s a step in place of %s: this epoch's may be seen twice or not at all",
+                counted(self._samples, "sample"), was,
+            )  # fmt: skip

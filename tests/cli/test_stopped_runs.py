@@ -35,7 +35,8 @@ def fit(config, caplog, capsys):
                     main(["fit", "--config", str(config), *words, *at])
                 assert end.value.code == 128 + number
         signal.signal(signal.SIGINT, before)
-        return max(runs.iterdir(), key=lambda p: int(p.name.split("_")[1])), caplog.text + capsys.readouterr().err
+        told = capsys.readouterr()
+        return max(runs.iterdir(), key=lambda p: int(p.name.split("_")[1])), caplog.text + told.out + told.err
 
     yield run
     signal.signal(signal.SIGINT, before)
@@ -219,3 +220,45 @@ def test_a_run_goes_on_from_an_epochs_end_whatever_limits_it(fit, limits, first)
     same_end(resumed, whole)
     for kind in ("train", "val"):
         assert steps(kind, begun, resumed) == steps(kind, whole)
+
+
+IN_VALIDATIONS = [
+    "--trainer.callbacks+=lightning.pytorch.callbacks.ModelCheckpoint", "--trainer.callbacks.filename={step}",
+    "--trainer.callbacks.monitor=val/loss", "--trainer.callbacks.save_top_k=-1",
+    "--trainer.callbacks.save_on_train_epoch_end=false",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("stop", [2, 4, 6])
+def test_a_file_of_a_validation_that_a_resumed_run_began_with_is_a_start_like_another(fit, stop):
+    words = [*OFTEN, "--trainer.max_epochs=3"]
+    whole, _ = fit(*words)
+    stopped, _ = fit(*words, stop=stop)
+    resumed, _ = fit(*words, f"--ckpt_path={stopped / 'checkpoints' / 'last.ckpt'}", *IN_VALIDATIONS)
+    again, _ = fit(*words, f"--ckpt_path={resumed / 'checkpoints' / f'step={stop}.ckpt'}")
+    same_end(again, whole)
+    assert steps("train", again) == list(range(stop, 12))
+    rows = validations(whole)
+    assert validations(again) == rows[-len(validations(again)) :]
+    assert best_score(again) == best_score(whole)
+
+
+def test_a_stop_in_a_validation_within_a_step_waits_for_the_step(fit):
+    words = [*OFTEN[:1], *OFTEN[2:], "--trainer.val_check_interval=3", "--trainer.accumulate_grad_batches=2"]
+    with pytest.warns(UserWarning, match="a validation every 3 batches comes between those of a step"):
+        whole, _ = fit(*words)
+    stopped, said = fit(*words, stop=3)
+    assert "stopped after step 2" in said
+    resumed, _ = fit(*words, f"--ckpt_path={stopped / 'checkpoints' / 'last.ckpt'}")
+    same_end(resumed, whole)
+
+
+def test_the_best_checkpoint_is_one_that_is_judged(fit):
+    _, said = fit(*EACH_STEP)
+    assert "best checkpoint: runs/toy/version_0/checkpoints/best.ckpt" in said.replace("\n", "")
+
+
+def test_other_batches_than_before_within_an_epoch_are_told(fit):
+    stopped, _ = fit(*OFTEN, stop=3)
+    _, said = fit(*OFTEN, "--data.batch_size=2", f"--ckpt_path={stopped / 'checkpoints' / 'last.ckpt'}")
+    assert "resumed within an epoch with 2 samples a step in place of 4" in said

@@ -1,17 +1,31 @@
 """Algorithm 1 as one run: stages in turn, freezing, resuming, and stages alone."""
 
+import csv
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins import MixedPrecision
 
 from posekit.bench import BenchOptions, bench_config
 from posekit.errors import UserError
 from posekit_nlrd import NLRD
 from tests.nlrd.conftest import CHAIN, make_data, make_model, make_trainer
+
+
+def test_logged_numbers_are_of_their_own_step(tmp_path):
+    logger = CSVLogger(tmp_path)
+    trainer = make_trainer(tmp_path, logger=logger, log_every_n_steps=1, limit_val_batches=0)
+    trainer.fit(make_model([dict(stage) for stage in CHAIN]), datamodule=make_data())
+    rows = [row for row in csv.DictReader((Path(logger.log_dir) / "metrics.csv").open()) if row["train/loss"]]
+    stages = [{name.split("/")[1] for name, value in row.items() if value and name.count("/") == 2} for row in rows]
+    wanted = [stage["name"] for stage in CHAIN for _ in range(stage["steps"])]
+    assert [stage <= {name} for stage, name in zip(stages, wanted, strict=True)] == [True] * len(wanted)
+    assert set().union(*stages) >= {"pose", "adaptation"}
 
 
 def groups(model):
