@@ -28,7 +28,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
         name: The name that was given.
         known: The valid names.
     """
-    choices = sorted(known)
+    choices = sorted(map(str, known))
     return UserError(f"unknown {kind} {name!r}; known: {', '.join(choices)}.{nearest(name, choices)}")
 
 

@@ -45,27 +45,31 @@ class AnnotatedPeople(FolderDataModule):
     Args:
         root: Folder of the data. All other places are relative to it.
         image_size: [W, H] of the crops in px.
-        train_annotations: Training annotations; those of ``LAYOUT`` when None. So are the next three.
+        train_annotations: Training annotations; the data set's own name when None. So are the next three.
         train_images: Folder of training images.
         val_annotations: Validation annotations.
         val_images: Folder of validation images.
         test_annotations: Test annotations; those of validation when None.
         test_images: Folder of test images; that of validation when None.
         detections: Person boxes in COCO's results format for validation, test and prediction; annotated boxes when
-            None. A file under ``root``, else under the working folder.
+            None. A file under ``root``, else under the working folder; crops only. PoseTrack's frames are named by
+            ``image_id`` or ``file_name``.
         test_detections: Person boxes for named test annotations.
         detection_threshold: Least score of a box.
         box_scale: Enlargement of boxes.
         augment: Random views in training.
         augmentation: Random views; HRNet's recipe when None.
-        limit: Use only the first so many people of each split; the ground truth is cut to the same people.
+        limit: Use only the first so many people of each split (of whole images all people in theirs; of PoseTrack the
+            first so many sequence files); the ground truth is cut to the same people.
         on_broken_image: ``"error"`` or ``"skip"``: images that are absent or broken are left out, counted and named.
-            Evaluation then decodes all images beforehand, and the ground truth is without the broken ones.
+            Evaluation then decodes all images beforehand, and the ground truth is without the broken ones. Broken
+            neighbours in PoseTrack's clips are replaced by the key frame.
         on_bad_annotation: ``"error"`` or ``"skip"``: faulty annotations are left out, counted and named.
+            TIP's PoseTrack AP leaves out the same, faulty ignore regions too.
         verify_images: Look at the beginning and end of every image file at the start, and at the size it says; False
             looks only whether they are there, for slow network folders.
         apply_exif: Turn images as their EXIF orientation says, for annotations that were made on turned images.
-        skeleton: Joint set of the samples.
+        skeleton: Joint set of the samples; of whole images that of the annotations.
         annotated_skeleton: Joint set of the annotations, for other data in the same format.
         batch_size: Samples per process and step.
         num_workers: Loader processes.

@@ -39,8 +39,7 @@ class COCOKeypoints(AnnotatedPeople):
         scene_augmentation: Random views of whole images; DEKR's and LOGO-CAP's recipe when None.
         scene_fit: ``"pad"`` fits whole images into ``image_size``; ``"short_side"`` makes their shorter side as long as
             its shorter side (evaluation only, ``val_batch_size`` 1).
-        options: Of :class:`~posekit.data.annotated.AnnotatedPeople`, by name. Detections, ``augmentation`` and another
-            ``skeleton`` than the annotations' are for crops only. Scenes count in ``limit`` with all their people.
+        options: Of :class:`~posekit.data.annotated.AnnotatedPeople`, by name.
     """
 
     LAYOUT: ClassVar[dict[str, tuple[str, str]]] = {
@@ -55,6 +54,7 @@ class COCOKeypoints(AnnotatedPeople):
         root: str = "data/coco",
         view: Literal["crops", "scenes"] = "crops",
         image_size: tuple[int, int] | None = None,
+        *,
         augment: bool = True,
         scene_augmentation: SceneAugmentation | None = None,
         scene_fit: Fit = "pad",

@@ -87,6 +87,7 @@ class MPII(AnnotatedPeople):
         val_annotations: str | None = None,
         images: str = "images",
         val_head_boxes: str | None = None,
+        *,
         augmentation: PersonAugmentation | None = None,
         skeleton: str = "MPII16",
         **options: Any,

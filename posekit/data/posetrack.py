@@ -68,9 +68,7 @@ class PoseTrack(AnnotatedPeople):
         augment: Random views in training.
         clip_augmentation: Random views of clips, as values or as a recipe's name; ``pose_track`` when None.
         skeleton: Joint set of the samples.
-        options: Of :class:`~posekit.data.annotated.AnnotatedPeople`, by name. Detections name their frame by
-            ``image_id`` or ``file_name``; ``limit`` counts sequence files; broken neighbours are replaced by the key
-            frame; TIP's PoseTrack AP leaves out the same faulty people and ignore regions.
+        options: Of :class:`~posekit.data.annotated.AnnotatedPeople`, by name.
     """
 
     VIEW_SIZES: ClassVar[dict[str, tuple[int, int]]] = dict.fromkeys(VIEWS, (288, 384))
@@ -88,6 +86,7 @@ class PoseTrack(AnnotatedPeople):
         val_annotations: str | None = None,
         test_annotations: str | None = None,
         images: str = ".",
+        *,
         detection_threshold: float = 0.2,
         key_frames: Literal["labelled", "all"] = "labelled",
         num_support: int | None = None,

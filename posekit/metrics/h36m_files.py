@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -73,17 +74,24 @@ def evaluate_h36m(gt: str | Path, results: str | Path, unit: str = "m", root: in
         values |= {f"{label}/action/{action}": cell for label, cell in zip(labels, cells, strict=True)}
         rows.append((action, cells))
     if len(rows) > 1:
-        means = np.mean([cells for _, cells in rows[1:]], axis=0).tolist()
+        means = [_mean_of(column) for column in zip(*(cells for _, cells in rows[1:]), strict=True)]
         values |= {f"{label}/mean of actions": mean for label, mean in zip(labels, means, strict=True)}
         rows.append(("mean of actions", means))
     notes = [*pair.notes, *([_rootless_note(pair, rootless)] if rootless else [])]
     return PoseTable(values, [f"{label} mm" for label in labels], rows, notes, pair.joints or ())
 
 
+def _mean_of(actions: Sequence[float]) -> float:
+    """Returns the mean over the actions that have a number: one may have no pose with a labelled root."""
+    known = [value for value in actions if not math.isnan(value)]
+    return float(np.mean(known)) if known else math.nan
+
+
 def _rootless_note(pair: _Pair, count: int) -> str:
     root = f"joint {pair.root}" if pair.joints is None else pair.joints[pair.root]
     verb = "pose has" if count == 1 else "poses have"
-    return f"{count:,} {verb} no labelled root ({root}), of {len(pair.target):,}: MPJPE and N-MPJPE leave them out"
+    what = f"{count:,} {verb} no labelled root ({root}), of {len(pair.target):,}"
+    return f"{what}: MPJPE and N-MPJPE leave them out, and actions without others"
 
 
 class _Poses(NamedTuple):

@@ -49,7 +49,10 @@ def test_ctrl_c_keeps_the_state_of_a_whole_step(tmp_path, whole_run):  # noqa: F
 
 def test_ctrl_c_between_steps_and_a_second_one_stop_at_once():
     clean = CleanInterrupt()
-    trainer = SimpleNamespace(accumulate_grad_batches=1, is_last_batch=False, world_size=1)
+    logs = SimpleNamespace(on_batch_end=lambda: None, update_train_step_metrics=lambda: None)
+    trainer = SimpleNamespace(
+        accumulate_grad_batches=1, is_last_batch=False, world_size=1, _logger_connector=logs
+    )  # fmt: skip
     with pytest.raises(KeyboardInterrupt):
         clean._on_interrupt(2, None)
     clean.on_train_batch_start(trainer, None, None, 0)

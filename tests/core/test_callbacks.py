@@ -276,7 +276,7 @@ def test_the_result_file_is_json_where_a_metric_is_nan(tmp_path, capsys):
     values = {"val/AP": torch.tensor(0.5), "val/error": torch.tensor(float("nan")), "train/loss": torch.tensor(1.0)}
     trainer = SimpleNamespace(
         log_dir=str(tmp_path), loggers=[None], fast_dev_run=False, callback_metrics=values, is_global_zero=True,
-        lightning_module=None, datamodule=None, checkpoint_callback=None, sanity_checking=False,
+        lightning_module=None, datamodule=None, checkpoint_callbacks=[], sanity_checking=False,
         state=SimpleNamespace(fn="fit"),
     )  # fmt: skip
     table = ResultTable()

@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,6 +14,7 @@ from posekit.visualization import (
     draw_pose3d,
     enlarge,
     side_by_side,
+    write_picture,
 )
 
 
@@ -105,3 +107,20 @@ def test_wrong_maps_joints_and_sizes_are_one_line():
     ):
         with pytest.raises(UserError, match=text):
             call()
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.JPG", "a.jpeg", "a.png"])
+def test_pictures_are_written_in_rgb(tmp_path, name):
+    picture = np.zeros((16, 16, 3), np.uint8)
+    picture[..., 0] = 250
+    write_picture(str(tmp_path / name), picture)
+    red = cv2.imread(str(tmp_path / name))[8, 8]
+    assert red[2] > 240
+    assert red[:2].max() < 10
+
+
+def test_pictures_of_unknown_kinds_are_not_written(tmp_path):
+    with pytest.raises(UserError, match=r"unknown kind of picture file '\.bmp'; known: \.jpeg, \.jpg, \.png"):
+        write_picture(tmp_path / "a.bmp", SQUARE)
+    with pytest.raises(UserError, match="write_picture takes uint8 RGB pictures"):
+        write_picture(tmp_path / "a.png", SQUARE[..., 0])

@@ -2,7 +2,9 @@
 
 import pytest
 
-from posekit.data import MPII, COCOKeypoints, LSPExtended
+from posekit.data import MPII, COCOKeypoints, LSPExtended, PoseTrack
+from posekit.data.annotated import AnnotatedPeople
+from posekit.data.body3d.module import BodyDataModule
 from posekit.signatures import arguments_of, constructors, defaults_of
 
 
@@ -43,3 +45,23 @@ def test_data_modules_hand_on_to_their_base():
 def test_an_unknown_argument_is_named(cls):
     with pytest.raises(TypeError, match="boxscale"):
         cls("data", boxscale=2.0)
+
+
+@pytest.mark.parametrize(
+    ("cls", "given"),
+    [
+        (COCOKeypoints, ("data", "crops", (192, 256), "train.json")),
+        (MPII, ("data", (256, 256), None, None, "images", None, 1.25)),
+        (PoseTrack, ("data", "clips", None, "auto", None, None, None, ".", "boxes.json")),
+        (LSPExtended, ("data", 0.1, "clips")),
+    ],
+)
+def test_options_of_the_base_are_taken_by_name_alone(cls, given):
+    with pytest.raises(TypeError, match="positional"):
+        cls(*given)
+
+
+def test_help_of_options_that_differ_between_data_sets_is_true_for_each():
+    limit, rate = (" ".join(cls.__doc__.split()) for cls in (AnnotatedPeople, BodyDataModule))
+    assert "of PoseTrack the first so many sequence files" in limit
+    assert "Not used with 3DPW, whose rate is known" in rate

@@ -232,6 +232,19 @@ def test_h36m_never_looks_under_an_unlabelled_root(tmp_path, capsys, value):
     assert note in " ".join(capsys.readouterr().out.split())
 
 
+def test_h36m_means_over_the_actions_that_have_a_number(tmp_path):
+    target, pred = np.random.default_rng(0).normal(size=(2, 6, 17, 3))
+    weight = np.ones((6, 17, 1))
+    weight[:2, 0] = 0
+    names = [f"S9_{action}_1.54138969_{i:06d}.jpg" for action, n in (("Walking", 2), ("Eating", 4)) for i in range(n)]
+    np.savez(tmp_path / "gt.npz", S=np.concatenate([target, weight], -1), imgname=names)
+    np.savez(tmp_path / "pred.npz", joints3d=pred)
+    got = command("h36m", tmp_path / "gt.npz", tmp_path / "pred.npz", out=tmp_path / "o.json")
+    assert got["MPJPE/mean of actions"] == pytest.approx(got["MPJPE/action/Eating"]) == pytest.approx(got["MPJPE"])
+    both = [got[f"PA-MPJPE/action/{action}"] for action in ("Walking", "Eating")]
+    assert got["PA-MPJPE/mean of actions"] == pytest.approx(np.mean(both))
+
+
 def test_h36m_refuses_negative_weights(tmp_path):
     poses = np.random.default_rng(0).normal(size=(4, 17, 4))
     poses[..., 3] = 1

@@ -90,3 +90,17 @@ def test_splits_share_no_photo_where_there_are_three(tmp_path, count, sizes):
     values = [value for bank in banks for value in bank[:, 0, 0, 0].tolist()]
     assert (len(set(values)) == len(values)) == (count >= 3)
     assert set(values) == {8 * index for index in range(count)}
+
+
+def test_a_photo_that_is_cut_short_is_left_out_and_named(tmp_path, caplog):
+    for number in range(4):
+        picture = np.full((64, 64, 3), 60 * number, dtype=np.uint8)
+        cv2.imwrite(str(tmp_path / f"{number}.jpg"), picture)
+    whole = (tmp_path / "0.jpg").read_bytes()
+    (tmp_path / "0.jpg").write_bytes(whole[:-2])
+    bank = background_bank(0, "train", 32, 4, 0.0, tmp_path)
+    assert bank.shape == (1, 32, 32, 3)
+    assert "0.jpg: is cut short" in caplog.text
+    (tmp_path / "1.jpg").write_bytes(whole[:-2])
+    with pytest.raises(UserError, match="jpg: is cut short"):
+        background_bank(0, "train", 32, 4, 0.0, tmp_path)

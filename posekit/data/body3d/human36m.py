@@ -72,9 +72,7 @@ class Human36M(BodyDataModule):
         cameras: Serial numbers; all four when None. ``["60457274"]`` is the frontal one of protocol 2.
         actions: Actions by name without number, e.g. ``Walking``; all when None.
         metadata: The data set's ``metadata.xml``, relative to ``root``, for VideoPose3D's file.
-        options: Of :class:`~posekit.data.body3d.module.BodyDataModule`, by name. ``fps: 30`` takes frames
-            round(k * 50 / 30); ``source_fps`` is in place of 50; ``every`` of 5 is usual in training and of 64 in some
-            evaluations; ``eval_joints`` is 14 or 17.
+        options: Of :class:`~posekit.data.body3d.module.BodyDataModule`, by name.
     """
 
     HOME: ClassVar[str] = "http://vision.imar.ro/human3.6m (registration; for academic use)"

@@ -35,7 +35,7 @@ class LSPExtended(BodyDataModule):
 
     HOME: ClassVar[str] = "http://sam.johnson.io/research/lspet.html (for research)"
 
-    def __init__(self, root: str = "data/lspet", val_share: float = 0.1, frames: int = 1, **options: Any) -> None:
+    def __init__(self, root: str = "data/lspet", val_share: float = 0.1, *, frames: int = 1, **options: Any) -> None:
         super().__init__(root, frames=frames, **options)
         if frames != 1:
             raise UserError(f"LSPExtended has single pictures: frames must be 1, not {frames}")

@@ -84,10 +84,13 @@ class BodyDataModule(FolderDataModule):
         augmentation: Random views in training: a recipe's name (``none``, ``maed``, ``pose_track``) or values.
         fps: Frames per second to bring recordings to: new frame k is old frame round(k * old rate / fps). Slower
             recordings stay as they are. None leaves all as they are.
-        source_fps: Frames per second of recordings whose files do not say.
-        every: Use only every so-manyth frame; with ``window: key`` as a key frame amid its neighbours.
+        source_fps: Frames per second of recordings whose files do not say; of Human3.6M in place of 50, of MPI-INF-3DHP
+            for the test videos alone. Not used with 3DPW, whose rate is known.
+        every: Use only every so-manyth frame; with ``window: key`` as a key frame amid its neighbours. In training on
+            Human3.6M 5 is usual, and 64 in some evaluations.
         eval_joints: Number of joints of a published evaluation, whose other joints then have weight 0 in 3D in
-            validation and test; None keeps all.
+            validation and test: 14 or 17 (Human3.6M, MPI-INF-3DHP), 14 or 24 (3DPW), 24 (SURREAL: SMPL's, as the data
+            has them); of other data none is known. None keeps all.
         limit: Use only the first so many recordings of each split.
         on_broken_image: ``"error"`` or ``"skip"``: pictures and videos that are absent or broken are left out, counted
             and named.

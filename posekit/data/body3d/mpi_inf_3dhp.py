@@ -70,8 +70,7 @@ class MPIINF3DHP(BodyDataModule):
         cameras: Training cameras, of 0 … 13; the eight at chest height when None.
         test_subjects: Test sequences, of 1 … 6; all when None.
         universal: Take ``univ_annot3``, which has one skeleton's bone lengths; published test results often do.
-        options: Of :class:`~posekit.data.body3d.module.BodyDataModule`, by name. ``source_fps`` is the test
-            videos' rate, those of training are known; ``eval_joints`` is 14 or 17.
+        options: Of :class:`~posekit.data.body3d.module.BodyDataModule`, by name.
     """
 
     HOME: ClassVar[str] = "https://vcai.mpi-inf.mpg.de/3dhp-dataset (for non-commercial research)"

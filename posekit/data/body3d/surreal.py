@@ -44,8 +44,7 @@ class SURREAL(BodyDataModule):
         root: Folder of the data.
         runs: Which of run 0, 1 and 2; all when None.
         min_frames: Shorter clips are left out.
-        options: Of :class:`~posekit.data.body3d.module.BodyDataModule`, by name. ``eval_joints: 24`` evaluates
-            SMPL's joints, as the data has them; no published evaluation is known here.
+        options: Of :class:`~posekit.data.body3d.module.BodyDataModule`, by name.
     """
 
     HOME: ClassVar[str] = "https://www.di.ens.fr/willow/research/surreal (for non-commercial research)"

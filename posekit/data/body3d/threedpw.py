@@ -59,8 +59,7 @@ class ThreeDPW(BodyDataModule):
             regressors are looked for in the folder, or beside the file.
         body_joints: Joint set of the mesh's joints, in all splits; None takes the above.
         gender: Which body of a folder: ``"own"`` the actor's, ``"neutral"`` the neutral one, as MAED's labels.
-        options: Of :class:`~posekit.data.body3d.module.BodyDataModule`, by name. ``eval_joints`` is 14 or 24;
-            ``source_fps`` is not used: the rate is known.
+        options: Of :class:`~posekit.data.body3d.module.BodyDataModule`, by name.
     """
 
     HOME: ClassVar[str] = "https://virtualhumans.mpi-inf.mpg.de/3DPW (registration; for non-commercial research)"

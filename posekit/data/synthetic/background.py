@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,8 @@ from posekit.data.images import read_image
 from posekit.data.picture_files import IMAGE_SUFFIXES, is_picture
 from posekit.data.synthetic.streams import BACKGROUND, chance, stream
 from posekit.errors import UserError, named
+
+log = logging.getLogger(__name__)
 
 Color = tuple[float, float, float]
 
@@ -264,6 +267,25 @@ def _split_photos(photos: list[Path], split: str) -> list[Path]:
     return [p for i, p in enumerate(photos) if i % period in keep]
 
 
+def _read_photos(paths: Sequence[Path], size: int) -> Bytes:
+    """Reads the middle squares of photos; broken ones are left out and named.
+
+    Raises:
+        UserError: None can be read.
+    """
+    squares, faults = [], []
+    for path in paths:
+        try:
+            squares.append(_read_photo(path, size))
+        except UserError as error:
+            faults.append(error)
+    if not squares:
+        raise faults[0]
+    for fault in faults:
+        log.warning("%s; it is left out of the backgrounds", fault)
+    return np.stack(squares)
+
+
 def _read_photo(path: Path, size: int) -> Bytes:
     with named("SyntheticPeople"):
         image = read_image(path, apply_exif=True)
@@ -294,5 +316,5 @@ def background_bank(
     if folder is not None:
         photos = _split_photos(find_photos(folder), split)
         chosen = stream(seed, split, BACKGROUND).permutation(len(photos))[:_MOST_PHOTOS]
-        return np.stack([_read_photo(photos[i], size) for i in sorted(chosen)])
+        return _read_photos([photos[i] for i in sorted(chosen)], size)
     return np.stack([procedural_background(stream(seed, split, BACKGROUND, i), size, clutter) for i in range(count)])
