@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
@@ -44,10 +44,11 @@ def one_of(kind: str, value: Option, known: Iterable[Any]) -> Option:
     Raises:
         UserError: It is not.
     """
-    choices = list(known)
-    if value not in choices:  # a list, and no set: a mistaken value need not be hashable
-        raise unknown_name(kind, str(value), choices)
-    return value
+    choices = list(known)  # and no set: a mistaken value need not be hashable
+    with suppress(ValueError):  # an array is not equal to a name
+        if value in choices:
+            return value
+    raise unknown_name(kind, str(value), choices)
 
 
 def in_range(owner: str, name: str, value: Option, interval: str, *, whole: bool = False, none: bool = False) -> Option:
