@@ -330,6 +330,7 @@ class PoseModule(LightningModule):
         Raises:
             UserError: The checkpoint's optimiser is of another kind.
         """
+        self._stop_put_off = False  # of a fit before, that an error broke off
         warn_of_validations_within_steps(self.trainer)
         options, schedule = getattr(self, "_optimizer_options", None), self.lr_schedulers()
         if options is not None and self.trainer.ckpt_path is not None and isinstance(schedule, LambdaLR):

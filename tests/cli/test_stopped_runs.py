@@ -262,3 +262,22 @@ def test_other_batches_than_before_within_an_epoch_are_told(fit):
     stopped, _ = fit(*OFTEN, stop=3)
     _, said = fit(*OFTEN, "--data.batch_size=2", f"--ckpt_path={stopped / 'checkpoints' / 'last.ckpt'}")
     assert "resumed within an epoch with 2 samples a step in place of 4" in said
+
+
+def test_a_stop_that_was_put_off_is_of_its_own_fit_alone(tmp_path):
+    from lightning.pytorch import Trainer
+
+    from . import toys
+
+    def fit(*callbacks):
+        trainer = Trainer(
+            max_epochs=2, accumulate_grad_batches=4, accelerator="cpu", logger=False, enable_checkpointing=False,
+            enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path, callbacks=list(callbacks),
+        )  # fmt: skip
+        trainer.fit(model, toys.ToyData(batch_size=4))
+        return trainer.global_step
+
+    model = toys.Toy()
+    with pytest.raises(OSError, match="No space"):
+        fit(toys.StopAt(1), toys.RaiseAt("disk", 3))
+    assert fit() == 2
