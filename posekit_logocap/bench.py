@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from posekit.bench.timing import best_cpu_seconds, one_thread
+from posekit.errors import UserError
 from posekit_logocap.inference import decode_people
 from posekit_logocap.module import LogoCap
 from posekit_logocap.network import STRIDE, DenseMaps
@@ -84,11 +85,18 @@ def made_maps(module: LogoCap, size: tuple[int, int], count: int, copies: int, p
         count: People.
         copies: Centres per person, a few cells apart, with the same joints.
         pictures: B.
+
+    Raises:
+        UserError: The picture is too small for so many people apart from one another.
     """
     random = torch.Generator().manual_seed(0)
     height, width, joints = size[0] // STRIDE, size[1] // STRIDE, len(module.skeleton)
     columns = max(1, round((count * width / height) ** 0.5))
     rows = -(-count // columns)
+    wide, high = columns * (6 * copies - 2), rows * 4  # from the middle of a part: all centres, and a cell beside them
+    if width < wide or height < high:
+        needed = f"{wide * STRIDE}x{high * STRIDE}"
+        raise UserError(f"a picture of {size[1]}x{size[0]} px is too small for {count} people; needs {needed} px")
     number = torch.arange(count)
     middle_y = ((number // columns + 0.5) * height / rows).floor().long()
     middle_x = ((number % columns + 0.5) * width / columns).floor().long()

@@ -24,7 +24,7 @@ from posekit.cli.arguments import ArgumentParser
 from posekit.cli.build import build_from_config
 from posekit.cli.quiet import one_line_errors, quieten
 from posekit.configs import find_config, read_config
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, in_range, unknown_name
 from posekit.files import atomic_write_text
 from posekit.plugins import BENCHMARKS, plugins
 
@@ -114,7 +114,7 @@ def _with_arguments(
     """Binds a benchmark's arguments, read by its signature.
 
     Raises:
-        UserError: An argument that the function does not have, or a value of another type.
+        UserError: An argument that the function does not have, a value of another type, or a count or size below 1.
     """
     parser = FunctionParser(prog=f"posekit bench {name}", exit_on_error=False, allow_abbrev=False)
     keys = parser.add_function_arguments(function)
@@ -123,6 +123,10 @@ def _with_arguments(
     except argparse.ArgumentError as error:
         known = ", ".join(f"--{key}" for key in (*keys, "json FILE"))
         raise UserError(f"posekit bench {name}: {' '.join(str(error).split())[:200]}; options: {known}") from None
+    for key, value in values.items():
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, int):
+                in_range(f"posekit bench {name}", f"--{key}", number, "[1, inf)", whole=True)
     return lambda: function(**values)
 
 

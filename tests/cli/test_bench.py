@@ -162,6 +162,9 @@ def test_half_precision(small):
         (["transprot"], "transport"),
         (["procrustes", "--pose=3"], "--repeats, --json FILE"),
         (["procrustes", "--poses=many"], "poses"),
+        (["procrustes", "--repeats=0"], "--repeats must be a whole number of at least 1, not 0"),
+        (["transport", "--size=[64,0]"], "--size must be a whole number of at least 1, not 0"),
+        (["logocap", "--height=64", "--width=64", "--backbone=small"], "64x64 px is too small for 30 people"),
         ([], "--config FILE"),
     ],
 )
