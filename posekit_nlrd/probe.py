@@ -31,7 +31,7 @@ def probe_motion(networks: Networks, windows: Tensor, done: set[str]) -> dict[st
         poses = windows.flatten(0, 1)
         latent = networks.encode_pose(fit_canonical(poses))
         found["pose_mm"] = motion_mm(networks.pose_decoder.pose(latent), poses)
-        found["z_std"] = latent.std(0).mean()
+        found["z_std"] = latent.std(0, correction=0).mean()
     if "motion" in done and windows.shape[1] >= LENGTH:
         clip = windows[:, :LENGTH]
         found["motion_mm"] = motion_mm(networks.decode_motion(networks.encode_motion(fit_canonical(clip))), clip)

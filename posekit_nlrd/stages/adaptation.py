@@ -296,4 +296,4 @@ class AdaptationStage(Stage):
         """Tells a collapse of the latents: their deviation over the batch, and the share near the range's ends."""
         flat = latent.reshape(-1, latent.shape[-1])
         saturated = (flat.abs() > 0.95 * self.networks.latent_range).float().mean()
-        return {"z_std": flat.std(0).mean(), "z_saturated": saturated}
+        return {"z_std": flat.std(0, correction=0).mean(), "z_saturated": saturated}
