@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_warn
+
+from posekit.data.loader import ResumableLoader
 
 
 def ends_step(trainer: Trainer, batch_idx: int) -> bool:
@@ -27,21 +30,79 @@ def keep_place(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
         checkpoint: Its content, changed in place where it has the loops' state.
     """
     state = checkpoint.get("loops", {}).get("fit_loop")
-    if state is not None:
-        for keep in (_keep_validations_whole, _keep_validation_due, _keep_epoch_finished, _keep_epoch_unfinished):
-            keep(trainer, state)
-
-
-def warn_of_validations_within_steps(trainer: Trainer) -> None:
-    """Warns where validations come between the batches of one optimiser's step, and write checkpoints there."""
-    every, batches = trainer.val_check_batch, trainer.accumulate_grad_batches
-    if not trainer.enable_validation or every is None or every == float("inf") or not every % batches:
+    if state is None:
         return
-    if trainer.check_val_every_n_epoch is None or every < trainer.num_training_batches:
-        rank_zero_warn(
-            f"a validation every {every} batches comes between those of a step (accumulate_grad_batches is {batches}): "
-            "checkpoints that it writes, best.ckpt too, lack gradients, so that a run resumed from them is not exact"
-        )
+    begun = _take_back_begun_step(trainer, checkpoint, state)
+    _keep_validations_whole(trainer, state)
+    if not begun:
+        _keep_validation_due(trainer, state)
+        _keep_epoch_finished(trainer, state)
+    _keep_epoch_unfinished(trainer, state, begun)
+
+
+def _take_back_begun_step(trainer: Trainer, checkpoint: dict[str, Any], state: dict[str, Any]) -> bool:
+    """Changes a checkpoint written within an optimiser's step, e.g. after an error: resumed, it makes the step anew.
+
+    Of the batches of a step (``accumulate_grad_batches``) no checkpoint holds the gradients, and a batch that broke off
+    has none. Lightning would take them as trained on.
+
+    Returns:
+        Whether a step had begun.
+    """
+    batches = trainer.fit_loop.epoch_loop.batch_progress
+    current: Any = batches.current
+    done = current.processed
+    if not (batches.is_last_batch and current.ready == done):
+        done -= done % trainer.accumulate_grad_batches
+    for place in _loader_places(trainer, checkpoint, state):
+        place["batches"] = min(place["batches"], done)
+    back = current.ready - done
+    if not back:
+        return False
+    ended, judged = state["epoch_loop.batch_progress"], state["epoch_loop.val_loop.batch_progress"]
+    for kind, trained in (("total", batches.total), ("current", current)):
+        ended[kind].update(dict.fromkeys(ended[kind], trained.ready - back))
+        judged[kind].update(dict.fromkeys(judged[kind], judged[kind]["completed"]))
+    ended["is_last_batch"] = False
+    _pass_over_validation(trainer, state, back)
+    return True
+
+
+def _loader_places(trainer: Trainer, checkpoint: dict[str, Any], state: dict[str, Any]) -> list[dict[str, Any]]:
+    """Finds what posekit's loaders have put into a checkpoint: the data module's, and Lightning's copy."""
+    datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+    own = checkpoint.get(type(datamodule).__qualname__, {}).get("train")
+    found = [own, *state["state_dict"].get("combined_loader", [])]
+    return [place for place in found if isinstance(place, dict) and "batches" in place]
+
+
+def recount(trainer: Trainer) -> None:
+    """Has a run that is resumed within an epoch count batches of its own size; the earlier run's had another.
+
+    Args:
+        trainer: Whose loops' state is restored.
+    """
+    loader, batches = trainer.fit_loop._combined_loader, trainer.fit_loop.epoch_loop.batch_progress
+    moves = [each.moved for each in loader.flattened if isinstance(each, ResumableLoader)] if loader else []
+    within = trainer.fit_loop.restarting and batches.current.ready and not batches.is_last_batch
+    if not within or not any(moves):
+        return
+    most = trainer.num_training_batches - 1 - batches.current.ready  # a limit of batches counts those of now
+    for progress in (batches.total, batches.current):
+        for name, count in asdict(progress).items():
+            setattr(progress, name, count + min(moves[0], int(most)))
+    rank_zero_warn(
+        "resumed within an epoch with batches of another size, or another number of processes: it goes on with batch "
+        f"{batches.current.ready + 1}; some samples of this epoch may be seen twice"
+    )
+
+
+def place_loaders(trainer: Trainer) -> None:
+    """Gives the loaders their places in the epoch, where Lightning has not: a method asked for the loaders before."""
+    loop = trainer.fit_loop
+    if loop._combined_loader_states_to_load and loop.restarting and loop._data_fetcher is not None:
+        loop._load_combined_loader_states()
+        iter(loop._data_fetcher)
 
 
 def _keep_validations_whole(trainer: Trainer, state: dict[str, Any]) -> None:
@@ -88,34 +149,54 @@ def _keep_epoch_finished(trainer: Trainer, state: dict[str, Any]) -> None:
     state["epoch_loop.state_dict"]["_batches_that_stepped"] += 1
 
 
-def _keep_epoch_unfinished(trainer: Trainer, state: dict[str, Any]) -> None:
+def _keep_epoch_unfinished(trainer: Trainer, state: dict[str, Any], begun: bool) -> None:
     """Changes a checkpoint of a run that ended within an epoch, by its steps or its time: resumed, it does the rest.
 
     Lightning would take the epoch as done, and leave out the batches that were not trained.
+
+    Args:
+        trainer: Whose checkpoint it is.
+        state: Of its loops.
+        begun: Whether a step was taken back.
     """
     loop = trainer.fit_loop
     epochs: Any = loop.epoch_progress.total
     batches = loop.epoch_loop.batch_progress
     ended = epochs.started > 0 and epochs.processed == epochs.started
-    if not ended or batches.is_last_batch:
+    if not ended or (batches.is_last_batch and not begun):
         return
     if not 0 < batches.current.ready < loop.max_batches:
         return
     for kind in ("total", "current"):
         progress = state["epoch_progress"][kind]
         progress["processed"] = progress["completed"] = progress["started"] - 1
-    if _validates_here(trainer) and not loop.epoch_loop._should_accumulate():
-        # Resumed, the trainer passes over that validation and counts the batch before it, as it would have after one.
-        state["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
+    if not begun:
+        _pass_over_validation(trainer, state, 0)
 
 
-def _validates_here(trainer: Trainer) -> bool:
-    """Tells whether a validation belongs to the last batch, in whatever run: not only since this one ends with it."""
-    stops, trainer.should_stop = trainer.should_stop, False
+def _pass_over_validation(trainer: Trainer, state: dict[str, Any], back: int) -> None:
+    """Counts one batch less where a resumed run passes over a validation: it counts the one before that once more.
+
+    Args:
+        trainer: Whose checkpoint it is.
+        state: Of its loops, changed in place.
+        back: Batches that the checkpoint stands before the trainer.
+    """
+    loop = trainer.fit_loop.epoch_loop
+    batches, stops = loop.batch_progress, trainer.should_stop
+    last = batches.is_last_batch
+    # In whatever run, not only since this one stops here.
+    trainer.should_stop, batches.is_last_batch = False, last and not back
+    for progress in (batches.total, batches.current):
+        progress.ready -= back
     try:
-        return validation_is_due(trainer)
+        timed = getattr(trainer, "_val_check_time_interval", None) is not None
+        if not timed and validation_is_due(trainer) and not loop._should_accumulate():
+            state["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
     finally:
-        trainer.should_stop = stops
+        trainer.should_stop, batches.is_last_batch = stops, last
+        for progress in (batches.total, batches.current):
+            progress.ready += back
 
 
 def resume_by_epochs(trainer: Trainer) -> None:

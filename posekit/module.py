@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from posekit.checkpoints import CHECKPOINT_KEY, read_checkpoint
 from posekit.errors import UserError, as_names, each_in_range, in_range, one_line, one_of
-from posekit.loop_progress import ends_step, keep_place, resume_by_epochs, warn_of_validations_within_steps
+from posekit.loop_progress import ends_step, keep_place, place_loaders, recount, resume_by_epochs
 from posekit.nn.shipped import weight_path
 from posekit.nn.weights import LoadReport, load_weights
 from posekit.optim import OPTIMIZERS, SCHEDULES, build_optimizer, build_schedule, group_options, impose_options
@@ -331,7 +331,8 @@ class PoseModule(LightningModule):
             UserError: The checkpoint's optimiser is of another kind.
         """
         self._stop_put_off = False  # of a fit before, that an error broke off
-        warn_of_validations_within_steps(self.trainer)
+        place_loaders(self.trainer)
+        recount(self.trainer)
         options, schedule = getattr(self, "_optimizer_options", None), self.lr_schedulers()
         if options is not None and self.trainer.ckpt_path is not None and isinstance(schedule, LambdaLR):
             optimizer = cast(Optimizer, self.optimizers(use_pl_optimizer=False))

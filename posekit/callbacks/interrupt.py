@@ -68,7 +68,14 @@ class CleanInterrupt(Callback):
         """
         if not ends_step(trainer, batch_idx):
             return
-        self._end_step(trainer, log=True)
+        if self._is_asked(trainer):
+            callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+            for other in callbacks[callbacks.index(self) + 1 :]:  # this step ends for them as well
+                other.on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+            trainer._logger_connector.on_batch_end()  # and its values are logged
+            trainer._logger_connector.update_train_step_metrics()
+            self._stop()
+        self._in_step = False
         # From here to its start nothing would tell a checkpoint that a validation is due.
         self._in_step = validation_is_due(trainer)
 
@@ -81,16 +88,18 @@ class CleanInterrupt(Callback):
         """Stops a run that was asked to, where a validation was due and had no batches."""
         self._end_step(trainer)
 
-    def _end_step(self, trainer: Trainer, log: bool = False) -> None:
+    def _end_step(self, trainer: Trainer) -> None:
         self._in_step = False
+        if self._is_asked(trainer):
+            self._stop()
+
+    def _is_asked(self, trainer: Trainer) -> bool:
         asked = self._asked is not None
         # In a group the trainer itself asks the others before each batch: one question more costs little.
-        if not (trainer.strategy.reduce_boolean_decision(asked, all=False) if trainer.world_size > 1 else asked):
-            return
-        self.agreed = True
-        if log:  # the step's values, which the trainer would log a moment later
-            trainer._logger_connector.on_batch_end()
-            trainer._logger_connector.update_train_step_metrics()
+        return trainer.strategy.reduce_boolean_decision(asked, all=False) if trainer.world_size > 1 else asked
+
+    def _stop(self) -> None:
+        self._in_step, self.agreed = False, True
         (self._asked or _terminate)()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -86,7 +86,9 @@ def _why_none(trainer: Trainer, epochs: int) -> str:
     had = f"the run had {counted(epochs, 'epoch')}"
     if not trainer.limit_val_batches:
         return f"trainer.limit_val_batches is {trainer.limit_val_batches}"
-    every, interval = trainer.check_val_every_n_epoch, trainer.val_check_interval
+    every, interval = trainer.check_val_every_n_epoch, getattr(trainer, "val_check_interval", None)
+    if interval is None:  # one of time
+        return f"trainer.val_check_interval is {vars(trainer)['_val_check_time_interval']:g} s and {had}"
     if every is not None and every > 1:
         return f"trainer.check_val_every_n_epoch is {every} and {had}"
     return f"trainer.val_check_interval is {interval} and {had}, {counted(trainer.global_step, 'step')} in all"

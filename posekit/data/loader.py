@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -11,9 +10,7 @@ import cv2
 import numpy as np
 from torch.utils.data import BatchSampler, DataLoader, Dataset, DistributedSampler, SequentialSampler
 
-from posekit.errors import UserError, counted
-
-log = logging.getLogger(__name__)
+from posekit.errors import UserError
 
 # Seeds of runs lie so far apart that no epoch of one is shuffled as an epoch of another.
 _RUN_STRIDE = 1_000_003
@@ -153,6 +150,8 @@ class ResumableLoader(DataLoader[Any]):
     """
 
     _given = 0
+    moved = 0
+    """What the number of batches given out has changed by since the checkpoint, as theirs had another size."""
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         self._given = self._sampler.skip // (self.batch_size or 1)
@@ -175,18 +174,21 @@ class ResumableLoader(DataLoader[Any]):
         return (self.batch_size or 1) * self._sampler.num_replicas
 
     def state_dict(self) -> dict[str, int]:
-        """Returns the number of batches given out in this pass, the sampler's epoch, and the samples of a step."""
-        return {"batches": self._given, "epoch": self._sampler.epoch, "samples": self._samples}
+        """Returns the batches given out in this pass and their number, the sampler's epoch, and a step's samples."""
+        samples, epoch = self._samples, self._sampler.epoch
+        return {"batches": self._given, "of": len(self), "epoch": epoch, "samples": samples}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Makes the next pass begin where ``state`` was taken; a finished pass begins anew."""
+        """Makes the next pass begin where ``state`` was taken; a finished pass begins anew.
+
+        Where batches have another size now, it begins with the one that holds the first sample not yet seen.
+        """
         self._sampler.set_epoch(state["epoch"])
-        batches = state["batches"] if state["batches"] < len(self) else 0
-        self._sampler.skip = batches * (self.batch_size or 1)
-        self._given = batches  # a validation may come first, and write a checkpoint
-        was = state.get("samples", self._samples)
-        if batches and was != self._samples:
-            log.warning(
-                "resumed within an epoch with %s a step in place of %s: this epoch's may be seen twice or not at all",
-                counted(self._samples, "sample"), was,
-            )  # fmt: skip
+        given, length = state["batches"], state.get("of", len(self))
+        seen = given * state.get("samples", self._samples)
+        begin = seen // self._samples if given < length else 0
+        if begin >= len(self):  # the number of steps, of a mixture, is the same whatever the size of a batch
+            begin = given * len(self) // length
+        self._sampler.skip = begin * (self.batch_size or 1)
+        self._given = begin  # a validation may come first, and write a checkpoint
+        self.moved = begin - given

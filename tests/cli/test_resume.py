@@ -104,7 +104,7 @@ def test_the_loader_goes_on_where_its_state_was_taken():
     second = loader()
     second.load_state_dict(first.state_dict())
     assert list(second) == batches[2:]
-    assert second.state_dict() == {"batches": 4, "epoch": 5, "samples": 3}
+    assert second.state_dict() == {"batches": 4, "of": 4, "epoch": 5, "samples": 3}
     assert list(second) == batches  # once only
     assert len(second) == 4
 

@@ -245,12 +245,54 @@ def test_a_file_of_a_validation_that_a_resumed_run_began_with_is_a_start_like_an
 
 def test_a_stop_in_a_validation_within_a_step_waits_for_the_step(fit):
     words = [*OFTEN[:1], *OFTEN[2:], "--trainer.val_check_interval=3", "--trainer.accumulate_grad_batches=2"]
-    with pytest.warns(UserWarning, match="a validation every 3 batches comes between those of a step"):
-        whole, _ = fit(*words)
+    whole, _ = fit(*words)
     stopped, said = fit(*words, stop=3)
     assert "stopped after step 2" in said
     resumed, _ = fit(*words, f"--ckpt_path={stopped / 'checkpoints' / 'last.ckpt'}")
     same_end(resumed, whole)
+
+
+@pytest.mark.parametrize("interval", [["3"], ["1"], ["7", "--trainer.check_val_every_n_epoch=null"]])
+def test_a_file_of_a_validation_within_a_step_goes_back_to_its_begin(fit, interval):
+    words = [*OFTEN[:1], *OFTEN[2:], "--trainer.val_check_interval", *interval, "--trainer.accumulate_grad_batches=2"]
+    whole, _ = fit(*words, *IN_VALIDATIONS)
+    for file in sorted((whole / "checkpoints").glob("step=[0-3].ckpt")):  # of four
+        resumed, _ = fit(*words, f"--ckpt_path={file}")
+        same_end(resumed, whole)
+        for kind in ("train", "val"):
+            made = steps(kind, resumed)
+            assert made == steps(kind, whole)[-len(made) :]
+
+
+@pytest.mark.parametrize("accumulate", [1, 2, 3])
+@pytest.mark.parametrize("step", [2, 3, 4, 5, 6, 8])
+def test_a_batch_that_an_error_broke_off_is_trained_by_the_resumed_run(fit, step, accumulate):
+    words = [*OFTEN, f"--trainer.accumulate_grad_batches={accumulate}", "--trainer.max_epochs=3"]
+    whole, _ = fit(*words)
+    fails = ["--trainer.callbacks+=tests.cli.toys.RaiseAt", "--trainer.callbacks.kind=memory"]
+    with pytest.raises(SystemExit):
+        fit(*words, *fails, f"--trainer.callbacks.step={step}")
+    last = max(whole.parent.glob("*/checkpoints/last.ckpt"), key=lambda p: p.stat().st_mtime)
+    if last.parent.parent == whole:
+        assert step <= accumulate  # no step had been made
+        return
+    resumed, _ = fit(*words, f"--ckpt_path={last}")
+    same_end(resumed, whole)
+    made = steps("train", resumed)
+    assert made == steps("train", whole)[-len(made) :]
+    assert set(steps("train", last.parent.parent) + made) == set(steps("train", whole))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_own_keepers_get_the_step_that_a_stop_waits_for(fit, number):
+    folder, _ = fit(*OFTEN, *EACH_STEP, stop=3, number=number)
+    names = {path.name for path in (folder / "checkpoints").glob("step=*.ckpt")}
+    assert names == {"step=1.ckpt", "step=2.ckpt", "step=3.ckpt"}
+
+
+def test_a_run_without_a_validation_in_its_time_says_so(fit):
+    _, said = fit("--trainer.val_check_interval=00:00:10:00", "--trainer.check_val_every_n_epoch=null")
+    assert "trainer.val_check_interval is 600 s and the run had 2 epochs" in said
 
 
 def test_the_best_checkpoint_is_one_that_is_judged(fit):
@@ -258,10 +300,29 @@ def test_the_best_checkpoint_is_one_that_is_judged(fit):
     assert "best checkpoint: runs/toy/version_0/checkpoints/best.ckpt" in said.replace("\n", "")
 
 
-def test_other_batches_than_before_within_an_epoch_are_told(fit):
-    stopped, _ = fit(*OFTEN, stop=3)
-    _, said = fit(*OFTEN, "--data.batch_size=2", f"--ckpt_path={stopped / 'checkpoints' / 'last.ckpt'}")
-    assert "resumed within an epoch with 2 samples a step in place of 4" in said
+@pytest.mark.parametrize(
+    ("size", "stop", "limit", "left"),
+    [(2, 3, 1.0, 2), (8, 3, 1.0, 1), (8, 2, 1.0, 1), (3, 3, 1.0, 1), (1, 3, 1.0, 4), (2, 2, 3, 1)],
+)
+def test_batches_of_another_size_go_on_behind_the_samples_that_were_seen(fit, size, stop, limit, left):
+    words = [*OFTEN[:1], *OFTEN[2:], f"--trainer.limit_train_batches={limit}"]
+    stopped, _ = fit(*words, stop=stop)
+    resume = [f"--data.batch_size={size}", f"--ckpt_path={stopped / 'checkpoints' / 'last.ckpt'}"]
+    with pytest.warns(UserWarning, match="resumed within an epoch with batches of another size"):
+        resumed, _ = fit(*words, *resume)
+    made = steps("train", resumed)
+    assert made == list(range(stop, stop + left + min(16 // size, limit if limit > 1 else 16)))
+    assert [row[0] for row in validations(resumed)] == ["0", "1"]
+
+
+@pytest.mark.filterwarnings("error:resumed within")
+@pytest.mark.parametrize("limit", [1.0, 3])
+def test_batches_of_another_size_begin_an_epoch_silently(fit, limit):
+    words = [*OFTEN[:1], *OFTEN[2:], f"--trainer.limit_train_batches={limit}", "--trainer.max_epochs=1"]
+    ended, _ = fit(*words)
+    resume = ["--data.batch_size=2", "--trainer.max_epochs=2", f"--ckpt_path={ended / 'checkpoints' / 'last.ckpt'}"]
+    made = steps("train", fit(*words, *resume)[0])
+    assert len(made) == (8 if limit == 1.0 else 3)
 
 
 def test_a_stop_that_was_put_off_is_of_its_own_fit_alone(tmp_path):
@@ -281,3 +342,54 @@ def test_a_stop_that_was_put_off_is_of_its_own_fit_alone(tmp_path):
     with pytest.raises(OSError, match="No space"):
         fit(toys.StopAt(1), toys.RaiseAt("disk", 3))
     assert fit() == 2
+
+
+class OwnLoader(torch.utils.data.DataLoader):
+    """A loader with a state of its own, as Lightning's interface for such loaders has it."""
+
+    place = 0
+
+    def __iter__(self):
+        start, self.place = self.place, 0
+        for number in range(start, 8):
+            self.place = (number + 1) % 8
+            yield {"image": torch.full((1, 3), float(number))}
+
+    def __len__(self):
+        return 8
+
+    def state_dict(self):
+        return {"place": self.place}
+
+    def load_state_dict(self, state):
+        self.place = state["place"]
+
+
+def test_a_loader_of_ones_own_gets_its_place_back(tmp_path):
+    from lightning.pytorch import LightningDataModule, Trainer
+    from lightning.pytorch.callbacks import ModelCheckpoint
+
+    from . import toys
+
+    class Own(LightningDataModule):
+        def train_dataloader(self):
+            return OwnLoader(range(8))
+
+    class Seeing(toys.Toy):
+        def step(self, batch, stage):
+            seen.append(int(batch["image"][0, 0]))
+            return super().step(batch, stage)
+
+    def fit(keep, **resume):
+        seen.clear()
+        kept = [ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=1, save_top_k=-1)] if keep else []
+        trainer = Trainer(
+            max_epochs=2, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+            enable_checkpointing=keep, default_root_dir=tmp_path, callbacks=kept,
+        )  # fmt: skip
+        trainer.fit(Seeing(), Own(), **resume)
+        return list(seen)
+
+    seen: list[int] = []
+    assert fit(True) == [*range(8), *range(8)]
+    assert fit(False, ckpt_path=tmp_path / "step=3.ckpt") == [*range(3, 8), *range(8)]
