@@ -101,6 +101,9 @@ def test_a_photo_that_is_cut_short_is_left_out_and_named(tmp_path, caplog):
     bank = background_bank(0, "train", 32, 4, 0.0, tmp_path)
     assert bank.shape == (1, 32, 32, 3)
     assert "0.jpg: is cut short" in caplog.text
-    (tmp_path / "1.jpg").write_bytes(whole[:-2])
+    (tmp_path / "1.jpg").write_bytes(whole[:-2])  # the last of the split: it has the others'
+    assert {*background_bank(0, "train", 32, 4, 0.0, tmp_path)[:, 0, 0, 0].tolist()} == {120, 180}
+    for number in range(4):
+        (tmp_path / f"{number}.jpg").write_bytes(whole[:-2])
     with pytest.raises(UserError, match="jpg: is cut short"):
         background_bank(0, "train", 32, 4, 0.0, tmp_path)

@@ -267,8 +267,13 @@ def _split_photos(photos: list[Path], split: str) -> list[Path]:
     return [p for i, p in enumerate(photos) if i % period in keep]
 
 
-def _read_photos(paths: Sequence[Path], size: int) -> Bytes:
+def _read_photos(paths: Sequence[Path], size: int, others: Sequence[Path] = ()) -> Bytes:
     """Reads the middle squares of photos; broken ones are left out and named.
+
+    Args:
+        paths: The photos.
+        size: Side of the squares, px.
+        others: To be read if all of those are broken.
 
     Raises:
         UserError: None can be read.
@@ -279,11 +284,11 @@ def _read_photos(paths: Sequence[Path], size: int) -> Bytes:
             squares.append(_read_photo(path, size))
         except UserError as error:
             faults.append(error)
-    if not squares:
+    if not squares and not others:
         raise faults[0]
     for fault in faults:
         log.warning("%s; it is left out of the backgrounds", fault)
-    return np.stack(squares)
+    return np.stack(squares) if squares else _read_photos(others, size)
 
 
 def _read_photo(path: Path, size: int) -> Bytes:
@@ -308,13 +313,16 @@ def background_bank(
         size: Side, px.
         count: Number of procedural ones.
         clutter: Amount of things in them.
-        folder: Photos to use instead, dealt out to the splits; one or two photos are in every split.
+        folder: Photos to use instead, dealt out to the splits; one or two photos are in every split, broken ones in
+            none, and a split of which all are broken has the other splits'.
 
     Returns:
         (n, size, size, 3) uint8 RGB.
     """
     if folder is not None:
-        photos = _split_photos(find_photos(folder), split)
-        chosen = stream(seed, split, BACKGROUND).permutation(len(photos))[:_MOST_PHOTOS]
-        return _read_photos([photos[i] for i in sorted(chosen)], size)
+        photos = find_photos(folder)
+        own = _split_photos(photos, split)
+        chosen = stream(seed, split, BACKGROUND).permutation(len(own))[:_MOST_PHOTOS]
+        others = sorted({*photos} - {*own})[:_MOST_PHOTOS]
+        return _read_photos([own[i] for i in sorted(chosen)], size, others)
     return np.stack([procedural_background(stream(seed, split, BACKGROUND, i), size, clutter) for i in range(count)])

@@ -70,7 +70,7 @@ class SyntheticPeople(PoseDataModule):
         fast_motion: Preference for clips with fast limbs at the key frame.
         occluder_speed: Speed of passing objects over the usual one (clips).
         backgrounds: Folder of photos to use as backgrounds, dealt out to the splits (three at least: one or two are in
-            every split); procedural ones when None.
+            every split; broken ones are left out and named); procedural ones when None.
         scene_people: Least and greatest number of people in a scene.
         frames: Frames of a clip or motion window; 3 and 30 when None. The key frame of a clip is number frames // 2.
         frame_step: Recorded frames (30 a second) from one frame to the next, 1 to 16; 3 for clips and 1 for motion when
