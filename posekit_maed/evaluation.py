@@ -57,6 +57,20 @@ EVAL_JOINTS = {
 }
 """Joint sets of evaluation by name."""
 
+_OF_DATA = {
+    "Human36M": {14: "h36m14", 17: "h36m17"},
+    "MPIINF3DHP": {14: "spin14", 17: "mpii3d17"},
+    "ThreeDPW": {14: "h36m14"},
+}
+
+
+def joints_asked_for(datamodule: Any) -> str | None:
+    """Returns the name of the joint set that a data module's ``eval_joints`` stands for; None where it has none."""
+    evaluated = getattr(datamodule, "evaluated", datamodule)  # of a mixture
+    count = getattr(evaluated, "eval_joints", None)
+    known = [_OF_DATA[base.__name__] for base in type(evaluated).__mro__ if base.__name__ in _OF_DATA]
+    return known[0].get(count) if known and count is not None else None
+
 
 def get_eval_joints(name: str) -> JointSet:
     """Looks a joint set of evaluation up.

@@ -26,7 +26,7 @@ from posekit.nn import LoadReport
 from posekit.nn.precision import full_precision
 from posekit.skeletons import get_skeleton
 from posekit_maed.clips import as_clips, check_length, crop_rule, targets_of
-from posekit_maed.evaluation import BodyMetrics, EvaluatedJoints
+from posekit_maed.evaluation import BodyMetrics, EvaluatedJoints, joints_asked_for
 from posekit_maed.interpolation import KeptFrames, interpolate
 from posekit_maed.labels import has_joints3d, strange_bodies
 from posekit_maed.losses import BodyLoss, Predicted
@@ -84,7 +84,8 @@ class MAED(PoseModule):
             code) or ``equal`` (supplement).
         keep_every: Run only each so-manieth frame and interpolate the rest (2 makes 8 frames of 16).
         official_interpolation: The published code's time axis of that interpolation.
-        eval_joints: Joints that are compared: ``h36m14``, ``h36m17``, ``mpii3d17`` or ``spin14``.
+        eval_joints: Joints that are compared: ``h36m14``, ``h36m17``, ``mpii3d17`` or ``spin14``; None takes those that
+            the data's own ``eval_joints`` names, or ``h36m14``.
         across_clips: Accelerations across the borders of videos count, as in the published evaluation.
         clip_box: Which box cuts a frame of a video to predict on: ``frame`` (its own, as in the published code),
             ``key`` or ``window``; None takes that of the training clips, or ``frame``.
@@ -135,7 +136,7 @@ class MAED(PoseModule):
         hybrid_weights: str = "frames",
         keep_every: int = 1,
         official_interpolation: bool = False,
-        eval_joints: str = "h36m14",
+        eval_joints: str | None = None,
         across_clips: bool = False,
         clip_box: ClipBox | None = None,
         box_scale: float | None = None,
@@ -178,7 +179,7 @@ class MAED(PoseModule):
             mean_params=mean_params,
             num_betas=num_betas,
         )
-        self.compared = EvaluatedJoints(self.body, eval_joints)
+        self.across_clips = across_clips
         network = MAEDNetwork(
             encoder, decoder, self.image_size, st_mode, num_blocks, num_heads, embed_dim, max_frames, backbone,
             backbone_options, hidden_dim, dropout, self.body.mean_parameters,
@@ -186,8 +187,7 @@ class MAED(PoseModule):
         # Convolutions run faster with channels last, on CPUs and on tensor cores.
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.loss = BodyLoss(loss_weights, loss_form, official_masking, self.skeleton.name)
-        joints = len(self.compared.predicted)
-        self.errors = nn.ModuleDict({stage + "_errors": BodyMetrics(joints, across_clips) for stage in ("val", "test")})
+        self._compare(eval_joints or "h36m14")
         self.init_decoder = init_decoder
         self.freeze_backbone = freeze_backbone
         if freeze_backbone:
@@ -212,6 +212,7 @@ class MAED(PoseModule):
         super().setup(stage)
         datamodule = getattr(self.trainer, "datamodule", None)
         if stage != "predict" and isinstance(datamodule, PoseDataModule):
+            self._follow_protocol(datamodule)
             self._compare_bodies(datamodule, stage)
             if stage == "fit":
                 self._follow_crops(datamodule)
@@ -226,6 +227,21 @@ class MAED(PoseModule):
         if isinstance(datamodule, PoseDataModule):
             limit = getattr(self.network.encoder, "longest", None)
             check_length(datamodule, limit, self.keep_every)
+
+    def _compare(self, joints: str) -> None:
+        """Makes the metrics, of joints by their set's name."""
+        self.compared = EvaluatedJoints(self.body, joints)
+        count = len(self.compared.predicted)
+        stages = ("val", "test")
+        self.errors = nn.ModuleDict({f"{stage}_errors": BodyMetrics(count, self.across_clips) for stage in stages})
+
+    def _follow_protocol(self, datamodule: PoseDataModule) -> None:
+        """Compares the joints that the data are evaluated by, unless the user has named others."""
+        asked, own = joints_asked_for(datamodule), self.hparams.get("eval_joints")
+        if own is None:
+            self._compare(asked or "h36m14")
+        elif asked not in (None, own):
+            rank_zero_warn(f"of joints {own} (model.eval_joints) data.eval_joints counts those of {asked} alone")
 
     def _follow_crops(self, datamodule: PoseDataModule) -> None:
         """Notes how the training data are cut: predictions are to see people so."""

@@ -68,9 +68,9 @@ class SceneBatch(TypedDict):
 class ClipBatch(TypedDict):
     """Clips: T crops of one person at evenly spaced frames of a video. A picture is a clip with T = 1.
 
-    Padding frames (``valid`` False) are copies of the nearest real frame, labels included, with ``visible`` and all
-    weights 0. Labels that a data set lacks may be left out; in a batch mixed of several sets they are zeros of
-    weight 0.
+    Padding frames (``valid`` False) are copies of real frames, labels included, with ``visible`` and all weights 0: of
+    the nearest one, or, in windows of pools, of those that a reflection at the end gives. Labels that a data set lacks
+    may be left out; in a batch mixed of several sets they are zeros of weight 0.
     """
 
     image: Tensor  # (B, T, 3, H, W) float32, normalised RGB

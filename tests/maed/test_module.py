@@ -6,13 +6,15 @@ import pytest
 import torch
 
 from posekit.body import load_body
-from posekit.data import SyntheticPeople
+from posekit.data import Human36M, SyntheticPeople
 from posekit.errors import UserError
 from posekit.geometry import axis_angle_to_matrix, uncrop_points
 from posekit.nn.counting import count_operations
 from posekit_maed import MAED, convert_official
 from posekit_maed.clips import as_clips
+from posekit_maed.evaluation import EVAL_JOINTS
 from tests.body.toys import toy_arrays
+from tests.data3d.test_human36m import write_official
 from tests.maed.conftest import SIZE, crops_of
 
 
@@ -255,6 +257,25 @@ def test_mistakes_are_one_line(make, options, text):
     with pytest.raises(UserError, match=text) as caught:
         make(**options)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("count", "name"), [(None, "h36m14"), (14, "h36m14"), (17, "h36m17")])
+def test_the_data_s_own_protocol_chooses_the_joints(make, tmp_path, count, name):
+    data = Human36M(
+        str(write_official(tmp_path, "S9")), image_size=SIZE, frames=3, window="chunk", skeleton="SPIN49",
+        eval_joints=count,
+    )  # fmt: skip
+    trainer = lightning.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
+    left_open, named = make(eval_joints=None), make(eval_joints=name)
+    (open_numbers,), (numbers,) = (trainer.validate(m, data, verbose=False) for m in (left_open, named))
+    assert left_open.compared.set is EVAL_JOINTS[name]
+    assert open_numbers == numbers
+
+
+def test_a_protocol_other_than_the_data_s_is_told(make, tmp_path):
+    data = Human36M(str(write_official(tmp_path, "S9")), image_size=SIZE, frames=3, window="chunk", eval_joints=14)
+    with pytest.warns(UserWarning, match="of joints h36m17 .* data.eval_joints counts those of h36m14 alone"):
+        make(eval_joints="h36m17")._follow_protocol(data)
 
 
 def test_bodies_of_another_topology_and_wrong_regressors(make, tmp_path):
