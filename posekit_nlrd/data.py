@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from torch.utils.data import DataLoader
 
+from posekit.data.body3d.module import BodyDataModule
 from posekit.data.datamodule import LINKED, PoseDataModule, Split, checked_stage
 from posekit.data.loader import evaluation_loader, overfits, shuffle_seed, single_threaded
 from posekit.errors import UserError
@@ -36,7 +37,8 @@ class NLRDData(PoseDataModule):
     Args:
         motion: Windows of motion capture (``MotionBatch``), 60 frames at 30 a second: stages pose, motion, relations.
         source: Labelled pictures (``CropBatch`` or ``ClipBatch`` with ``joints3d``): stage source, and evaluation.
-        target: Unlabelled clips (``ClipBatch``), 60 frames at 30 a second: stage adaptation.
+        target: Unlabelled clips (``ClipBatch``), 60 frames at 30 a second: stage adaptation. Of data sets of people in
+            videos clips of real frames alone (``whole_clips``).
         test: Labelled pictures of the target to evaluate on. They never choose a model.
         labelled: Pictures of the adaptation's term ``supervised``; ``source`` when None.
         epoch_steps: Iterations between two validations.
@@ -77,6 +79,8 @@ class NLRDData(PoseDataModule):
             if not isinstance(part, PoseDataModule):
                 raise UserError(f"data.{name} must be a data module, {{class_path: ..., init_args: ...}}")
             _overrule(part, batch_size, num_workers, val_batch_size, pin_memory)
+        if isinstance(target, BodyDataModule):
+            target.whole_clips = True
         self.epoch_steps = epoch_steps
         self.image_size = image_size
         self._cursors: dict[str, Cursor] = {}
@@ -114,7 +118,7 @@ class NLRDData(PoseDataModule):
             self._check_size(name, getattr(part, "image_size", None))
             for split in self._splits(name, stage):
                 if not len(cast(Any, part.dataset(cast(Split, split)))):
-                    what = "clips" if name == "target" else "samples"
+                    what = f"clips of {getattr(part, 'frames', None)} frames" if name == "target" else "samples"
                     raise UserError(f"data.{name} has no {split} {what}")
 
     def _check_size(self, name: str, size: tuple[int, int] | None) -> None:

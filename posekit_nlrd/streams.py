@@ -65,11 +65,13 @@ def target_batch(batch: Mapping[str, Any], name: str = "data.target") -> Batch:
     """Returns ``image`` (B, T, 3, H, W) and ``sample_id`` of a ``ClipBatch``; labels are not looked at.
 
     Raises:
-        UserError: These are no clips.
+        UserError: These are no clips, or one holds padding.
     """
     image = batch.get("image")
     if not isinstance(image, Tensor) or image.ndim != 5:
         raise UserError(f"{name} gives no clips, which the adaptation needs: set its view to clips")
+    if isinstance(valid := batch.get("valid"), Tensor):
+        _refuse(~valid.all(1), batch["sample_id"], name, f"has fewer than {image.shape[1]} frames and is filled up")
     return {"image": image, "sample_id": batch["sample_id"]}
 
 

@@ -56,6 +56,7 @@ class Window:
         gaps: ``"split"`` cuts a track where its frame numbers do not go on evenly; ``"ignore"`` does not look at them,
             as MAED's code does. Not for key frames.
         min_frames: Shorter runs give no window. Not for key frames.
+        whole: Whether windows with rows that are not valid are left out.
         count_padding: Whether reflected rows of pools are valid, as in MAED's code, which learns from them.
     """
 
@@ -67,6 +68,7 @@ class Window:
     tail: Literal["pad", "shift", "drop"] = "pad"
     gaps: Literal["split", "ignore"] = "split"
     min_frames: int = 1
+    whole: bool = False
     count_padding: bool = False
 
     def __post_init__(self) -> None:
@@ -131,8 +133,10 @@ class Window:
         Returns:
             The windows; for pools in training of ``frames * stride`` rows, see :meth:`thin`.
         """
-        if self.kind == "key":
-            return self._around_keys(frames, keys)
+        found = self._around_keys(frames, keys) if self.kind == "key" else self._of_runs(frames, train)
+        return found.take(np.flatnonzero(found.valid.all(1))) if self.whole else found
+
+    def _of_runs(self, frames: Int64, train: bool) -> WindowRows:
         windows = [self._of_run(run, train) for run in self._runs(frames) if len(run) >= self.min_frames]
         width = self.frames * self.stride if self.kind == "pool" and train else self.frames
         return join(windows, width)

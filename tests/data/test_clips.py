@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -182,6 +184,16 @@ def test_every_frame_is_a_key_of_exactly_one_chunk(count, frames, halo, hop):
             for other in range(place - halo, place + halo + 1):
                 assert rows[other] == np.clip(rows[place] + other - place, 0, count - 1)
         assert (np.diff(rows[valid]) == 1).all()
+
+
+def test_whole_windows_hold_no_padding():
+    rules = [Window.chunk(4, tail="shift"), Window.chunk(4), Window.pool(4, 2), Window(5)]
+    for count in (3, 7, 9, 20):
+        frames, keys = np.arange(count), np.ones(count, dtype=bool)
+        for rule in rules:
+            every, whole = (r.of(frames, keys, train=True) for r in (rule, replace(rule, whole=True)))
+            assert whole.rows.tolist() == every.rows[every.valid.all(1)].tolist()
+    assert len(Window.chunk(4, tail="shift", whole=True).of(frames[:3], keys[:3], train=True).rows) == 0
 
 
 def test_tails_of_chunks():

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from posekit.data import SyntheticPeople
+from posekit.data import Human36M, SyntheticPeople
 from posekit.errors import UserError
 from posekit_nlrd import NLRD, NLRDData
+from posekit_nlrd.streams import target_batch
 from tests.nlrd.conftest import CHAIN, make_data, make_model, make_trainer
 from tests.nlrd.figures import StickMotion, StickPeople
 
@@ -30,7 +31,7 @@ POSE = {"name": "pose", "steps": 1, "poses": 4}
         ([POSE], {"motion": None}, "set data.motion"),
         ([POSE, {"name": "motion", "steps": 1}], {"motion": StickMotion(frames=20)}, "windows of 20 frames.*needs 30"),
         ([POSE, {"name": "source", "steps": 1}], {"source": StickMotion()}, "data.source gives no pictures with 3D"),
-        (CHAIN, {"target": StickPeople("clips", "target", size=0)}, "data.target has no train clips"),
+        (CHAIN, {"target": StickPeople("clips", "target", size=0)}, "data.target has no train clips of 60 frames"),
         (CHAIN, {"target": None}, "set data.target"),
         (
             CHAIN,
@@ -44,6 +45,29 @@ POSE = {"name": "pose", "steps": 1, "poses": 4}
 )
 def test_data_that_does_not_serve(stages, parts, match, tmp_path):
     refused(match, stages, tmp_path, **parts)
+
+
+@pytest.mark.parametrize(("frames", "starts"), [(4, [0, 2]), (6, [0])])
+def test_clips_of_the_target_hold_no_padding(tmp_path, frames, starts):
+    pytest.importorskip("h5py")
+    from tests.data3d.test_human36m import write_official
+
+    options = {"view": "clips", "frames": frames, "window": "chunk", "hop": 3, "image_size": [48, 48]}
+    target = Human36M(str(write_official(tmp_path)), **options)
+    data = make_data(target=target)
+    data.setup("fit")
+    clips = target.dataset("train")
+    assert [clips[(0, i)]["frame"][0].item() for i in range(len(clips))] == starts
+    target = Human36M(str(tmp_path), **{**options, "frames": 7})
+    with pytest.raises(UserError, match=r"data.target has no train clips of 7 frames"):
+        make_data(target=target).setup("fit")
+
+
+def test_filled_up_clips_of_the_target_are_refused():
+    batch = {"image": torch.zeros(2, 3, 3, 8, 8), "sample_id": torch.tensor([4, 5]), "valid": torch.ones(2, 3).bool()}
+    batch["valid"][1, 2] = False
+    with pytest.raises(UserError, match=r"data.target: sample 5 has fewer than 3 frames and is filled up"):
+        target_batch(batch)
 
 
 def test_short_windows_of_a_late_stage_are_found_before_the_first_step(tmp_path):

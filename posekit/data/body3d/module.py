@@ -91,6 +91,8 @@ class BodyDataModule(FolderDataModule):
         eval_joints: Number of joints of a published evaluation, whose other joints then have weight 0 in 3D in
             validation and test: 14 or 17 (Human3.6M, MPI-INF-3DHP), 14 or 24 (3DPW), 24 (SURREAL: SMPL's, as the data
             has them); of other data none is known. None keeps all.
+        whole_clips: Learn from clips of real frames alone: where a recording ends within one it begins earlier, and
+            shorter recordings give none. By default such clips are filled up with copies that are not valid.
         limit: Use only the first so many recordings of each split.
         on_broken_image: ``"error"`` or ``"skip"``: pictures and videos that are absent or broken are left out, counted
             and named.
@@ -127,6 +129,7 @@ class BodyDataModule(FolderDataModule):
         source_fps: float | None = None,
         every: int = 1,
         eval_joints: int | None = None,
+        whole_clips: bool = False,
         limit: int | None = None,
         on_broken_image: OnFault = "error",
         on_bad_annotation: OnFault = "error",
@@ -152,6 +155,7 @@ class BodyDataModule(FolderDataModule):
         self.source_fps = source_fps
         self.every = every
         self.eval_joints = eval_joints
+        self.whole_clips = whole_clips
         self.limit = limit
         self.on_broken_image: OnFault = on_broken_image
         self.on_bad_annotation: OnFault = on_bad_annotation
@@ -233,11 +237,13 @@ class BodyDataModule(FolderDataModule):
         """Returns the rule that makes clips."""
         if self.view == "crops" or self.frames == 1:
             return Window(1)
+        whole = self.whole_clips and train
         if self.window == "pool":
-            return Window.pool(self.frames, self.stride, self.hop if train else None)
+            return Window.pool(self.frames, self.stride, self.hop if train else None, whole=whole)
         if self.window == "key":
-            return Window(self.frames, self.stride)
-        return Window(self.frames, self.stride, self.hop if train else None, "chunk")
+            return Window(self.frames, self.stride, whole=whole)
+        tail: Literal["shift", "pad"] = "shift" if whole else "pad"
+        return Window(self.frames, self.stride, self.hop if train else None, "chunk", tail=tail, whole=whole)
 
     def make_dataset(self, split: Split) -> ClipDataset:
         """Reads a split's labels.
