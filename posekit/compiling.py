@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from types import FunctionType
 from typing import Any
 
 import torch
 from torch import nn
-from torchmetrics import Metric
+from torchmetrics import Metric, MetricCollection
 
 from posekit.errors import UserError, one_of
 
@@ -29,8 +30,27 @@ def compile_called(module: nn.Module, run: Callable[[], Any], **options: Any) ->
     """
     called = outermost_called(module, run)
     for part in called.values():
-        part.compile(**options)
+        compile_part(part, **options)
     return list(called)
+
+
+def compile_part(part: nn.Module, **options: Any) -> None:
+    """Compiles a module in place, of torch's own classes, too; names in state dicts stay as they are.
+
+    ``part.compile()`` would begin in ``forward``, which the compiler leaves alone where it is torch's code, as that of
+    ``nn.Sequential`` and of what derives from it.
+
+    Args:
+        part: The module. ``part._compiled_call_impl = None`` takes it back.
+        options: Of ``torch.compile``.
+    """
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return part._call_impl(*args, **kwargs)
+
+    # Code of its own: the compiler counts by code how often it begins anew, and soon has enough.
+    own = FunctionType(call.__code__.replace(), call.__globals__, closure=call.__closure__)
+    part._compiled_call_impl = torch.compile(own, **options)
 
 
 @contextmanager
@@ -56,7 +76,8 @@ def outermost_called(module: nn.Module, run: Callable[[], Any]) -> dict[str, nn.
 def watching(module: nn.Module, besides: Collection[str] = ()) -> Iterator[dict[str, nn.Module]]:
     """Collects, while it is open, the submodules that are called from outside any other submodule, by name.
 
-    Those of torch's own classes are looked through: the compiler leaves their code alone where it begins with it.
+    Those of torch's own classes are looked through where they hold others (``nn.Sequential`` of a method's blocks), and
+    passed over where they have no parameters: an activation alone is not worth it. Metrics are left alone.
 
     Args:
         module: A method.
@@ -67,7 +88,8 @@ def watching(module: nn.Module, besides: Collection[str] = ()) -> Iterator[dict[
 
     def watch(name: str, part: nn.Module) -> list[Any]:
         def enter(*_: Any) -> None:
-            if not inside:
+            # The backward pass calls what was not kept again, from outside of what it is in.
+            if not inside and torch._C._current_graph_task_id() == -1:
                 found[name] = part
             inside.append(name)
 
@@ -80,8 +102,9 @@ def watching(module: nn.Module, besides: Collection[str] = ()) -> Iterator[dict[
             part.register_forward_hook(leave, always_call=True),
         ]
 
-    parts = {name: part for name, part in module.named_modules() if name and _is_own(part)}
-    left_alone = tuple(f"{name}." for name in besides)
+    parts = {name: part for name, part in module.named_modules() if name and _is_network(part)}
+    metrics = [name for name, part in module.named_modules() if isinstance(part, (Metric, MetricCollection))]
+    left_alone = tuple(f"{name}." for name in (*besides, *metrics))
     handles = [
         handle for name, part in parts.items() if not f"{name}.".startswith(left_alone) for handle in watch(name, part)
     ]
@@ -113,5 +136,12 @@ def _modes() -> list[str]:
     return list(list_mode_options())
 
 
+def _is_network(part: nn.Module) -> bool:
+    """Tells whether a module is of a class outside of torch, or of torch's alone and has parameters."""
+    if _is_own(part):
+        return True
+    return not any(map(_is_own, part.modules())) and next(part.parameters(), None) is not None
+
+
 def _is_own(part: nn.Module) -> bool:
-    return not isinstance(part, Metric) and not type(part).__module__.startswith("torch.")
+    return not type(part).__module__.startswith("torch.")

@@ -89,7 +89,8 @@ def export_model(
         shapes = {name: tuple(value.shape[1:]) for name, value in next(iter(expected.values())).items()}
         content = WRITERS[format](network, _pictures(_TRACED_BATCH, shape), _metadata(model, shape, shapes))
         run = READERS[format](content, network.names)
-        differences = {n: _difference(run(_pictures(n, shape)), values) for n, values in expected.items()}
+        found = {n: _run(run, format, _pictures(n, shape)) for n in expected}
+        differences = {n: _difference(found[n], values) for n, values in expected.items()}
     for size, difference in differences.items():
         if not difference <= tolerance:
             raise UserError(
@@ -167,6 +168,20 @@ def _metadata(model: PoseModule, shape: Sequence[int], outputs: dict[str, tuple[
     return json.dumps(content, default=str)
 
 
+def _run(run: Runner, format: str, images: Tensor) -> Outputs:
+    """Runs a file on a batch.
+
+    Raises:
+        UserError: It fails.
+    """
+    try:
+        return run(images)
+    except Exception as error:
+        raise UserError(
+            f"the {format} file fails on a batch of {len(images)} and was not written: {_sentences(error)}"
+        ) from None
+
+
 def _difference(found: Outputs, expected: Outputs) -> float:
     """Returns the largest difference of any output, relative to that output's largest value; NaN where one has NaN."""
     shares = []
@@ -178,9 +193,24 @@ def _difference(found: Outputs, expected: Outputs) -> float:
 
 
 def _trace_error(format: str, model: nn.Module, error: Exception) -> UserError:
+    if f"to be a constant ({_TRACED_BATCH})" in str(error):
+        return _one_size_error(format, model)
     return UserError(
-        f"{type(model).__name__} cannot be exported as {format} by torch {torch.__version__}: {one_line(error, 300)}"
+        f"{type(model).__name__} cannot be exported as {format} by torch {torch.__version__}: {_sentences(error)}"
     )
+
+
+def _one_size_error(format: str, model: nn.Module) -> UserError:
+    return UserError(
+        f"{type(model).__name__} cannot be exported as {format}: the file would take batches of one size only, as "
+        "the code makes the batch's size a plain number (len(images), int(), if); images.shape[0] alone does not"
+    )
+
+
+def _sentences(error: Exception) -> str:
+    """Returns the first sentences of an exception's message, 300 characters at most."""
+    text = one_line(error, 10_000)
+    return text if len(text) <= 300 else (text[:300].rpartition(". ")[0] or text[:299] + "…")
 
 
 def _write_pt2(network: _ExportForm, sample: Tensor, metadata: str) -> bytes:
@@ -219,6 +249,8 @@ def _write_onnx(network: _ExportForm, sample: Tensor, metadata: str) -> bytes:
         raise _trace_error("onnx", network.model, error.__cause__ or error) from None  # type: ignore[arg-type]
     assert program is not None
     proto = program.model_proto
+    if proto.graph.input[0].type.tensor_type.shape.dim[0].HasField("dim_value"):
+        raise _one_size_error("onnx", network.model)
     entry = proto.metadata_props.add()
     entry.key, entry.value = "posekit", metadata
     if proto.ByteSize() >= 2**31:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import LearningRateFinder
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
@@ -24,7 +25,15 @@ from posekit.errors import UserError, as_names, each_in_range, in_range, one_lin
 from posekit.loop_progress import ends_step, keep_place, place_loaders, recount, resume_by_epochs
 from posekit.nn.shipped import weight_path
 from posekit.nn.weights import LoadReport, load_weights
-from posekit.optim import OPTIMIZERS, SCHEDULES, build_optimizer, build_schedule, group_options, impose_options
+from posekit.optim import (
+    OPTIMIZERS,
+    SCHEDULES,
+    build_optimizer,
+    build_schedule,
+    group_options,
+    impose_options,
+    scaled_rates,
+)
 from posekit.plugins import import_class
 from posekit.signatures import arguments_of
 
@@ -79,6 +88,12 @@ def picture_size(size: Sequence[int] | None, otherwise: tuple[int, int]) -> tupl
     return int(sides[0]), int(sides[1])
 
 
+def searches_rate(trainer: Trainer) -> bool:
+    """Tells whether a fit begins with Lightning's search for a learning rate, as a callback or its ``Tuner``'s."""
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    return any(isinstance(callback, LearningRateFinder) for callback in callbacks)
+
+
 class PoseModule(LightningModule):
     """Base of all methods: optimiser, schedule, weights, one shared step, metrics by split.
 
@@ -108,6 +123,11 @@ class PoseModule(LightningModule):
     views: tuple[str, ...] = ()
     """Views of data that the method learns from and is evaluated on: ``crops``, ``clips``, ``scenes``, ``motion``,
     ``mixture``. Empty takes anything."""
+    predicts: ClassVar[str] = "pictures"
+    """What ``posekit predict --input`` gives: ``pictures`` (``ImageSource``) or ``clips`` (``VideoClips``)."""
+    prediction_writer: ClassVar[str] = "PredictionWriter"
+    """The callback that writes what ``predict_step`` returns, by name or path: ``PredictionWriter`` takes a
+    ``KeypointPrediction`` (2D), ``PredictionWriter3D`` a ``Pose3DPrediction``."""
 
     def __init__(
         self,
@@ -306,7 +326,17 @@ class PoseModule(LightningModule):
         return int(steps) if math.isfinite(steps) else None
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Builds optimiser and schedule from the arguments."""
+        """Builds optimiser and schedule from the arguments.
+
+        Raises:
+            UserError: A run that goes on from a checkpoint is to search for a learning rate.
+        """
+        self._resumed = self.trainer.ckpt_path is not None
+        if self._resumed and searches_rate(self.trainer):
+            raise UserError(
+                "LearningRateFinder forgets the place of the run that ckpt_path goes on with: leave it out of "
+                "trainer.callbacks, and set model.lr"
+            )
         optimizer = build_optimizer(self.parameter_groups(), self.optimizer_name, self.lr, self.weight_decay)
         self._optimizer_options = group_options(optimizer)
         total = self.total_steps()
@@ -325,7 +355,7 @@ class PoseModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_train_start(self) -> None:
-        """Lets the arguments count in a run that goes on from a checkpoint: its state holds the earlier run's.
+        """Finds the place that a resumed run goes on from, and lets the arguments count.
 
         Raises:
             UserError: The checkpoint's optimiser is of another kind.
@@ -333,11 +363,29 @@ class PoseModule(LightningModule):
         self._stop_put_off = False  # of a fit before, that an error broke off
         place_loaders(self.trainer)
         recount(self.trainer)
-        options, schedule = getattr(self, "_optimizer_options", None), self.lr_schedulers()
-        if options is not None and self.trainer.ckpt_path is not None and isinstance(schedule, LambdaLR):
-            optimizer = cast(Optimizer, self.optimizers(use_pl_optimizer=False))
-            if changed := impose_options(optimizer, schedule, options):
-                rank_zero_info(f"resumed with {', '.join(changed)}")
+        schedule = self.lr_schedulers()
+        if hasattr(self, "_optimizer_options") and isinstance(schedule, LambdaLR):  # none in a search for a rate
+            self._impose_options(schedule)
+
+    def _impose_options(self, schedule: LambdaLR) -> None:
+        """Gives the optimiser the arguments' options: the state of a checkpoint holds the earlier run's.
+
+        So it does with an ``lr`` that was set after the optimiser was built, whatever the schedule.
+        """
+        if not self._resumed:
+            self.trainer.ckpt_path = None  # a search for a rate leaves the file there that it has removed
+        defaults = schedule.optimizer.defaults
+        built = float(defaults["lr"])
+        if self.lr != built:  # by Lightning's LearningRateFinder, which reaches no schedule
+            self._optimizer_options = scaled_rates(self._optimizer_options, built, self.lr)
+            defaults["lr"] = self.lr
+            rank_zero_info(f"training with lr {self.lr:.3g} in place of {built:.3g}")
+        elif not self._resumed:
+            return
+        optimizer = cast(Optimizer, self.optimizers(use_pl_optimizer=False))
+        changed = impose_options(optimizer, schedule, self._optimizer_options)
+        if changed and self._resumed:
+            rank_zero_info(f"resumed with {', '.join(changed)}")
 
     # -- steps --------------------------------------------------------------------------------------------------------
 

@@ -88,6 +88,17 @@ def group_options(optimizer: Optimizer) -> list[dict[str, Any]]:
     return [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
 
 
+def scaled_rates(options: Sequence[dict[str, Any]], before: float, now: float) -> list[dict[str, Any]]:
+    """Returns options for another learning rate, to which each group's keeps its ratio.
+
+    Args:
+        options: Of :func:`group_options`.
+        before: Learning rate that the optimiser was built with.
+        now: The one to take its place.
+    """
+    return [{**group, "lr": group["lr"] / before * now} for group in options]
+
+
 def impose_options(optimizer: Optimizer, schedule: LambdaLR, options: Sequence[dict[str, Any]]) -> list[str]:
     """Gives an optimiser its options back, where the state of a checkpoint has replaced them.
 

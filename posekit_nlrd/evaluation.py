@@ -88,6 +88,33 @@ class PoseEvaluation(RowsMetric):
         return result
 
 
+class LatentSpread(RowsMetric):
+    """How far latents deviate over all poses, the mean over dimensions: from each batch's mean and variance."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("mean", "variance", "count"):
+            self.add_rows(name)
+
+    def update(self, latents: Tensor) -> None:
+        """Adds latents (N, D)."""
+        variance, mean = torch.var_mean(latents.detach().float(), 0, correction=0, keepdim=True)
+        self.append(mean=mean, variance=variance, count=torch.tensor([float(len(latents))]))
+
+    def names(self) -> list[str]:
+        """Returns the key of the result."""
+        return ["z_std"]
+
+    def values(self) -> dict[str, float]:
+        """Computes it; NaN without any latent."""
+        count = self.rows("count")
+        if not len(count):
+            return {"z_std": float("nan")}
+        share, means = (count / count.sum())[:, None], self.rows("mean")
+        variance = (share * (self.rows("variance") + (means - (share * means).sum(0)) ** 2)).sum(0)
+        return {"z_std": float(variance.sqrt().mean())}
+
+
 def pose_errors(pred: Tensor, target: Tensor, weight: Tensor, protocol: str = "gt17") -> dict[str, float]:
     """Computes the errors of poses under one protocol, pooled over all labelled joints.
 

@@ -11,10 +11,10 @@ from lightning.pytorch import Callback
 from torch import Tensor, nn
 
 from posekit.errors import UserError
-from posekit.metrics.rows import updated_anywhere
+from posekit.metrics.rows import RowsMetric, updated_anywhere
 from posekit.module import PoseModule, StepOutput
 from posekit_nlrd.augment import Draws
-from posekit_nlrd.evaluation import PoseEvaluation
+from posekit_nlrd.evaluation import LatentSpread, PoseEvaluation
 from posekit_nlrd.geometry import azimuth_matrix, fit_canonical, rotate, view_to_camera
 from posekit_nlrd.networks import Networks
 from posekit_nlrd.preview import PosePreview
@@ -48,6 +48,7 @@ class JudgedModule(PoseModule):
                 for name in _IMAGE_STREAMS.values()
             }
         )
+        self.spreads = nn.ModuleDict({split: LatentSpread() for split in ("val", "test")})
 
     def stages_to_judge(self) -> set[str]:
         """Returns the names of the stages whose numbers the next evaluation in a fit is to give."""
@@ -101,7 +102,8 @@ class JudgedModule(PoseModule):
         poses = view_to_camera(windows[:, 0])
         decoded = self.networks.pose_decoder.pose(self.networks.encode_pose(fit_canonical(windows[:, 0])))
         self._show("motion", None, view_to_camera(decoded * self.networks.unit), poses)
-        values = probe_motion(self.networks, windows, self.networks.done() | {"pose"})
+        spread = cast(LatentSpread, self.spreads[stage])
+        values = probe_motion(self.networks, windows, self.networks.done() | {"pose"}, spread)
         logs = {f"{stage}/{name}": value.float() for name, value in values.items()}
         size: Any = float(len(windows))  # over processes Lightning averages whole numbers to whole numbers
         self.log_dict(logs, on_epoch=True, on_step=False, batch_size=size, sync_dist=True)
@@ -116,8 +118,8 @@ class JudgedModule(PoseModule):
 
     def reset_metrics(self, stage: str) -> None:
         """Empties the metrics."""
-        for name in _IMAGE_STREAMS.values():
-            cast(PoseEvaluation, self.evaluations[f"{stage}_{name}"]).reset()
+        for metric in self._metrics(stage).values():
+            metric.reset()
 
     def on_validation_epoch_end(self) -> None:
         """Logs ``val/...`` and remembers how far the schedule is judged."""
@@ -126,11 +128,16 @@ class JudgedModule(PoseModule):
             self.judged = self.iteration
 
     def compute_metrics(self, stage: str) -> dict[str, Tensor]:
-        """Returns the errors on source and target, by stream and protocol, and the place in the schedule."""
+        """Returns the errors on source and target, the latents' deviation on motion, and the place in the schedule."""
         values: dict[str, Tensor] = {"iteration": torch.tensor(float(self.iteration))}
-        metrics = {n: cast(PoseEvaluation, self.evaluations[f"{stage}_{n}"]) for n in _IMAGE_STREAMS.values()}
+        metrics = self._metrics(stage)
         judged = updated_anywhere(*metrics.values())
-        for (name, metric), used in zip(metrics.items(), judged, strict=True):
+        for (prefix, metric), used in zip(metrics.items(), judged, strict=True):
             if used:
-                values |= {f"{name}_{key}": value for key, value in metric.compute().items()}
+                values |= {f"{prefix}{key}": value for key, value in metric.compute().items()}
         return values
+
+    def _metrics(self, stage: str) -> dict[str, RowsMetric]:
+        """Returns the metrics of a stage, by what the names of their numbers begin with."""
+        pictures = {f"{n}_": cast(RowsMetric, self.evaluations[f"{stage}_{n}"]) for n in _IMAGE_STREAMS.values()}
+        return {"": cast(RowsMetric, self.spreads[stage]), **pictures}

@@ -19,7 +19,7 @@ from posekit.arrays import Bytes
 from posekit.data.batch import Pose3DPrediction
 from posekit.data.given_people import given_people, moved
 from posekit.errors import UserError, as_names, in_range
-from posekit.module import picture_size
+from posekit.module import picture_size, searches_rate
 from posekit.nn import load_weights
 from posekit.nn.modes import evaluating
 from posekit.nn.shipped import weight_path
@@ -135,6 +135,7 @@ class NLRD(JudgedModule):
         self.plan = Schedule([stage.options.steps or 1 for stage in self.stages])
         self.iteration = self.judged = 0
         self._rates: list[Rates] = []
+        self._samples: dict[str, int] = {}  # of a step, by stream, of all processes
         self.backbone_weights = backbone_weights
         self.load_initial_weights()
         if init_from is not None:
@@ -195,7 +196,7 @@ class NLRD(JudgedModule):
 
         Raises:
             UserError: The precision rounds batches, the data module is none of NLRD's, a part is missing, its windows
-                are too short for a stage, or a stage is too short for its options.
+                are too short for a stage, a stage is too short for its options, or one rate is searched for all.
         """
         self.check_precision(self.trainer)
         if stage != "fit":
@@ -203,9 +204,15 @@ class NLRD(JudgedModule):
         data: Any = getattr(self.trainer, "datamodule", None)
         if not hasattr(data, "passes_to_steps"):
             raise UserError("NLRD trains on NLRDData, which holds the data modules of its stages")
+        if searches_rate(self.trainer):
+            raise UserError(
+                "LearningRateFinder finds one rate, but NLRD has one for each stage: set lr in model.stages"
+            )
         lengths = []
+        self._samples = {}
         for part in self.stages:
             for stream in part.streams:
+                self._samples[stream] = data.part(stream).batch_size * self.trainer.world_size
                 part.check_samples(stream, data.part(stream).batch_size)
                 frames = data.window_frames(stream)
                 if frames is not None:
@@ -328,7 +335,7 @@ class NLRD(JudgedModule):
         super().on_save_checkpoint(checkpoint)
         states = {part.name: part.state() for part in self.stages}
         place = {"iteration": self.iteration, "judged": self.judged, "steps": list(self.plan.steps)}
-        checkpoint[STATE_KEY] = {**place, "stages": states}
+        checkpoint[STATE_KEY] = {**place, "stages": states, "samples": dict(self._samples)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes the place in the schedule back.
@@ -347,17 +354,44 @@ class NLRD(JudgedModule):
                 part.load_state(remembered)
 
     def _compare_schedules(self, state: Mapping[str, Any]) -> None:
-        """Refuses a checkpoint whose stages are not the first ones of this run: its place would be another here."""
+        """Refuses a checkpoint whose stages are not the first ones of this run: its place would be another here.
+
+        Raises:
+            UserError: They are not, or are of other lengths.
+        """
         theirs, ours = list(state.get("stages", {})), [part.name for part in self.stages]
         way = "--ckpt_path continues a run: for another schedule give --model.init_from"
         if ours[: len(theirs)] != theirs:
             stages = f"{', '.join(theirs)}, this run has {', '.join(ours)}"
             raise UserError(f"the checkpoint is of the stages {stages}; {way}")
         steps = list(state.get("steps", []))
-        reached = Schedule(steps).place(int(state["iteration"])).stage if steps else 0
-        for name, before, now in zip(ours[:reached], steps, self.plan.steps, strict=False):
+        if not steps:
+            return
+        reached = Schedule(steps).place(int(state["iteration"]))
+        for name, before, now in zip(ours[: reached.stage], steps, self.plan.steps, strict=False):
             if before != now:
                 raise UserError(f"the checkpoint's stage {name} took {before} steps, this run's takes {now}; {way}")
+        now = self.plan.steps[reached.stage]
+        if reached.step > now and reached.stage + 1 < len(ours):
+            stands = f"the checkpoint stands behind {reached.step} steps of stage {ours[reached.stage]}"
+            raise UserError(f"{stands}, this run's takes {now}; {way}")
+        self._compare_samples(state, reached, ended=reached.step >= steps[reached.stage])
+
+    def _compare_samples(self, state: Mapping[str, Any], reached: Place, ended: bool) -> None:
+        """Warns of a run that goes on with other samples per step: its result is not that of one without a break."""
+        begun, ahead = self.stages[: reached.stage + (reached.step > 0)], self.stages[reached.stage + ended :]
+        seen, wanted = ({stream for part in parts for stream in part.streams} for parts in (begun, ahead))
+        theirs = state.get("samples", {})
+        other = [
+            f"{theirs[stream]} and now {now} of {stream}"
+            for stream, now in self._samples.items()
+            if stream in seen & wanted and theirs.get(stream, now) != now
+        ]
+        if other:
+            rank_zero_warn(
+                "resumed with batches of another size, or another number of processes: samples per step were "
+                f"{', '.join(other)}; the result is not that of a run without a break"
+            )
 
     # -- prediction ---------------------------------------------------------------------------------------------------
 

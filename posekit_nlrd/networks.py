@@ -111,6 +111,12 @@ class Networks(nn.Module):
         """Maps motion latents (B, 128) to canonical motions (B, 30, 17, 3)."""
         return self.pose_decoder.pose(self.motion_decoder(latent))
 
+    def relate(self, relation: str, latent: Tensor) -> Tensor:
+        """Maps latents (..., 32), of motions (..., 128), to those of their transforms, by the relation's T."""
+        # Of one rank, since a compiler makes a program for each.
+        mapped: Tensor = self.relations[relation](latent.flatten(0, -2))
+        return mapped.unflatten(0, latent.shape[:-1])
+
     def encode_video(self, video: Tensor, frozen_before: str | None = None) -> Tensor:
         """Maps clips (B, T, 3, H, W) to pose latents (B, T, 32), frame by frame."""
         latents, _ = self.image.features(video.flatten(0, 1), frozen_before)

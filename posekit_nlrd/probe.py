@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from posekit_nlrd.evaluation import motion_mm
+from posekit_nlrd.evaluation import LatentSpread, motion_mm
 from posekit_nlrd.geometry import fit_canonical
 from posekit_nlrd.losses import relation_energy
 from posekit_nlrd.motion import LENGTH
@@ -14,7 +14,7 @@ from posekit_nlrd.relations import Relation, latent_distance
 
 
 @torch.no_grad()
-def probe_motion(networks: Networks, windows: Tensor, done: set[str]) -> dict[str, Tensor]:
+def probe_motion(networks: Networks, windows: Tensor, done: set[str], spread: LatentSpread) -> dict[str, Tensor]:
     """Measures what the stages that are done have made of motion windows.
 
     Per relation r: ``r_energy`` (mean absolute error of T in the latent), ``r_distance`` (how far the transform moves
@@ -25,13 +25,14 @@ def probe_motion(networks: Networks, windows: Tensor, done: set[str]) -> dict[st
         networks: All networks.
         windows: (B, T, 17, 3) metres, frame V, the root at 0.
         done: Names of the stages to look at.
+        spread: Takes the poses' latents in.
     """
     found: dict[str, Tensor] = {}
     if "pose" in done:
         poses = windows.flatten(0, 1)
         latent = networks.encode_pose(fit_canonical(poses))
         found["pose_mm"] = motion_mm(networks.pose_decoder.pose(latent), poses)
-        found["z_std"] = latent.std(0, correction=0).mean()
+        spread.update(latent)
     if "motion" in done and windows.shape[1] >= LENGTH:
         clip = windows[:, :LENGTH]
         found["motion_mm"] = motion_mm(networks.decode_motion(networks.encode_motion(fit_canonical(clip))), clip)
@@ -49,7 +50,7 @@ def _probe_relation(networks: Networks, name: str, relation: Relation, windows: 
     decode = networks.decode_motion if relation.is_motion else networks.pose_decoder.pose
     anchor, transformed = relation.motion_pair(windows)
     first, second = encode(fit_canonical(anchor)), encode(fit_canonical(transformed))
-    predicted = networks.relations[name](first)
+    predicted = networks.relate(name, first)
     return {
         "energy": relation_energy(predicted, second),
         "distance": latent_distance(first, second),

@@ -206,9 +206,12 @@ class _Bench:
             samples = size if fed is None else count_samples(fed)
             named = self._row(what, batch=size, mode=mode)
             try:
-                with self._mode(mode, run):
-                    timing = run(self.options.repeats)
-                yield {**named, **timing.row(samples)} if timing.ms else {**named, "note": "the stage is too short"}
+                with self._mode(mode, run) as parts:
+                    timing = Timing() if parts == [] else run(self.options.repeats)
+                if timing.ms:
+                    yield {**named, **timing.row(samples)}
+                else:
+                    yield {**named, "note": "calls no network to compile" if parts == [] else "the stage is too short"}
             except (torch.OutOfMemoryError, ValueError) as error:
                 yield {**named, "note": _reason(error)}
 

@@ -6,10 +6,10 @@ from contextlib import ExitStack
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import nn
 
-from posekit.compiling import check_compiler, watching
+from posekit.compiling import check_compiler, compile_part, watching
 from posekit.errors import counted
 
 
@@ -17,8 +17,9 @@ class CompileNetworks(Callback):
     """Compiles the networks that training steps call; they are found by watching steps.
 
     The steps are the first of each epoch, and of each :attr:`~posekit.PoseModule.phase` of a method. Compiled are
-    networks, and losses that are modules; targets, metrics and decoding stay eager. Names in checkpoints stay as they
-    are, so a run may be resumed without it, and other runs with it; compiled arithmetic differs in the last bits.
+    networks, and losses that are modules; targets, metrics and decoding stay eager. A warning says where a step calls
+    none. Names in checkpoints stay as they are, so a run may be resumed without it, and other runs with it; compiled
+    arithmetic differs in the last bits.
 
     Args:
         backend: Of ``torch.compile``.
@@ -63,10 +64,14 @@ class CompileNetworks(Callback):
         self._due = False
         self._watch.close()
         for part in self._called.values():
-            part.compile(**self.options)
+            compile_part(part, **self.options)
         if self._called:
             names = ", ".join(self._called)
             rank_zero_info(f"torch.compile: {counted(len(self._called), 'module')} from the next step on: {names}")
+        elif not self.compiled:
+            rank_zero_warn(
+                f"torch.compile has nothing to compile: this step of {type(pl_module).__name__} calls no network"
+            )
         self.compiled += self._called
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:

@@ -56,7 +56,8 @@ class PredictionWriter(Callback):
 
     Of people who are followed through a video, ``results.json`` has the ``track_id``; ``tracks.json`` says who that is.
 
-    Overlays are drawn where the data module can give the original pictures (``read_frame``); a video becomes a video.
+    ``images.json`` is written where the data module has ``frames``, a dictionary of file names by image id. Overlays
+    are drawn where it can also give the original pictures (``read_frame(image_id)``); a video becomes a video.
     People with a ``track_id`` have their track's colour, number and path. Interim poses (``interim`` and ``ends`` of a
     method that synthesizes poses between frames) are drawn in pictures, or a video, of their own. A method with
     ``draw_overlay(image, rows, threshold)`` draws its pictures itself.
@@ -114,7 +115,10 @@ class PredictionWriter(Callback):
             UserError: The method's predictions are no 2D keypoints.
         """
         if not isinstance(outputs, dict) or "keypoints" not in outputs:
-            raise UserError(f"PredictionWriter writes 2D keypoints, which {type(pl_module).__name__} does not predict")
+            raise UserError(
+                f"PredictionWriter writes 2D keypoints, which {type(pl_module).__name__} does not predict; a method of "
+                "poses in 3D has prediction_writer = 'PredictionWriter3D' in its class"
+            )
         self._rows.append({name: to_numpy(value) for name, value in outputs.items()})
         # Pictures, in which nobody may have been found; those of different sizes are a list.
         if isinstance(batch, dict) and (isinstance(batch["image"], list) or batch["image"].ndim == 4):
@@ -131,8 +135,7 @@ class PredictionWriter(Callback):
             self._write_names(datamodule)
         shown = self._sure(rows, pl_module)
         self._count(everyone, pl_module, console)
-        one_file = getattr(datamodule, "is_video", False) and trainer.world_size > 1
-        if self.overlays and hasattr(datamodule, "read_frame") and not one_file:
+        if self._draws(trainer):
             painter = TrackPainter(shown, list(datamodule.frames)) if "track_id" in rows else None
             written = self._draw(
                 datamodule, "overlay", rows, lambda i: self._overlay(datamodule, i, shown, pl_module, painter)
@@ -145,6 +148,13 @@ class PredictionWriter(Callback):
     @property
     def _results(self) -> Path:
         return self.output / "results.json"
+
+    def _draws(self, trainer: Trainer) -> bool:
+        """Tells whether there are overlays: of a video they are one file, which a single process writes."""
+        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+        shown = hasattr(datamodule, "read_frame") and isinstance(getattr(datamodule, "frames", None), dict)
+        one_file = getattr(datamodule, "is_video", False) and trainer.world_size > 1
+        return self.overlays and shown and not one_file
 
     def _write_names(self, datamodule: Any) -> None:
         """Writes which file each image id is, and who each track is, where the data module knows."""

@@ -105,8 +105,7 @@ class PredictionWriter3D(PredictionWriter):
         if writes and len(bodies["scores"]):
             written = self._write_meshes(bodies, pl_module.mesh_faces, getattr(datamodule, "fps", None) or 30.0)
             console.print(f"meshes: {written}", soft_wrap=True)
-        one_file = getattr(datamodule, "is_video", False) and trainer.world_size > 1
-        if self.overlays and hasattr(datamodule, "read_frame") and not one_file and len(rows["scores"]):
+        if self._draws(trainer) and len(rows["scores"]):
             written = self._draw(datamodule, "overlay", rows, lambda i: self._paint(datamodule, i, rows, pl_module))
             console.print(f"overlays: {written}", soft_wrap=True)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from posekit.cli.arguments import ArgumentParser
 from posekit.json_file import write_json
+from posekit.plugins import load_plugins
 from posekit.skeletons import SKELETONS, get_skeleton
 
 
@@ -97,7 +98,8 @@ def _parser() -> ArgumentParser:
 
 
 def _coco_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--skeleton", default="COCO17", help=f"joint set, for its sigmas: {', '.join(SKELETONS)}")
+    what = f"joint set, for its sigmas: {', '.join(SKELETONS)}, or a plug-in's"
+    parser.add_argument("--skeleton", default="COCO17", help=what)
     parser.add_argument("--max-dets", type=int, default=20, help="people per image that count (20)")
     parser.set_defaults(evaluate=_coco)
 
@@ -105,6 +107,8 @@ def _coco_options(parser: argparse.ArgumentParser) -> None:
 def _coco(arguments: argparse.Namespace) -> Report:
     from posekit.metrics.coco_files import evaluate_coco_keypoints
 
+    if arguments.skeleton not in SKELETONS:
+        load_plugins()  # takes seconds
     skeleton = get_skeleton(arguments.skeleton)
     values = evaluate_coco_keypoints(arguments.gt, arguments.results, skeleton.sigmas, max_dets=arguments.max_dets)
     rows = [(kind, [_percent(values[kind + column]) for column in _COCO_COLUMNS]) for kind in ("AP", "AR")]

@@ -50,7 +50,7 @@ from posekit.cli.words import (
     starter_words,
 )
 from posekit.data.datamodule import PoseDataModule
-from posekit.errors import UserError
+from posekit.errors import UserError, one_of
 from posekit.module import PoseModule
 from posekit.plugins import import_class, load_plugins
 from posekit.tables.reference import paper_numbers
@@ -146,7 +146,7 @@ class PoseCLI(LightningCLI):
 
     def _prediction_callbacks(self, given: list[Callback]) -> list[Callback]:
         """Returns a prediction's callbacks; a benchmark's files go into a folder in that of the other results."""
-        keypoints = getattr(self.model, "prediction_writer", "PredictionWriter") == "PredictionWriter"
+        keypoints = self.model.prediction_writer == PoseModule.prediction_writer
         writer = self.datamodule.RESULT_WRITER if keypoints else None
         folder = next((g.output for g in given if isinstance(g, PredictionWriter)), Path("predictions"))
         own = [import_class(writer)(str(folder / type(self.datamodule).__name__.lower()))] if writer else []
@@ -222,17 +222,25 @@ def default_loggers(name: str, root: str | None = None) -> list[Logger]:
     return loggers
 
 
-def _class_named(model: str | None, classes: dict[str, Any]) -> Any:
-    """Returns a model's class by its short name or path; None where there is none (the parser will say so)."""
+def _class_named(model: str | None, classes: dict[str, Any]) -> type[PoseModule]:
+    """Returns a model's class by its short name or path; the base where there is none (the parser will say so)."""
     try:
-        return classes.get(model or "") or (import_class(model) if model and "." in model else None)
+        found = classes.get(model or "") or (import_class(model) if model and "." in model else None)
     except (ImportError, AttributeError):
-        return None
+        found = None
+    return found if isinstance(found, type) and issubclass(found, PoseModule) else PoseModule
 
 
-def _source_for(method: Any) -> str:
-    """Returns the data module of ``predict --input``: clips of videos for a method whose ``predicts`` says so."""
-    return "VideoClips" if getattr(method, "predicts", None) == "clips" else "ImageSource"
+_SOURCES = {"pictures": "ImageSource", "clips": "VideoClips"}
+
+
+def _source_for(method: type[PoseModule]) -> str:
+    """Returns the data module of ``predict --input``, by what the method says that it ``predicts``.
+
+    Raises:
+        UserError: It says something else.
+    """
+    return _SOURCES[one_of(f"predicts of {method.__name__}", method.predicts, _SOURCES)]
 
 
 def run_trainer(command: str, argv: Sequence[str]) -> None:
@@ -254,8 +262,7 @@ def run_trainer(command: str, argv: Sequence[str]) -> None:
         if asks_for_help(words):
             print_predict_help()
         else:
-            writer = getattr(method, "prediction_writer", "PredictionWriter")
-            words = predict_words(words, _source_for(method), writer)
+            words = predict_words(words, _source_for(method), method.prediction_writer)
             if checkpoint is None and not names_a_model(words):
                 front = starter_words(words)
     if not asks_for_help(words):

@@ -12,6 +12,7 @@ import numpy as np
 
 from posekit.arrays import Float64
 from posekit.errors import UserError, listed, unknown_name
+from posekit.plugins import load_plugins
 from posekit.skeletons import SKELETONS, Skeleton
 
 if TYPE_CHECKING:
@@ -82,7 +83,8 @@ def joints_of(skeleton: Skeleton) -> NamedJoints:
 def named_joints(arrays: Mapping[str, Any], count: int, path: Path) -> NamedJoints | None:
     """Returns the joints that a file names in :data:`NAME_KEYS`; None where it does not.
 
-    A set of another name than posekit's is known by the names of its joints. Numbers under these keys are none.
+    A set of another name than posekit's and the plug-ins' is known by the names of its joints. Numbers under these keys
+    are none.
 
     Args:
         arrays: The file's content.
@@ -90,11 +92,13 @@ def named_joints(arrays: Mapping[str, Any], count: int, path: Path) -> NamedJoin
         path: The file, for messages.
 
     Raises:
-        UserError: The names do not fit the poses or one another, or only a set is named, and none of posekit's.
+        UserError: The names do not fit the poses or one another, or only a set is named, and none that is known.
     """
     sets, names = (_texts(arrays.get(key)) for key in NAME_KEYS)
     if len(set(sets)) > 1:
         raise UserError(f"{path.name}: poses of several joint sets: {listed(sorted(set(sets)))}")
+    if sets and sets[0] not in SKELETONS:
+        load_plugins()  # one of them may have brought it
     skeleton = SKELETONS.get(sets[0]) if sets else None
     if sets and not names and skeleton is None:
         raise unknown_name(f"skeleton in {path.name}, which has no joints' names", sets[0], SKELETONS)

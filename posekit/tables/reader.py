@@ -65,6 +65,11 @@ def load_table(name: str, real: bool = False) -> TableSpec:
         raise UserError(f"table {path}: {one_line(error)}") from None
 
 
+def _short(config: str) -> str:
+    """Returns a config's name as the others' that mean the same file."""
+    return config.removeprefix("./").removeprefix("examples/").removesuffix(".yaml")
+
+
 class _Reader:
     """Builds a table's parts from YAML and says where something is wrong."""
 
@@ -139,6 +144,9 @@ class _Reader:
         jobs = {name: self.job(name, job, real) for name, job in self.some("jobs", entry["jobs"], dict).items()}
         columns = [self.column(c, jobs, real) for c in self.some("columns", entry["columns"], list)]
         rows = [self.row(r, columns, jobs, real) for r in self.some("rows", entry["rows"], list)]
+        for row, given in zip(rows, entry["rows"], strict=True):
+            if row.config is not None and not row.external:
+                self.check_config(row.name, row.config, given, entry["jobs"])
         for what, names in (("row", [(r.group, r.name) for r in rows]), ("column", [c.name for c in columns])):
             if len(set(names)) != len(names):
                 raise self.fail(f"two {what}s have the same name")
@@ -265,10 +273,26 @@ class _Reader:
             overrides=self.options(f"overrides of row {row['name']}", row.get("overrides"), jobs),
             paper={name: float(value) for name, value in paper.items() if value is not None},
             external=external,
-            config=row.get("config"),
+            config=None if row.get("config") is None else self.text(f"config of row {row['name']}", row["config"]),
             tune=({},) if real else tune,  # on real data the config's value, the paper's, stands
             seeds=None if seeds is None else tuple(self.seeds(f"seeds of row {row['name']}", seeds)),
         )
+
+    def check_config(self, name: str, config: str, row: Mapping[str, Any], jobs: Mapping[str, Any]) -> None:
+        """Refuses a row's ``config`` that none of its jobs run, on drawn or real data: it is no option of theirs."""
+        ran: list[str] = []
+        for real in (False, True):
+            options = row["real"] if real and row.get("real") is not None else row.get("overrides") or {}
+            by_job = all(key in jobs for key in options)
+            for job, entry in jobs.items():
+                own = (options.get(job) or {}) if by_job else options
+                usual = (entry.get("real") or {} if real else {}).get("config", entry["config"])
+                ran.append(str(own.get("config", usual)))
+        if _short(config) not in map(_short, ran):
+            raise self.fail(
+                f"config of row {name} is {config}, but its jobs run {', '.join(dict.fromkeys(ran))}: to run another "
+                f"config, write overrides: {{config: {config}}}"
+            )
 
     def tune(self, where: str, entry: Any, jobs: Mapping[str, Job]) -> tuple[Overrides, ...]:
         """Returns every combination of the listed values, flat or by job as they are listed."""

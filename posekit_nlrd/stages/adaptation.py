@@ -254,7 +254,7 @@ class AdaptationStage(Stage):
         latent = self._encode(anchor, draws)
         with torch.set_grad_enabled(not self.options.stop_pose):
             wanted = self._encode(positive, draws)
-        return relation_energy(self.networks.relations[name](latent), wanted), latent
+        return relation_energy(self.networks.relate(name, latent), wanted), latent
 
     def _motion_relation(self, name: str, window: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         """|T(E_m(G(X))) - E_m(sg[G(X+)])|."""
@@ -263,7 +263,7 @@ class AdaptationStage(Stage):
         latent = self._encode(anchor, draws)
         with torch.set_grad_enabled(not self.options.stop_motion):
             wanted = self.networks.motion_encoder(self._encode(positive, draws))
-        predicted = self.networks.relations[name](self.networks.motion_encoder(latent))
+        predicted = self.networks.relate(name, self.networks.motion_encoder(latent))
         return relation_energy(predicted, wanted), latent
 
     # -- parts --------------------------------------------------------------------------------------------------------

@@ -96,7 +96,7 @@ class RelationStage(Stage):
     def teach(self, turn: int, anchor: Tensor, positive: Tensor, target: Tensor, tools: Tools) -> Logs:
         """Steps one relation network on latents of anchors and of their transforms."""
         name = self.names[turn]
-        loss = self.loss(self.networks.relations[name](anchor), positive, target)
+        loss = self.loss(self.networks.relate(name, anchor), positive, target)
         self.descend(loss, tools, turn)
         return {name: loss.detach(), f"{name}_distance": latent_distance(anchor, positive)}
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from torchmetrics import MeanMetric, MetricCollection
 
 from posekit.bench import BenchOptions, bench_config, measure
 from posekit.bench.drawn import drawn_config
@@ -15,6 +16,8 @@ from posekit.cli.build import build_from_config
 from posekit.compiling import compile_called, compiled, outermost_called
 from posekit.configs import shipped_configs
 from posekit.data.batch_parts import batch_parts, count_samples, part_size, picture_batch, resized
+from posekit.module import StepOutput
+from posekit.nn.recompute import recompute
 from posekit.yaml_file import read_yaml
 from tests.small_configs import Roots, shrink
 
@@ -316,6 +319,77 @@ def test_the_outermost_networks_that_are_called_are_compiled():
         assert list(model.state_dict()) == names
     assert model.head._compiled_call_impl is None
     assert compile_called(model, lambda: model.head(x), backend=backend) == ["head"]
+
+
+class Chain(torch.nn.Sequential):
+    """A class of one's own whose code is torch's."""
+
+
+@pytest.mark.parametrize(
+    "network", [torch.nn.Linear(2, 2), torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU()), Chain(Own(2))]
+)
+def test_networks_of_torch_s_own_classes_are_compiled_too(network):
+    others = {"activation": torch.nn.ReLU(), "metrics": MetricCollection([MeanMetric()])}
+    model, x, graphs = torch.nn.ModuleDict({"net": network, **others}), torch.rand(3, 2), []
+    expected = network(x)
+
+    def backend(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    with compiled(model, lambda: model["metrics"](model["activation"](network(x))), backend=backend) as parts:
+        assert parts == ["net"]
+        assert torch.allclose(network(x), expected)
+        assert len(graphs) == 1
+    assert network._compiled_call_impl is None
+
+
+def test_more_layers_are_compiled_than_the_compiler_begins_anew():
+    layers, graphs = torch.nn.ModuleList([torch.nn.Linear(2, n + 1) for n in range(12)]), []
+
+    def run():
+        return [layer(torch.ones(1, 2)) for layer in layers]
+
+    def backend(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    with compiled(layers, run, backend=backend):
+        run()
+    assert len(graphs) == len(layers)
+
+
+class Again(torch.nn.Module):
+    """Calls its layer once more in the backward pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.last = torch.nn.Linear(2, 2), torch.nn.Linear(2, 1)
+
+    def forward(self, x):
+        return recompute(lambda y: self.last(torch.tanh(self.layer(y))), x)
+
+
+def test_what_the_backward_pass_calls_again_is_not_compiled_by_itself():
+    model = torch.nn.ModuleDict({"net": Again()})
+    assert list(outermost_called(model, lambda: model["net"](torch.rand(3, 2)).sum().backward())) == ["net"]
+
+
+def test_a_step_without_a_network_has_no_compiled_row(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    module, data = Bare(), ToyData(batch_size=4)
+    rows = list(bench_config(module, data, BenchOptions(1, "cpu", modes=("eager", "compiled"), backend="eager")))
+    steps = {row["mode"]: row for row in rows if row["what"] == "training step" and row["batch"] == 4}
+    assert "ms" in steps["eager"]
+    assert steps["compiled"]["note"] == "calls no network to compile"
+    assert "ms" not in steps["compiled"]
+
+
+class Bare(Toy):
+    """Calls its layer by nothing that can be watched."""
+
+    def step(self, batch, stage):
+        return StepOutput((self.net.forward(batch["image"]) ** 2).mean(), batch_size=len(batch["image"]))
 
 
 def test_an_error_while_watching_leaves_the_module_as_it_was():

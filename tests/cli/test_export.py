@@ -12,6 +12,7 @@ from posekit.cli import main
 from posekit.cli.build import build_model
 from posekit.errors import UserError
 from posekit.export import METADATA, export_model
+from posekit.module import PoseModule
 from tests.cli.test_run import refused
 
 OUTPUTS = {
@@ -93,6 +94,43 @@ def test_a_file_that_differs_is_not_written(model, tmp_path, monkeypatch):
     monkeypatch.setitem(export.READERS, "pt2", changed)
     with pytest.raises(UserError, match=r"differ from the network's by 0\.01"):
         export_model(model("quickstart.yaml"), tmp_path / "net.pt2")
+    assert not list(tmp_path.iterdir())
+
+
+class Rows(PoseModule):
+    """Shapes its output by a batch size that is a number of Python."""
+
+    def __init__(self, size=len):
+        super().__init__()
+        self.net, self.size = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 6)), size
+
+    def input_shape(self):
+        return (3, 4, 4)
+
+    def export_outputs(self, images):
+        return {"joints": self.net(images).view(self.size(images), -1, 3)}
+
+
+@pytest.mark.parametrize("format", ["pt2", "onnx"])
+def test_a_batch_size_in_python_is_refused_in_one_whole_line(tmp_path, format):
+    if format == "onnx":
+        pytest.importorskip("onnxruntime")
+    with pytest.raises(UserError, match=f"Rows cannot be exported as {format}: .* batches of one size only") as error:
+        export_model(Rows(), tmp_path / f"net.{format}")
+    assert str(error.value).endswith("images.shape[0] alone does not")
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
+    export_model(Rows(lambda images: images.shape[0]), tmp_path / f"net.{format}")
+
+
+def test_a_file_that_does_not_run_is_not_written(model, tmp_path, monkeypatch):
+    def fails(images):
+        raise RuntimeError("shapes do not fit. " + "Much is said. " * 40 + "\nNode 7")
+
+    monkeypatch.setitem(export.READERS, "pt2", lambda content, names: fails)
+    with pytest.raises(UserError, match="the pt2 file fails on a batch of 1 and was not written: shapes") as error:
+        export_model(model("quickstart.yaml"), tmp_path / "net.pt2")
+    assert str(error.value).endswith("Much is said")
     assert not list(tmp_path.iterdir())
 
 

@@ -104,6 +104,14 @@ def test_an_option_wins_over_a_config_behind_it(config):
     assert len((config.parent / "runs/toy/version_1/metrics.csv").read_text().splitlines()) < 5  # one epoch
 
 
+def test_a_search_for_a_rate_is_no_way_to_go_on(config, capsys):
+    """It would train all epochs anew."""
+    main(["fit", "--config", str(config), "--trainer.max_epochs=1"])
+    words = ["--ckpt_path=runs/toy/version_0/checkpoints/last.ckpt", "--trainer.callbacks+=LearningRateFinder"]
+    line = refused(capsys, "fit", "--config", str(config), *words)
+    assert "LearningRateFinder forgets the place of the run that ckpt_path goes on with: leave it out" in line
+
+
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
 def test_options_of_a_resumed_run_count(config, capsys, caplog, schedule):
     words = ["fit", "--config", str(config), "--model.optimizer=adamw", f"--model.schedule={schedule}"]

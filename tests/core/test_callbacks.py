@@ -90,6 +90,17 @@ class Pictures:
         return np.zeros((64, 64, 3), np.uint8)
 
 
+def test_a_data_module_that_names_no_pictures_has_none_drawn(tmp_path):
+    class Nameless(Pictures):
+        frames = None
+
+    trainer = SimpleNamespace(datamodule=Nameless(), world_size=1, is_global_zero=True)
+    writer = PredictionWriter(str(tmp_path))
+    writer.on_predict_start(trainer, None)
+    writer.on_predict_end(trainer, SimpleNamespace())
+    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
+
+
 class Unopened:
     """A video writer without the codec, which leaves an empty file and drops what it is given."""
 
@@ -329,16 +340,12 @@ def test_the_model_table_shows_what_has_parameters_and_no_operations_that_nobody
     assert "FLOP" not in shown
 
 
-class Half(torch.nn.Linear):
-    """A class of one's own: torch's are not compiled by themselves."""
-
-
 class InTurn(pl.LightningModule):
     """Learns with another part in each epoch."""
 
     def __init__(self):
         super().__init__()
-        self.parts = torch.nn.ModuleList([Half(2, 1), Half(2, 1)])
+        self.parts = torch.nn.ModuleList([torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)])
         self.seen = []
 
     def training_step(self, batch, batch_idx):
@@ -395,6 +402,15 @@ def test_a_run_that_goes_on_within_an_epoch_is_compiled_too():
     model.parts[0](torch.rand(1, 2))
     compiler.on_train_batch_end(trainer, model, None, None, 3)
     assert compiler.compiled == ["parts.0"]
+
+
+def test_a_step_that_calls_no_network_is_said():
+    model, compiler = InTurn(), CompileNetworks(backend="eager")
+    compiler.on_train_start(None, model)
+    compiler.on_train_batch_start(None, model, None, 0)
+    model.parts[0].forward(torch.rand(1, 2))
+    with pytest.warns(UserWarning, match="torch.compile has nothing to compile: this step of InTurn calls no network"):
+        compiler.on_train_batch_end(None, model, None, None, 0)
 
 
 def test_an_unknown_back_end_is_refused_with_the_known_ones():

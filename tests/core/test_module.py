@@ -3,10 +3,12 @@ import pickle
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import LearningRateFinder
 
 from posekit.errors import UserError
 from posekit.module import CHECKPOINT_KEY, PoseModule
+from posekit.optim import SCHEDULES
 from tests.cli.toys import OtherToy, Toy, ToyData
 
 
@@ -69,3 +71,41 @@ def test_a_fitted_model_and_its_data_can_be_pickled():
     assert copy.trainer is None
     assert data.trainer is trainer
     trainer.fit(again, copy)
+
+
+class TwoRates(Toy):
+    """Has a bias that learns at a tenth of the rate."""
+
+    def parameter_groups(self):
+        return [{"params": [self.net.weight]}, {"params": [self.net.bias], "lr": self.lr * 0.1}]
+
+
+class Rates(Callback):
+    """Notes each step's rates."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.seen.append([group["lr"] for group in trainer.optimizers[0].param_groups])
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_rate_that_the_finder_found_is_trained_with(tmp_path, schedule):
+    def fit(lr, *callbacks):
+        torch.manual_seed(0)
+        model, rates = TwoRates(lr=lr, schedule=schedule), Rates()
+        trainer = Trainer(
+            accelerator="cpu", max_epochs=30, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False, default_root_dir=tmp_path, callbacks=[*callbacks, rates],
+        )  # fmt: skip
+        trainer.fit(model, ToyData(batch_size=8))
+        assert trainer.ckpt_path is None
+        return model, rates.seen
+
+    model, searched = fit(0.01, LearningRateFinder(num_training_steps=40))
+    assert model.lr < 1e-3
+    wanted = fit(model.lr)[1]
+    assert len(searched) == 60
+    for found, rates in zip(searched, wanted, strict=True):
+        assert found == pytest.approx(rates, rel=1e-12)

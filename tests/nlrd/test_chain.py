@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch import Callback
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import LearningRateFinder, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins import MixedPrecision
 
@@ -15,6 +15,7 @@ from posekit.bench import BenchOptions, bench_config
 from posekit.errors import UserError
 from posekit_nlrd import NLRD
 from tests.nlrd.conftest import CHAIN, make_data, make_model, make_trainer
+from tests.nlrd.figures import StickMotion, StickPeople
 
 
 def test_logged_numbers_are_of_their_own_step(tmp_path):
@@ -120,6 +121,40 @@ def test_a_run_goes_on_with_its_own_schedule_alone(whole, tmp_path, stages, text
     model, path = make_model([dict(stage) for stage in stages]), whole[2].folder / "13.ckpt"
     with pytest.raises(UserError, match=text):
         make_trainer(tmp_path).fit(model, datamodule=make_data(), ckpt_path=path, weights_only=True)
+
+
+def test_a_stage_ends_no_earlier_than_where_the_checkpoint_stands(whole, tmp_path):
+    model = make_model([{**CHAIN[0], "steps": 1}, *(dict(stage) for stage in CHAIN[1:])])
+    with pytest.raises(UserError, match="stands behind 2 steps of stage pose, this run's takes 1; --ckpt_path"):
+        make_trainer(tmp_path).fit(model, datamodule=make_data(), ckpt_path=whole[2].folder / "2.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("iteration", "parts", "text"),
+    [
+        (2, {"motion": StickMotion(batch_size=6)}, "samples per step were 4 and now 6 of motion; the result is not"),
+        (13, {"target": StickPeople("clips", "target", size=6, batch_size=3)}, "2 and now 3 of target; the result"),
+    ],
+)
+def test_other_samples_per_step_than_before_the_break_are_said(whole, tmp_path, iteration, parts, text):
+    model, path = make_model([dict(stage) for stage in CHAIN]), whole[2].folder / f"{iteration}.ckpt"
+    with pytest.warns(UserWarning, match=text):
+        make_trainer(tmp_path).fit(model, datamodule=make_data(**parts), ckpt_path=path, weights_only=True)
+
+
+@pytest.mark.filterwarnings("error:resumed with batches")
+def test_samples_per_step_of_what_was_not_begun_or_is_done_may_change(whole, tmp_path):
+    first = torch.load(whole[2].folder / "2.ckpt", weights_only=True)
+    del first["nlrd"]["samples"]  # as checkpoints of older versions
+    torch.save(first, tmp_path / "old.ckpt")
+    for path, parts in (
+        (whole[2].folder / "2.ckpt", {"source": StickPeople(batch_size=6)}),
+        (whole[2].folder / "13.ckpt", {"source": StickPeople(batch_size=6), "motion": StickMotion(batch_size=6)}),
+        (tmp_path / "old.ckpt", {"motion": StickMotion(batch_size=6)}),
+    ):
+        model = make_model([dict(stage) for stage in CHAIN])
+        make_trainer(tmp_path).fit(model, datamodule=make_data(**parts), ckpt_path=path, weights_only=True)
+        assert model.iteration == 16
 
 
 def test_stages_run_alone_from_an_earlier_runs_weights(whole, tmp_path):
@@ -277,6 +312,12 @@ def test_a_schedule_that_the_trainer_cuts_off_is_said(tmp_path):
     model = make_model([dict(stage) for stage in POSE])
     with pytest.warns(UserWarning, match=r"schedule is not done: 4 of 5 iterations, in stage pose; trainer"):
         make_trainer(tmp_path, max_epochs=1, limit_val_batches=0).fit(model, datamodule=make_data())
+
+
+def test_no_rate_is_searched_for_all_stages(tmp_path):
+    trainer = make_trainer(tmp_path, callbacks=[LearningRateFinder()])
+    with pytest.raises(UserError, match=r"NLRD has one for each stage: set lr in model\.stages"):
+        trainer.fit(make_model([dict(stage) for stage in POSE]), datamodule=make_data())
 
 
 def test_overfit_batches_repeats_the_first_batches_of_a_stage(tmp_path):

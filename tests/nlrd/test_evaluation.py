@@ -6,7 +6,15 @@ import torch
 
 from posekit.errors import UserError
 from posekit_nlrd import geometry as g
-from posekit_nlrd.evaluation import JOINTS, PROTOCOLS, PoseEvaluation, label_lengths, motion_mm, pose_errors
+from posekit_nlrd.evaluation import (
+    JOINTS,
+    PROTOCOLS,
+    LatentSpread,
+    PoseEvaluation,
+    label_lengths,
+    motion_mm,
+    pose_errors,
+)
 from posekit_nlrd.streams import prediction_rows
 from tests.nlrd.conftest import make_data, make_model, make_trainer
 from tests.nlrd.figures import METRES, StickMotion, StickPeople, wave
@@ -124,8 +132,18 @@ def test_validation_of_motion_does_not_depend_on_the_batches(tmp_path):
     for size in (1, 3, 8):
         data = make_data(motion=StickMotion(), val_batch_size=size)
         values = make_trainer(tmp_path).validate(model, datamodule=data, verbose=False)[0]
-        found.append(values["val/pose_mm"])
-    assert found[1:] == pytest.approx([found[0]] * 2, rel=1e-5)
+        found.append([values["val/pose_mm"], values["val/z_std"]])
+    assert found[0][1] > 0.01
+    for other in found[1:]:
+        assert other == pytest.approx(found[0], rel=1e-5)
+
+
+def test_latents_deviate_as_if_all_were_of_one_batch():
+    latents, spread = torch.rand(50, 32) * torch.linspace(0.01, 2, 50)[:, None], LatentSpread()
+    for batch in latents.split([1, 7, 42]):
+        spread.update(batch)
+    assert float(spread.compute()["z_std"]) == pytest.approx(float(latents.std(0, correction=0).mean()), rel=1e-6)
+    assert not spread.state_dict()
 
 
 def test_picture_size_comes_from_the_parts():

@@ -12,6 +12,7 @@ from posekit_nlrd.image import ImageEncoder, LatentHead, Trunk
 from posekit_nlrd.motion import MotionDecoder, MotionEncoder
 from posekit_nlrd.pose import PoseCritic, PoseDecoder, PoseEncoder, latent_critic
 from posekit_nlrd.relation import RelationNetwork
+from tests.nlrd.conftest import CHAIN, make_data, make_model, make_trainer
 
 
 def count(module):
@@ -183,6 +184,28 @@ def test_motion_decoder_shapes_and_feeding():
 def test_relation_widths_are_an_option():
     assert count(RelationNetwork(32, widths=(1024, 512))) == 33_792 + 524_800 + 512 * 32 + 32
     assert RelationNetwork(128)(torch.rand(2, 5, 128)).shape == (2, 5, 128)
+
+
+@pytest.mark.parametrize(("relation", "size"), [("flip_inplane", 32), ("slow_backward", 128)])
+def test_relations_see_latents_of_one_rank(relation, size):
+    networks = make_model(["pose"]).networks
+    network, shapes = networks.relations[relation], []
+    latent = torch.rand(3, 5, size)
+    wanted = network(latent)
+    network.register_forward_pre_hook(lambda _, inputs: shapes.append(tuple(inputs[0].shape)))
+    assert torch.equal(networks.relate(relation, latent), wanted)
+    assert torch.equal(networks.relate(relation, latent[:, 0]), network(latent[:, 0]))
+    assert shapes == [(15, size), (3, size), (3, size)]
+
+
+def test_frames_of_clips_and_single_poses_are_related_by_one_program(tmp_path):
+    """A compiled network that sees another rank is compiled anew, and after eight times no more."""
+    ranks = set()
+    model = make_model([dict(stage) for stage in CHAIN])
+    for network in model.networks.relations.values():
+        network.register_forward_pre_hook(lambda _, inputs: ranks.add(inputs[0].ndim))
+    make_trainer(tmp_path).fit(model, datamodule=make_data())
+    assert ranks == {2}
 
 
 def test_count_parameters_of_the_core_agrees():

@@ -383,11 +383,38 @@ def test_results_of_another_version_are_refused(tmp_path):
         ),
         (jobs(b={"command": "test", "after": "a"}), 'job b is after a, but lacks ckpt_path: "{checkpoint}" in its'),
         (jobs(b={"after": "a", "after_overrides": "false"}), "after_overrides of job b must be true or false"),
+        (
+            {"rows": [{"name": "a", "config": "mine.yml"}]},
+            "config of row a is mine.yml, but its jobs run quickstart: to run another config, write overrides: "
+            "{config: mine.yml}",
+        ),
+        (
+            {"rows": [{"name": "a", "config": "quickstart", "overrides": {"config": "mine.yml"}}]},
+            "config of row a is quickstart, but its jobs run mine.yml",
+        ),
+        ({"rows": [{"name": "a", "config": ["quickstart"]}]}, "config of row a must be text, not ['quickstart']"),
     ],
 )
 def test_faults_of_a_table_file_are_named(tmp_path, keys, message):
     with pytest.raises(UserError, match=re.escape(message)):
         load_table(write(tmp_path, change(GRID, **keys)))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"config": "quickstart.yaml"},
+        {"config": "hdm/coco_w32_256x192"},
+        {"config": "mine.yml", "overrides": {"config": "mine.yml"}},
+        {"config": "mine.yml", "real": {"fit": {"config": "mine.yml"}}},
+        {"config": "theirs.yml", "external": True},
+    ],
+)
+def test_a_row_s_config_is_one_that_its_jobs_run(tmp_path, row):
+    content = change(GRID, rows=[{"name": "a", **row}])
+    content["jobs"]["fit"]["real"] = {"config": "hdm/coco_w32_256x192"}
+    for real in (False, True):
+        assert load_table(write(tmp_path, content), real).rows[0].config == row["config"]
 
 
 def test_numbers_that_yaml_takes_for_text_are_read(tmp_path):
