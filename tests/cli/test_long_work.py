@@ -51,7 +51,7 @@ def test_ctrl_c_between_steps_and_a_second_one_stop_at_once():
     clean = CleanInterrupt()
     logs = SimpleNamespace(on_batch_end=lambda: None, update_train_step_metrics=lambda: None)
     trainer = SimpleNamespace(
-        accumulate_grad_batches=1, is_last_batch=False, world_size=1, _logger_connector=logs
+        accumulate_grad_batches=1, is_last_batch=False, world_size=1, _logger_connector=logs, callbacks=[clean]
     )  # fmt: skip
     with pytest.raises(KeyboardInterrupt):
         clean._on_interrupt(2, None)
