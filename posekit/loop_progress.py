@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
+from math import isfinite
 from typing import Any
 
+import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
 
 from posekit.data.loader import ResumableLoader
 
@@ -47,23 +51,29 @@ def _take_back_begun_step(trainer: Trainer, checkpoint: dict[str, Any], state: d
     has none. Lightning would take them as trained on.
 
     Returns:
-        Whether a step had begun.
+        Whether a step had begun, or was about to.
     """
-    batches = trainer.fit_loop.epoch_loop.batch_progress
+    loop = trainer.fit_loop
+    batches = loop.epoch_loop.batch_progress
     current: Any = batches.current
     done = current.processed
-    if not (batches.is_last_batch and current.ready == done):
+    places = _loader_places(trainer, checkpoint, state)
+    # The last batch is known as such when it is given out, before it is counted.
+    ended = batches.is_last_batch and current.ready == done and all(place["batches"] <= done for place in places)
+    if not ended:
         done -= done % trainer.accumulate_grad_batches
-    for place in _loader_places(trainer, checkpoint, state):
+    for place in places:
         place["batches"] = min(place["batches"], done)
     back = current.ready - done
-    if not back:
+    trained, judged = state["epoch_loop.batch_progress"], state["epoch_loop.val_loop.batch_progress"]
+    trained["is_last_batch"] = ended
+    # Between two batches the count of the one before is made, which a resumed run makes once more behind a validation.
+    if not back and (ended or current.completed != done or not done or trainer.validating):
         return False
-    ended, judged = state["epoch_loop.batch_progress"], state["epoch_loop.val_loop.batch_progress"]
-    for kind, trained in (("total", batches.total), ("current", current)):
-        ended[kind].update(dict.fromkeys(ended[kind], trained.ready - back))
-        judged[kind].update(dict.fromkeys(judged[kind], judged[kind]["completed"]))
-    ended["is_last_batch"] = False
+    if back:
+        for kind, progress in (("total", batches.total), ("current", current)):
+            trained[kind].update(dict.fromkeys(trained[kind], progress.ready - back))
+            judged[kind].update(dict.fromkeys(judged[kind], judged[kind]["completed"]))
     _pass_over_validation(trainer, state, back)
     return True
 
@@ -84,13 +94,17 @@ def recount(trainer: Trainer) -> None:
     """
     loader, batches = trainer.fit_loop._combined_loader, trainer.fit_loop.epoch_loop.batch_progress
     moves = [each.moved for each in loader.flattened if isinstance(each, ResumableLoader)] if loader else []
-    within = trainer.fit_loop.restarting and batches.current.ready and not batches.is_last_batch
-    if not within or not any(moves):
+    if not (trainer.fit_loop.restarting and batches.current.ready and any(moves)):
         return
-    most = trainer.num_training_batches - 1 - batches.current.ready  # a limit of batches counts those of now
+    if not isfinite(trainer.num_training_batches):
+        return
+    left = int(trainer.num_training_batches) - batches.current.ready  # a limit of batches counts those of now
+    ended = batches.is_last_batch
     for progress in (batches.total, batches.current):
         for name, count in asdict(progress).items():
-            setattr(progress, name, count + min(moves[0], int(most)))
+            setattr(progress, name, count + (left if ended else min(moves[0], left - 1)))
+    if ended:
+        return
     rank_zero_warn(
         "resumed within an epoch with batches of another size, or another number of processes: it goes on with batch "
         f"{batches.current.ready + 1}; some samples of this epoch may be seen twice"
@@ -124,7 +138,7 @@ def _keep_validation_due(trainer: Trainer, state: dict[str, Any]) -> None:
     """
     batches: Any = trainer.fit_loop.epoch_loop.batch_progress.current
     # At a batch's end it is processed and not completed.
-    if batches.completed != batches.processed - 1 or not validation_is_due(trainer):
+    if batches.completed != batches.processed - 1 or not _validates_here(trainer):
         return
     ended, judged = state["epoch_loop.batch_progress"], state["epoch_loop.val_loop.batch_progress"]
     for kind in ("total", "current"):
@@ -141,7 +155,7 @@ def _keep_epoch_finished(trainer: Trainer, state: dict[str, Any]) -> None:
     """
     batches: Any = trainer.fit_loop.epoch_loop.batch_progress
     at_end = batches.is_last_batch and batches.current.completed == batches.current.processed - 1
-    if not at_end or validation_is_due(trainer):
+    if not at_end or _validates_here(trainer):
         return
     for name, done in (("epoch_progress", "started"), ("epoch_loop.batch_progress", "processed")):
         for progress in (state[name]["total"], state[name]["current"]):
@@ -174,6 +188,26 @@ def _keep_epoch_unfinished(trainer: Trainer, state: dict[str, Any], begun: bool)
         _pass_over_validation(trainer, state, 0)
 
 
+def _validates_here(trainer: Trainer, back: int = 0) -> bool:
+    """Tells whether a validation belongs to the batch so many before, in whatever run: not only since this one stops.
+
+    Args:
+        trainer: Where it stands.
+        back: Number of batches.
+    """
+    batches, stops = trainer.fit_loop.epoch_loop.batch_progress, trainer.should_stop
+    last = batches.is_last_batch
+    trainer.should_stop, batches.is_last_batch = False, last and not back
+    for progress in (batches.total, batches.current):
+        progress.ready -= back
+    try:
+        return validation_is_due(trainer)
+    finally:
+        trainer.should_stop, batches.is_last_batch = stops, last
+        for progress in (batches.total, batches.current):
+            progress.ready += back
+
+
 def _pass_over_validation(trainer: Trainer, state: dict[str, Any], back: int) -> None:
     """Counts one batch less where a resumed run passes over a validation: it counts the one before that once more.
 
@@ -182,21 +216,28 @@ def _pass_over_validation(trainer: Trainer, state: dict[str, Any], back: int) ->
         state: Of its loops, changed in place.
         back: Batches that the checkpoint stands before the trainer.
     """
-    loop = trainer.fit_loop.epoch_loop
-    batches, stops = loop.batch_progress, trainer.should_stop
-    last = batches.is_last_batch
-    # In whatever run, not only since this one stops here.
-    trainer.should_stop, batches.is_last_batch = False, last and not back
-    for progress in (batches.total, batches.current):
-        progress.ready -= back
-    try:
-        timed = getattr(trainer, "_val_check_time_interval", None) is not None
-        if not timed and validation_is_due(trainer) and not loop._should_accumulate():
-            state["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
-    finally:
-        trainer.should_stop, batches.is_last_batch = stops, last
-        for progress in (batches.total, batches.current):
-            progress.ready += back
+    timed = getattr(trainer, "_val_check_time_interval", None) is not None
+    # Lightning counts where the step is whole: so is the one before a step that was taken back.
+    whole = bool(back) or not trainer.fit_loop.epoch_loop._should_accumulate()
+    if not timed and whole and _validates_here(trainer, back):
+        state["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
+
+
+def latest_metrics(trainer: Trainer) -> dict[str, float]:
+    """Returns the numbers that callbacks judge by, as they were last computed."""
+    known = trainer._logger_connector._callback_metrics
+    return {name: float(value) for name, value in known.items() if isinstance(value, Tensor) and value.numel() == 1}
+
+
+def recall_metrics(trainer: Trainer, values: Mapping[str, float]) -> None:
+    """Gives callbacks the numbers of the run before: what judges at an epoch's end may have missed its validation.
+
+    Args:
+        trainer: Of a run that begins.
+        values: Of :func:`latest_metrics`.
+    """
+    known = trainer._logger_connector._callback_metrics
+    known.update({name: torch.tensor(value) for name, value in values.items() if name not in known})
 
 
 def resume_by_epochs(trainer: Trainer) -> None:

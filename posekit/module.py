@@ -22,7 +22,15 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from posekit.checkpoints import CHECKPOINT_KEY, read_checkpoint
 from posekit.errors import UserError, as_names, each_in_range, in_range, one_line, one_of
-from posekit.loop_progress import ends_step, keep_place, place_loaders, recount, resume_by_epochs
+from posekit.loop_progress import (
+    ends_step,
+    keep_place,
+    latest_metrics,
+    place_loaders,
+    recall_metrics,
+    recount,
+    resume_by_epochs,
+)
 from posekit.nn.shipped import weight_path
 from posekit.nn.weights import LoadReport, load_weights
 from posekit.optim import (
@@ -162,6 +170,7 @@ class PoseModule(LightningModule):
         self.init_from = init_from
         self.init_skip = as_names(owner, "init_skip", init_skip or [])
         self._stop_put_off = False
+        self._metrics_before: Mapping[str, float] = {}  # of the run that a resumed one goes on with
         self._handed: dict[str, Any] = {}  # the data module whose ground truth each stage's OKS AP holds
 
     def __getstate__(self) -> dict[str, Any]:
@@ -280,8 +289,9 @@ class PoseModule(LightningModule):
         """Records which class the weights belong to, and what is still to come: a validation, the rest of an epoch."""
         learned = {name: getattr(self, name) for name in self.learned_options}
         class_path = f"{type(self).__module__}.{type(self).__qualname__}"
-        checkpoint[CHECKPOINT_KEY] = {"class_path": class_path} | ({"learned": learned} if learned else {})
+        own = checkpoint[CHECKPOINT_KEY] = {"class_path": class_path} | ({"learned": learned} if learned else {})
         if self._trainer is not None:
+            own["metrics"] = latest_metrics(self._trainer)
             keep_place(self._trainer, checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -289,6 +299,7 @@ class PoseModule(LightningModule):
         if self._trainer is None or self.trainer.state.fn != TrainerFn.FITTING:
             self.recall(checkpoint)
         else:
+            self._metrics_before = checkpoint.get(CHECKPOINT_KEY, {}).get("metrics", {})
             resume_by_epochs(self.trainer)
 
     def recall(self, checkpoint: Mapping[str, Any]) -> None:
@@ -363,6 +374,8 @@ class PoseModule(LightningModule):
         self._stop_put_off = False  # of a fit before, that an error broke off
         place_loaders(self.trainer)
         recount(self.trainer)
+        recall_metrics(self.trainer, self._metrics_before)
+        self._metrics_before = {}
         schedule = self.lr_schedulers()
         if hasattr(self, "_optimizer_options") and isinstance(schedule, LambdaLR):  # none in a search for a rate
             self._impose_options(schedule)

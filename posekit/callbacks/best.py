@@ -7,6 +7,7 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
 
 from posekit.callbacks.keeper import Keeper
 from posekit.files import atomic_write_bytes
@@ -25,7 +26,13 @@ class BestCheckpoint(Keeper):
     """
 
     def __init__(self, monitor: str, mode: str) -> None:
-        super().__init__(monitor=monitor, mode=mode, filename="best", enable_version_counter=False)
+        # In the validation itself: what stops a run after it would lose the judgement, and Lightning takes an interval
+        # of 1 batch for one of 1.0 epochs.
+        at_epoch_end = False if monitor.startswith("val/") else None
+        super().__init__(
+            monitor=monitor, mode=mode, filename="best", enable_version_counter=False,
+            save_on_train_epoch_end=at_epoch_end,
+        )  # fmt: skip
         self._trainer: Trainer | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -38,6 +45,15 @@ class BestCheckpoint(Keeper):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Lets go of the trainer."""
         self._trainer = None
+
+    def _update_best_and_save(self, current: Tensor, trainer: Trainer, monitor_candidates: dict[str, Tensor]) -> None:
+        names = ("best_model_path", "best_model_score", "kth_best_model_path", "kth_value", "current_score")
+        before = {name: getattr(self, name) for name in names} | {"best_k_models": dict(self.best_k_models)}
+        try:
+            super()._update_best_and_save(current, trainer, monitor_candidates)
+        except BaseException:  # Ctrl-C, too: the file is the earlier one
+            vars(self).update(before)
+            raise
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes over the earlier score and puts the earlier file into this run's folder."""

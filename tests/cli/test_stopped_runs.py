@@ -8,8 +8,11 @@ from math import ceil
 import pytest
 import torch
 
+from posekit.callbacks.best import BestCheckpoint
 from posekit.cli import main
 from posekit.module import read_checkpoint
+
+from . import toys
 
 STOP = "--trainer.callbacks+=tests.cli.toys.InterruptAt"
 EACH_STEP = [
@@ -55,8 +58,6 @@ def test_a_stop_names_the_file_that_it_has_written(fit, number):
 
 
 def test_a_stop_before_the_first_step_names_what_the_run_began_with(fit, monkeypatch):
-    from . import toys
-
     earlier, _ = fit("--trainer.max_epochs=1")
     monkeypatch.setattr(
         toys.InterruptAt, "on_train_start", lambda *_: signal.raise_signal(signal.SIGINT), raising=False
@@ -295,6 +296,112 @@ def test_a_run_without_a_validation_in_its_time_says_so(fit):
     assert "trainer.val_check_interval is 600 s and the run had 2 epochs" in said
 
 
+@pytest.fixture
+def broken(fit, config, monkeypatch):
+    """Returns a function that fits until the n-th call of a method fails, and returns the file to go on with."""
+
+    def run(owner, name, count, *words, when=lambda _: True):
+        calls, true = iter(range(1, 1000)), getattr(owner, name)
+
+        def method(self, *arguments, **options):
+            if when(self) and next(calls) == count:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            return true(self, *arguments, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, method)
+            with pytest.raises(SystemExit):
+                fit(*words)
+        folders = (config.parent / "runs" / "toy").iterdir()
+        return max(folders, key=lambda p: int(p.name.split("_")[1])) / "checkpoints/last.ckpt"
+
+    return run
+
+
+@pytest.mark.parametrize("words", [[], ["--trainer.accumulate_grad_batches=2"], ["--trainer.val_check_interval=1"]])
+@pytest.mark.parametrize("batch", [3, 4, 8])
+def test_a_batch_that_never_reached_the_device_is_trained_by_the_resumed_run(fit, broken, batch, words):
+    words = [*OFTEN[:1], *OFTEN[2:], *words]
+    whole, _ = fit(*words)
+    last = broken(
+        toys.Toy, "on_before_batch_transfer", batch, *words, when=lambda m: m.trainer.training
+    )  # fmt: skip
+    resumed, _ = fit(*words, f"--ckpt_path={last}")
+    same_end(resumed, whole)
+    for kind in ("train", "val"):
+        made = steps(kind, resumed)
+        assert made == steps(kind, whole)[-len(made) :]
+
+
+@pytest.mark.parametrize("interval", [["1.0"], ["2"], ["3", "--trainer.check_val_every_n_epoch=null"]])
+@pytest.mark.parametrize("sample", [9, 13, 17, 25])
+def test_rows_are_counted_on_after_a_fault_between_two_batches(fit, broken, sample, interval):
+    words = [*OFTEN[:1], *OFTEN[2:], "--trainer.limit_val_batches=1", "--data.val_batch_size=1"]
+    words += ["--trainer.val_check_interval", *interval]
+    whole, _ = fit(*words)
+    last = broken(toys._Points, "__getitem__", sample, *words)
+    resumed, _ = fit(*words, f"--ckpt_path={last}")
+    same_end(resumed, whole)
+    made = steps("train", resumed)
+    assert made == steps("train", whole)[-len(made) :]
+
+
+def best_file(folder):
+    content = read_checkpoint(folder / "checkpoints/best.ckpt")
+    return content["global_step"], content["state_dict"]["net.weight"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"), [(BestCheckpoint, "_save_checkpoint"), (toys.Toy, "on_train_epoch_end")]
+)  # fmt: skip
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_breaks_a_run_off_after_a_validation_loses_no_best_state(fit, broken, owner, name, count):
+    words = [*OFTEN[:1], *OFTEN[2:], "--trainer.max_epochs=4", "--model.lr=0.3"]  # later epochs are worse
+    whole, _ = fit(*words)
+    resumed, _ = fit(*words, f"--ckpt_path={broken(owner, name, count, *words)}")
+    assert best_file(resumed) == best_file(whole)
+    assert best_score(resumed) == best_score(whole)
+
+
+def test_each_batch_s_validation_may_be_the_best(fit):
+    folder, _ = fit(*OFTEN, "--trainer.val_check_interval=1", "--model.lr=0.3")
+    least = min(float(row[2]) for row in validations(folder))
+    assert best_score(folder)[0].item() == pytest.approx(least)
+
+
+def test_a_file_of_an_epoch_s_validation_can_be_resumed_with_early_stopping(fit):
+    words = ["--trainer.max_epochs=4", "--trainer.callbacks+=lightning.pytorch.callbacks.EarlyStopping",
+             "--trainer.callbacks.monitor=val/loss"]  # fmt: skip
+    whole, _ = fit(*words, *IN_VALIDATIONS)
+    resumed, _ = fit(*words, f"--ckpt_path={whole / 'checkpoints' / 'step=2.ckpt'}")
+    same_end(resumed, whole)
+
+
+@pytest.mark.parametrize("stop", [3, 6, 8])
+@pytest.mark.parametrize("interval", [["1.0"], ["3", "--trainer.check_val_every_n_epoch=null"]])
+def test_a_file_of_the_batch_in_which_a_run_was_told_to_end_is_a_start_like_another(fit, stop, interval):
+    words = [*OFTEN[:1], *OFTEN[2:], "--trainer.max_epochs=3", "--trainer.val_check_interval", *interval]
+    whole, _ = fit(*words)
+    ends = ["--trainer.callbacks+=tests.cli.toys.StopAt", f"--trainer.callbacks.step={stop}"]
+    ended, _ = fit(*words, *ends, *EACH_STEP)
+    resumed, _ = fit(*words, f"--ckpt_path={ended / 'checkpoints' / f'step={stop}.ckpt'}")
+    same_end(resumed, whole)
+    for kind in ("train", "val"):
+        made = steps(kind, resumed)
+        assert made == steps(kind, whole)[-len(made) :]
+
+
+@pytest.mark.parametrize(("first", "second"), [(4, 2), (2, 4), (4, 8), (3, 4)])
+def test_the_validation_of_an_epoch_s_end_is_made_whatever_the_batches_are_now(fit, broken, first, second):
+    words = ["--trainer.log_every_n_steps=1", "--trainer.num_sanity_val_steps=0"]
+    at = [f"--data.batch_size={size}" for size in (first, second)]
+    last = broken(toys.Toy, "on_validation_start", 1, *words, at[0])
+    resumed, _ = fit(*words, at[1], f"--ckpt_path={last}")
+    begun = 16 // first
+    assert [row[:2] for row in validations(resumed)] == [("0", str(begun - 1)), ("1", str(begun + 16 // second - 1))]
+    assert steps("train", resumed) == list(range(begun, begun + 16 // second))
+
+
 def test_the_best_checkpoint_is_one_that_is_judged(fit):
     _, said = fit(*EACH_STEP)
     assert "best checkpoint: runs/toy/version_0/checkpoints/best.ckpt" in said.replace("\n", "")
@@ -327,8 +434,6 @@ def test_batches_of_another_size_begin_an_epoch_silently(fit, limit):
 
 def test_a_stop_that_was_put_off_is_of_its_own_fit_alone(tmp_path):
     from lightning.pytorch import Trainer
-
-    from . import toys
 
     def fit(*callbacks):
         trainer = Trainer(
@@ -368,8 +473,6 @@ class OwnLoader(torch.utils.data.DataLoader):
 def test_a_loader_of_ones_own_gets_its_place_back(tmp_path):
     from lightning.pytorch import LightningDataModule, Trainer
     from lightning.pytorch.callbacks import ModelCheckpoint
-
-    from . import toys
 
     class Own(LightningDataModule):
         def train_dataloader(self):
