@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from itertools import count
 from types import FunctionType
 from typing import Any
 
@@ -12,6 +13,8 @@ from torch import nn
 from torchmetrics import Metric, MetricCollection
 
 from posekit.errors import UserError, one_of
+
+_NUMBERS = count()  # of compiled modules
 
 
 def compile_called(module: nn.Module, run: Callable[[], Any], **options: Any) -> list[str]:
@@ -48,8 +51,10 @@ def compile_part(part: nn.Module, **options: Any) -> None:
     def call(*args: Any, **kwargs: Any) -> Any:
         return part._call_impl(*args, **kwargs)
 
-    # Code of its own: the compiler counts by code how often it begins anew, and soon has enough.
-    own = FunctionType(call.__code__.replace(), call.__globals__, closure=call.__closure__)
+    # Code of its own, by name too: the compiler counts by code how often it begins anew, and soon has enough; and it
+    # remembers by name which sizes vary.
+    code = call.__code__.replace(co_name=f"call_{next(_NUMBERS)}")
+    own = FunctionType(code, call.__globals__, closure=call.__closure__)
     part._compiled_call_impl = torch.compile(own, **options)
 
 

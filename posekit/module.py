@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import LearningRateFinder
+from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
@@ -102,6 +102,12 @@ def searches_rate(trainer: Trainer) -> bool:
     return any(isinstance(callback, LearningRateFinder) for callback in callbacks)
 
 
+def searches_batch_size(trainer: Trainer) -> bool:
+    """Tells whether a fit begins with Lightning's search for a batch size; that of its ``Tuner`` comes before one."""
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    return any(isinstance(callback, BatchSizeFinder) and not callback._early_exit for callback in callbacks)
+
+
 class PoseModule(LightningModule):
     """Base of all methods: optimiser, schedule, weights, one shared step, metrics by split.
 
@@ -170,6 +176,7 @@ class PoseModule(LightningModule):
         self.init_from = init_from
         self.init_skip = as_names(owner, "init_skip", init_skip or [])
         self._stop_put_off = False
+        self._lr_before: float | None = None
         self._metrics_before: Mapping[str, float] = {}  # of the run that a resumed one goes on with
         self._handed: dict[str, Any] = {}  # the data module whose ground truth each stage's OKS AP holds
 
@@ -299,6 +306,7 @@ class PoseModule(LightningModule):
         if self._trainer is None or self.trainer.state.fn != TrainerFn.FITTING:
             self.recall(checkpoint)
         else:
+            self._lr_before = checkpoint.get("hyper_parameters", {}).get("lr")
             self._metrics_before = checkpoint.get(CHECKPOINT_KEY, {}).get("metrics", {})
             resume_by_epochs(self.trainer)
 
@@ -340,13 +348,15 @@ class PoseModule(LightningModule):
         """Builds optimiser and schedule from the arguments.
 
         Raises:
-            UserError: A run that goes on from a checkpoint is to search for a learning rate.
+            UserError: The fit is to begin with a search for a batch size, which would come too late for the schedule.
         """
         self._resumed = self.trainer.ckpt_path is not None
-        if self._resumed and searches_rate(self.trainer):
+        if self._resumed:
+            self._search_no_more()
+        if searches_batch_size(self.trainer):
             raise UserError(
-                "LearningRateFinder forgets the place of the run that ckpt_path goes on with: leave it out of "
-                "trainer.callbacks, and set model.lr"
+                "BatchSizeFinder comes after the schedule is planned: leave it out of trainer.callbacks, and call "
+                "Tuner(trainer).scale_batch_size(model, datamodule=data) before fit, or set data.batch_size"
             )
         optimizer = build_optimizer(self.parameter_groups(), self.optimizer_name, self.lr, self.weight_decay)
         self._optimizer_options = group_options(optimizer)
@@ -364,6 +374,16 @@ class PoseModule(LightningModule):
             peak=self.lr_peak,
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _search_no_more(self) -> None:
+        """Has a resumed run train with the rate that the one before has found: a search would forget its place."""
+        callbacks: list[Any] = self.trainer.callbacks  # type: ignore[attr-defined]
+        finders = [callback for callback in callbacks if isinstance(callback, LearningRateFinder)]
+        for finder in finders:
+            callbacks.remove(finder)
+        if finders and self._lr_before is not None:
+            self.lr = self._lr_before
+            rank_zero_info(f"LearningRateFinder is left out of a resumed run, which goes on with lr {self.lr:.3g}")
 
     def on_train_start(self) -> None:
         """Finds the place that a resumed run goes on from, and lets the arguments count.

@@ -95,8 +95,7 @@ def made_maps(module: LogoCap, size: tuple[int, int], count: int, copies: int, p
     rows = -(-count // columns)
     wide, high = columns * (6 * copies - 2), rows * 4  # from the middle of a part: all centres, and a cell beside them
     if width < wide or height < high:
-        needed = f"{wide * STRIDE}x{high * STRIDE}"
-        raise UserError(f"a picture of {size[1]}x{size[0]} px is too small for {count} people; needs {needed} px")
+        raise UserError(f"a picture of {size[1]}x{size[0]} px is too small for {count} people apart from one another")
     number = torch.arange(count)
     middle_y = ((number // columns + 0.5) * height / rows).floor().long()
     middle_x = ((number % columns + 0.5) * width / columns).floor().long()

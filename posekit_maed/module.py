@@ -187,6 +187,7 @@ class MAED(PoseModule):
         # Convolutions run faster with channels last, on CPUs and on tensor cores.
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.loss = BodyLoss(loss_weights, loss_form, official_masking, self.skeleton.name)
+        self._eval_joints = eval_joints
         self._compare(eval_joints or "h36m14")
         self.init_decoder = init_decoder
         self.freeze_backbone = freeze_backbone
@@ -211,8 +212,9 @@ class MAED(PoseModule):
         """Looks at what the data are labelled with, once they are read."""
         super().setup(stage)
         datamodule = getattr(self.trainer, "datamodule", None)
-        if stage != "predict" and isinstance(datamodule, PoseDataModule):
+        if stage != "predict":
             self._follow_protocol(datamodule)
+        if stage != "predict" and isinstance(datamodule, PoseDataModule):
             self._compare_bodies(datamodule, stage)
             if stage == "fit":
                 self._follow_crops(datamodule)
@@ -235,9 +237,9 @@ class MAED(PoseModule):
         stages = ("val", "test")
         self.errors = nn.ModuleDict({f"{stage}_errors": BodyMetrics(count, self.across_clips) for stage in stages})
 
-    def _follow_protocol(self, datamodule: PoseDataModule) -> None:
+    def _follow_protocol(self, datamodule: Any) -> None:
         """Compares the joints that the data are evaluated by, unless the user has named others."""
-        asked, own = joints_asked_for(datamodule), self.hparams.get("eval_joints")
+        asked, own = joints_asked_for(datamodule), self._eval_joints
         if own is None:
             self._compare(asked or "h36m14")
         elif asked not in (None, own):

@@ -123,9 +123,10 @@ def _with_arguments(
     except argparse.ArgumentError as error:
         known = ", ".join(f"--{key}" for key in (*keys, "json FILE"))
         raise UserError(f"posekit bench {name}: {' '.join(str(error).split())[:200]}; options: {known}") from None
-    for key, value in values.items():
+    given = {key: value for key, value in values.items() if value != parser.get_default(key)}
+    for key, value in given.items():
         for number in value if isinstance(value, tuple) else (value,):
-            if isinstance(number, int):
+            if isinstance(number, int) and not isinstance(number, bool):
                 in_range(f"posekit bench {name}", f"--{key}", number, "[1, inf)", whole=True)
     return lambda: function(**values)
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import product
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from posekit.configs import examples_folder
+from posekit.configs import examples_folder, find_config
 from posekit.errors import UserError, one_line, unknown_name, yes_or_no
 from posekit.tables.spec import COMMANDS, Column, Curve, Job, Overrides, Row, Select, TableSpec
 from posekit.yaml_file import read_yaml
@@ -65,9 +65,22 @@ def load_table(name: str, real: bool = False) -> TableSpec:
         raise UserError(f"table {path}: {one_line(error)}") from None
 
 
-def _short(config: str) -> str:
-    """Returns a config's name as the others' that mean the same file."""
-    return config.removeprefix("./").removeprefix("examples/").removesuffix(".yaml")
+def _file_of(config: str) -> str:
+    """Returns the file that a config's name stands for, or the name where there is none."""
+    try:
+        return str(Path(find_config(config)).resolve())
+    except UserError:
+        return config
+
+
+def _configs_in(entry: Any) -> Iterator[str]:
+    """Yields the values of all options ``config`` within an entry, those of lists (``tune``) one by one."""
+    parts = entry.items() if isinstance(entry, Mapping) else enumerate(entry) if isinstance(entry, list | tuple) else ()
+    for key, value in parts:
+        if key != "config":
+            yield from _configs_in(value)
+        else:
+            yield from map(str, value if isinstance(value, list) else [value])
 
 
 class _Reader:
@@ -146,7 +159,7 @@ class _Reader:
         rows = [self.row(r, columns, jobs, real) for r in self.some("rows", entry["rows"], list)]
         for row, given in zip(rows, entry["rows"], strict=True):
             if row.config is not None and not row.external:
-                self.check_config(row.name, row.config, given, entry["jobs"])
+                self.check_config(row.name, row.config, given, (entry["columns"], entry["jobs"]))
         for what, names in (("row", [(r.group, r.name) for r in rows]), ("column", [c.name for c in columns])):
             if len(set(names)) != len(names):
                 raise self.fail(f"two {what}s have the same name")
@@ -278,20 +291,23 @@ class _Reader:
             seeds=None if seeds is None else tuple(self.seeds(f"seeds of row {row['name']}", seeds)),
         )
 
-    def check_config(self, name: str, config: str, row: Mapping[str, Any], jobs: Mapping[str, Any]) -> None:
-        """Refuses a row's ``config`` that none of its jobs run, on drawn or real data: it is no option of theirs."""
-        ran: list[str] = []
-        for real in (False, True):
-            options = row["real"] if real and row.get("real") is not None else row.get("overrides") or {}
-            by_job = all(key in jobs for key in options)
-            for job, entry in jobs.items():
-                own = (options.get(job) or {}) if by_job else options
-                usual = (entry.get("real") or {} if real else {}).get("config", entry["config"])
-                ran.append(str(own.get("config", usual)))
-        if _short(config) not in map(_short, ran):
+    def check_config(self, name: str, config: str, row: Mapping[str, Any], others: Iterable[Any]) -> None:
+        """Refuses a row's ``config`` that is nowhere among what its jobs run: it is no option of theirs.
+
+        Args:
+            name: Of the row.
+            config: The value.
+            row: The row's entry, as read.
+            others: The columns' and jobs' entries, as read.
+        """
+        options = row.get("overrides")
+        replaced = isinstance(options, Mapping) and "config" in options  # in every job
+        given = [row.get(key) for key in ("overrides", "tune", "real")] + ([] if replaced else list(others))
+        ran = list(dict.fromkeys(_configs_in(given)))
+        if _file_of(config) not in map(_file_of, ran):
             raise self.fail(
-                f"config of row {name} is {config}, but its jobs run {', '.join(dict.fromkeys(ran))}: to run another "
-                f"config, write overrides: {{config: {config}}}"
+                f"config of row {name} is {config}, but its jobs run {', '.join(ran)}: to run another config, write "
+                f"overrides: {{config: {config}}}"
             )
 
     def tune(self, where: str, entry: Any, jobs: Mapping[str, Job]) -> tuple[Overrides, ...]:

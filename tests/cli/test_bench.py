@@ -6,16 +6,19 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from torch import nn
 from torchmetrics import MeanMetric, MetricCollection
 
 from posekit.bench import BenchOptions, bench_config, measure
 from posekit.bench.drawn import drawn_config
 from posekit.bench.timing import Timing
 from posekit.cli import main
+from posekit.cli.bench import _with_arguments
 from posekit.cli.build import build_from_config
-from posekit.compiling import compile_called, compiled, outermost_called
+from posekit.compiling import compile_called, compile_part, compiled, outermost_called
 from posekit.configs import shipped_configs
 from posekit.data.batch_parts import batch_parts, count_samples, part_size, picture_batch, resized
+from posekit.errors import UserError
 from posekit.module import StepOutput
 from posekit.nn.recompute import recompute
 from posekit.yaml_file import read_yaml
@@ -406,3 +409,21 @@ def test_a_named_benchmark_takes_its_function_s_arguments(tmp_path):
     values = {row["what"]: row.get("value") for row in map(json.loads, path.read_text().splitlines())}
     assert values["poses"] == 7
     assert values["largest_difference_mm"] < 1e-6
+
+
+def test_a_benchmark_s_own_defaults_and_switches_are_no_counts():
+    def timed(count: int = 5, seed: int = 0, exact: bool = False) -> dict[str, float]:
+        return {"sum": float(count + seed + exact)}
+
+    assert _with_arguments("x", timed, [])() == {"sum": 5.0}
+    assert _with_arguments("x", timed, ["--exact=true", "--count=2"])() == {"sum": 3.0}
+    with pytest.raises(UserError, match="--count must be a whole number of at least 1, not 0"):
+        _with_arguments("x", timed, ["--count=0"])
+
+
+def test_compiled_parts_remember_their_own_sizes():
+    parts = [nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)]
+    for part in parts:
+        compile_part(part, backend="eager")
+    names = {part._compiled_call_impl._torchdynamo_orig_callable.__code__.co_name for part in parts}
+    assert len(names) == 2

@@ -104,12 +104,24 @@ def test_an_option_wins_over_a_config_behind_it(config):
     assert len((config.parent / "runs/toy/version_1/metrics.csv").read_text().splitlines()) < 5  # one epoch
 
 
-def test_a_search_for_a_rate_is_no_way_to_go_on(config, capsys):
-    """It would train all epochs anew."""
-    main(["fit", "--config", str(config), "--trainer.max_epochs=1"])
-    words = ["--ckpt_path=runs/toy/version_0/checkpoints/last.ckpt", "--trainer.callbacks+=LearningRateFinder"]
-    line = refused(capsys, "fit", "--config", str(config), *words)
-    assert "LearningRateFinder forgets the place of the run that ckpt_path goes on with: leave it out" in line
+def test_a_run_goes_on_with_the_rate_that_it_has_found(config, capsys, caplog):
+    words = ["fit", "--config", str(config), "--trainer.callbacks+=LearningRateFinder",
+             "--trainer.callbacks.num_training_steps=40", "--trainer.check_val_every_n_epoch=30"]  # fmt: skip
+    main([*words, "--trainer.max_epochs=30"])
+    folder = config.parent / "runs/toy"
+    with caplog.at_level("INFO"):
+        main([*words, "--trainer.max_epochs=31", f"--ckpt_path={folder / 'version_0/checkpoints/last.ckpt'}"])
+    said = caplog.text + capsys.readouterr().err
+    assert "LearningRateFinder is left out of a resumed run, which goes on with lr" in said
+    first, second = (torch.load(folder / f"version_{n}/checkpoints/last.ckpt", weights_only=True) for n in (0, 1))
+    rates = [state["optimizer_states"][0]["param_groups"][0]["initial_lr"] for state in (first, second)]
+    assert rates[0] == rates[1] != 0.01
+    assert (first["global_step"], second["global_step"]) == (60, 62)
+
+
+def test_a_batch_size_is_searched_before_the_fit_alone(config, capsys):
+    line = refused(capsys, "fit", "--config", str(config), "--trainer.callbacks+=BatchSizeFinder")
+    assert "BatchSizeFinder comes after the schedule is planned: leave it out of trainer.callbacks" in line
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])

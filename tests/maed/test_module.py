@@ -15,7 +15,7 @@ from posekit_maed.clips import as_clips
 from posekit_maed.evaluation import EVAL_JOINTS
 from tests.body.toys import toy_arrays
 from tests.data3d.test_human36m import write_official
-from tests.maed.conftest import SIZE, crops_of
+from tests.maed.conftest import SIZE, SMALL, crops_of
 
 
 def test_clips_crops_and_both_train(make, clips):
@@ -270,6 +270,20 @@ def test_the_data_s_own_protocol_chooses_the_joints(make, tmp_path, count, name)
     (open_numbers,), (numbers,) = (trainer.validate(m, data, verbose=False) for m in (left_open, named))
     assert left_open.compared.set is EVAL_JOINTS[name]
     assert open_numbers == numbers
+
+
+def test_the_joints_of_one_validation_are_not_those_of_the_next(make, tmp_path):
+    class Own(MAED):
+        def __init__(self, eval_joints=None, **options):
+            super().__init__(eval_joints=eval_joints or "spin14", **options)
+
+    left_open, own = make(eval_joints=None), Own(**{k: v for k, v in SMALL.items() if k != "eval_joints"})
+    data = Human36M(str(write_official(tmp_path, "S9")), image_size=SIZE, frames=3, skeleton="SPIN49", eval_joints=17)
+    for datamodule, wanted in ((data, "h36m17"), (None, "h36m14")):
+        left_open._follow_protocol(datamodule)
+        assert left_open.compared.set is EVAL_JOINTS[wanted]
+        own._follow_protocol(datamodule)
+        assert own.compared.set is EVAL_JOINTS["spin14"]
 
 
 def test_a_protocol_other_than_the_data_s_is_told(make, tmp_path):
