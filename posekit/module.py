@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
@@ -43,6 +42,7 @@ from posekit.optim import (
     scaled_rates,
 )
 from posekit.plugins import import_class
+from posekit.searches import search_rate_no_more, searches_batch_size, searches_rate
 from posekit.signatures import arguments_of
 
 if TYPE_CHECKING:
@@ -94,18 +94,6 @@ def picture_size(size: Sequence[int] | None, otherwise: tuple[int, int]) -> tupl
     if len(sides) != 2 or not all(isinstance(side, Integral) and int(side) > 0 for side in sides):
         raise UserError(f"image_size must be [W, H], two whole numbers of px, not {sides}")
     return int(sides[0]), int(sides[1])
-
-
-def searches_rate(trainer: Trainer) -> bool:
-    """Tells whether a fit begins with Lightning's search for a learning rate, as a callback or its ``Tuner``'s."""
-    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-    return any(isinstance(callback, LearningRateFinder) for callback in callbacks)
-
-
-def searches_batch_size(trainer: Trainer) -> bool:
-    """Tells whether a fit begins with Lightning's search for a batch size; that of its ``Tuner`` comes before one."""
-    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-    return any(isinstance(callback, BatchSizeFinder) and not callback._early_exit for callback in callbacks)
 
 
 class PoseModule(LightningModule):
@@ -351,8 +339,10 @@ class PoseModule(LightningModule):
             UserError: The fit is to begin with a search for a batch size, which would come too late for the schedule.
         """
         self._resumed = self.trainer.ckpt_path is not None
-        if self._resumed:
-            self._search_no_more()
+        if self._resumed and searches_rate(self.trainer):  # a search would forget the place in the run
+            search_rate_no_more(self.trainer)
+            self.lr = self.lr if self._lr_before is None else self._lr_before
+            rank_zero_info(f"LearningRateFinder is left out of a resumed run, which goes on with lr {self.lr:.3g}")
         if searches_batch_size(self.trainer):
             raise UserError(
                 "BatchSizeFinder comes after the schedule is planned: leave it out of trainer.callbacks, and call "
@@ -374,16 +364,6 @@ class PoseModule(LightningModule):
             peak=self.lr_peak,
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def _search_no_more(self) -> None:
-        """Has a resumed run train with the rate that the one before has found: a search would forget its place."""
-        callbacks: list[Any] = self.trainer.callbacks  # type: ignore[attr-defined]
-        finders = [callback for callback in callbacks if isinstance(callback, LearningRateFinder)]
-        for finder in finders:
-            callbacks.remove(finder)
-        if finders and self._lr_before is not None:
-            self.lr = self._lr_before
-            rank_zero_info(f"LearningRateFinder is left out of a resumed run, which goes on with lr {self.lr:.3g}")
 
     def on_train_start(self) -> None:
         """Finds the place that a resumed run goes on from, and lets the arguments count.

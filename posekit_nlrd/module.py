@@ -19,10 +19,11 @@ from posekit.arrays import Bytes
 from posekit.data.batch import Pose3DPrediction
 from posekit.data.given_people import given_people, moved
 from posekit.errors import UserError, as_names, in_range
-from posekit.module import picture_size, searches_rate
+from posekit.module import picture_size
 from posekit.nn import load_weights
 from posekit.nn.modes import evaluating
 from posekit.nn.shipped import weight_path
+from posekit.searches import searches_rate
 from posekit.skeletons import LIMB17
 from posekit_nlrd.augment import Draws
 from posekit_nlrd.image import HEAD_CONVS, HEAD_WIDTHS, Trunk, trunk_names

@@ -75,7 +75,6 @@ class CleanInterrupt(Callback):
             trainer._logger_connector.on_batch_end()  # and its values are logged
             trainer._logger_connector.update_train_step_metrics()
             self._stop()
-        self._in_step = False
         # From here to its start nothing would tell a checkpoint that a validation is due.
         self._in_step = validation_is_due(trainer)
 
