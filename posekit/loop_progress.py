@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from math import isfinite
 from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.trainer.states import TrainerStatus
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
@@ -27,7 +29,10 @@ def validation_is_due(trainer: Trainer) -> bool:
 
 
 def keep_place(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
-    """Changes a checkpoint so that a resumed run goes on where its trainer stands; see the functions below.
+    """Changes a checkpoint so that a resumed run goes on behind the last whole step, with the validation due there.
+
+    Lightning's counters say what hook they were written in, and some of the places that a run can end in are taken for
+    others: here each is told as one of those that Lightning goes on from exactly.
 
     Args:
         trainer: Whose checkpoint it is.
@@ -36,46 +41,145 @@ def keep_place(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
     state = checkpoint.get("loops", {}).get("fit_loop")
     if state is None:
         return
-    begun = _take_back_begun_step(trainer, checkpoint, state)
-    _keep_validations_whole(trainer, state)
-    if not begun:
-        _keep_validation_due(trainer, state)
-        _keep_epoch_finished(trainer, state)
-    _keep_epoch_unfinished(trainer, state, begun)
+    places = _loader_places(trainer, checkpoint, state)
+    stand = _stand(trainer, places)
+    for place in places:
+        place["batches"] = min(place["batches"], stand.batches if stand.within_epoch else 0)
+    if not _begins(trainer):
+        _tell_epochs(trainer, state, stand)
+        _tell_batches(trainer, state, stand)
 
 
-def _take_back_begun_step(trainer: Trainer, checkpoint: dict[str, Any], state: dict[str, Any]) -> bool:
-    """Changes a checkpoint written within an optimiser's step, e.g. after an error: resumed, it makes the step anew.
+@dataclass(frozen=True)
+class _Stand:
+    """Where a run stands: behind the last batch of a whole step of the optimiser.
 
     Of the batches of a step (``accumulate_grad_batches``) no checkpoint holds the gradients, and a batch that broke off
-    has none. Lightning would take them as trained on.
+    has none. Lightning would take them as trained on; here such a step is made anew.
 
-    Returns:
-        Whether a step had begun, or was about to.
+    Attributes:
+        batches: Trained batches of the epoch.
+        back: Batches that the trainer has begun behind them.
+        last: Whether they are the whole epoch.
+        over: Whether the trainer has left the epoch.
+        validates: Whether a validation belongs behind them.
+        judged: Whether that has been made.
+        rows: Steps that the loggers have counted.
     """
-    loop = trainer.fit_loop
-    batches = loop.epoch_loop.batch_progress
-    current: Any = batches.current
-    done = current.processed
-    places = _loader_places(trainer, checkpoint, state)
+
+    batches: int
+    back: int
+    last: bool
+    over: bool
+    validates: bool
+    judged: bool
+    rows: int
+
+    @property
+    def epoch_done(self) -> bool:
+        """Whether a resumed run begins with the next epoch."""
+        return self.last and (self.over or not self.validates)
+
+    @property
+    def within_epoch(self) -> bool:
+        """Whether a resumed run goes on in this epoch, and not at its begin."""
+        return self.batches > 0 and not self.epoch_done
+
+
+def _begins(trainer: Trainer) -> bool:
+    """Tells whether a resumed run has not gone on yet: its counters are those that it was given."""
+    loop: Any = trainer.fit_loop.epoch_loop
+    current = loop.batch_progress.current
+    return bool(loop.restarting) and not trainer.validating and current.ready == current.completed
+
+
+def _stand(trainer: Trainer, places: list[dict[str, Any]]) -> _Stand:
+    loop: Any = trainer.fit_loop.epoch_loop
+    epochs: Any = trainer.fit_loop.epoch_progress.total
+    now: Any = loop.batch_progress.current
+    rows = loop._batches_that_stepped
+    if epochs.ready > epochs.started:  # on the threshold of an epoch: the counts are of the one before
+        return _Stand(now.ready, 0, last=True, over=True, validates=False, judged=True, rows=rows)
+    done = now.processed
     # The last batch is known as such when it is given out, before it is counted.
-    ended = batches.is_last_batch and current.ready == done and all(place["batches"] <= done for place in places)
-    if not ended:
+    last = loop.batch_progress.is_last_batch and now.ready == done and all(place["batches"] <= done for place in places)
+    if not last:
         done -= done % trainer.accumulate_grad_batches
-    for place in places:
-        place["batches"] = min(place["batches"], done)
-    back = current.ready - done
-    trained, judged = state["epoch_loop.batch_progress"], state["epoch_loop.val_loop.batch_progress"]
-    trained["is_last_batch"] = ended
-    # Between two batches the count of the one before is made, which a resumed run makes once more behind a validation.
-    if not back and (ended or current.completed != done or not done or trainer.validating):
+    back = now.ready - done
+    over = epochs.started == epochs.processed  # by its end, or by a limit of steps or time
+    ending = done > 0 and not (over or back) and (now.completed < done or trainer.validating)  # the last batch of these
+    judged = not ending or (now.completed == done and _validation_ended(trainer))
+    validates = done > 0 and _validates_behind(trainer, back)
+    return _Stand(done, back, last, over, validates, judged, rows + ending)
+
+
+def _validation_ended(trainer: Trainer) -> bool:
+    """Tells whether the validation under way has been made: what an error breaks off has not, whatever it had done."""
+    progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
+    current: Any = progress.current
+    whole = progress.is_last_batch and 0 < current.ready == current.completed
+    return whole and trainer.state.status != TrainerStatus.INTERRUPTED
+
+
+def _validates_behind(trainer: Trainer, back: int) -> bool:
+    """Tells whether a validation belongs to the batch so many before, in whatever run: not only since this one stops.
+
+    One by the clock belongs to no batch.
+    """
+    if getattr(trainer, "_val_check_time_interval", None) is not None:
         return False
-    if back:
-        for kind, progress in (("total", batches.total), ("current", current)):
-            trained[kind].update(dict.fromkeys(trained[kind], progress.ready - back))
-            judged[kind].update(dict.fromkeys(judged[kind], judged[kind]["completed"]))
-    _pass_over_validation(trainer, state, back)
-    return True
+    loop = trainer.fit_loop
+    fetcher: Any = loop._data_fetcher
+    with _as_it_was(trainer, back):
+        return bool(loop.epoch_loop._should_check_val_fx(fetcher))
+
+
+@contextmanager
+def _as_it_was(trainer: Trainer, back: int) -> Iterator[None]:
+    """Sets the trainer to the end of the batch so many before, in a run that goes on."""
+    batches, epochs = trainer.fit_loop.epoch_loop.batch_progress, trainer.fit_loop.epoch_progress
+    trackers: tuple[Any, ...] = (batches.total, batches.current, epochs.current)
+    before = [dict(vars(tracker)) for tracker in trackers]
+    stops, last = trainer.should_stop, batches.is_last_batch
+    trainer.should_stop, batches.is_last_batch = False, last and not back
+    batches.total.ready -= back
+    batches.current.ready -= back
+    epochs.current.completed = trackers[2].started - 1
+    try:
+        yield
+    finally:
+        trainer.should_stop, batches.is_last_batch = stops, last
+        for tracker, values in zip(trackers, before, strict=True):
+            vars(tracker).update(values)
+
+
+def _tell_epochs(trainer: Trainer, state: dict[str, Any], stand: _Stand) -> None:
+    for kind, counts in state["epoch_progress"].items():
+        begun = getattr(trainer.fit_loop.epoch_progress, kind).started
+        whole = begun if stand.epoch_done else max(begun - 1, 0)
+        begun = begun if stand.within_epoch else whole
+        counts.update(ready=begun, started=begun, processed=whole, completed=whole)
+
+
+def _tell_batches(trainer: Trainer, state: dict[str, Any], stand: _Stand) -> None:
+    """Writes the counters of batches and validations.
+
+    Lightning's resumed run begins with the end of a batch behind which a validation belongs, and counts it then; it
+    makes the validation if a batch of that has begun and not ended.
+    """
+    progress: Any = trainer.fit_loop.epoch_loop.batch_progress
+    judged: Any = trainer.fit_loop.epoch_loop.val_loop.batch_progress
+    trained, validated = state["epoch_loop.batch_progress"], state["epoch_loop.val_loop.batch_progress"]
+    due = stand.validates and not stand.judged
+    for kind in ("total", "current"):
+        trained[kind].update(dict.fromkeys(trained[kind], getattr(progress, kind).ready - stand.back))
+        validated[kind].update(dict.fromkeys(validated[kind], getattr(judged, kind).completed))
+        if due:
+            validated[kind].update(ready=1, started=1, processed=0, completed=0)
+    trained["is_last_batch"] = stand.last
+    validated["is_last_batch"] = judged.is_last_batch and not due
+    counted_anew = stand.validates and stand.within_epoch
+    state["epoch_loop.state_dict"]["_batches_that_stepped"] = stand.rows - counted_anew
 
 
 def _loader_places(trainer: Trainer, checkpoint: dict[str, Any], state: dict[str, Any]) -> list[dict[str, Any]]:
@@ -83,7 +187,7 @@ def _loader_places(trainer: Trainer, checkpoint: dict[str, Any], state: dict[str
     datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
     own = checkpoint.get(type(datamodule).__qualname__, {}).get("train")
     found = [own, *state["state_dict"].get("combined_loader", [])]
-    return [place for place in found if isinstance(place, dict) and "batches" in place]
+    return [place for place in found if isinstance(place, dict) and place.keys() >= ResumableLoader.KEYS]
 
 
 def recount(trainer: Trainer) -> None:
@@ -119,110 +223,6 @@ def place_loaders(trainer: Trainer) -> None:
         iter(loop._data_fetcher)
 
 
-def _keep_validations_whole(trainer: Trainer, state: dict[str, Any]) -> None:
-    """Changes a checkpoint written after a validation that a resumed run made anew: it counts as one, and as ended.
-
-    Lightning would keep the batch that had been begun, and take it for one to go on with in the next run.
-    """
-    batches: Any = trainer.fit_loop.epoch_loop.val_loop.batch_progress.current
-    if batches.ready != batches.completed:
-        return
-    judged = state["epoch_loop.val_loop.batch_progress"]["total"]
-    judged["ready"] = judged["started"] = judged["processed"] = judged["completed"]
-
-
-def _keep_validation_due(trainer: Trainer, state: dict[str, Any]) -> None:
-    """Changes a checkpoint written at the end of a batch after which a validation follows: resumed, it begins with it.
-
-    Lightning would take the epoch, or the interval, as done.
-    """
-    batches: Any = trainer.fit_loop.epoch_loop.batch_progress.current
-    # At a batch's end it is processed and not completed.
-    if batches.completed != batches.processed - 1 or not _validates_here(trainer):
-        return
-    ended, judged = state["epoch_loop.batch_progress"], state["epoch_loop.val_loop.batch_progress"]
-    for kind in ("total", "current"):
-        ended[kind]["completed"] = ended[kind]["processed"]
-        # A batch that was begun and not ended is how the trainer knows that there is a validation to go on with.
-        judged[kind].update(ready=1, started=1, processed=0, completed=0)
-    judged["is_last_batch"] = False
-
-
-def _keep_epoch_finished(trainer: Trainer, state: dict[str, Any]) -> None:
-    """Changes a checkpoint written at the end of an epoch's last batch, no validation following: the epoch is done.
-
-    Lightning would begin the next one without counting it, and mistake its middle for its end in later checkpoints.
-    """
-    batches: Any = trainer.fit_loop.epoch_loop.batch_progress
-    at_end = batches.is_last_batch and batches.current.completed == batches.current.processed - 1
-    if not at_end or _validates_here(trainer):
-        return
-    for name, done in (("epoch_progress", "started"), ("epoch_loop.batch_progress", "processed")):
-        for progress in (state[name]["total"], state[name]["current"]):
-            progress["processed"] = progress["completed"] = progress[done]
-    state["epoch_loop.state_dict"]["_batches_that_stepped"] += 1
-
-
-def _keep_epoch_unfinished(trainer: Trainer, state: dict[str, Any], begun: bool) -> None:
-    """Changes a checkpoint of a run that ended within an epoch, by its steps or its time: resumed, it does the rest.
-
-    Lightning would take the epoch as done, and leave out the batches that were not trained.
-
-    Args:
-        trainer: Whose checkpoint it is.
-        state: Of its loops.
-        begun: Whether a step was taken back.
-    """
-    loop = trainer.fit_loop
-    epochs: Any = loop.epoch_progress.total
-    batches = loop.epoch_loop.batch_progress
-    ended = epochs.started > 0 and epochs.processed == epochs.started
-    if not ended or (batches.is_last_batch and not begun):
-        return
-    if not 0 < batches.current.ready < loop.max_batches:
-        return
-    for kind in ("total", "current"):
-        progress = state["epoch_progress"][kind]
-        progress["processed"] = progress["completed"] = progress["started"] - 1
-    if not begun:
-        _pass_over_validation(trainer, state, 0)
-
-
-def _validates_here(trainer: Trainer, back: int = 0) -> bool:
-    """Tells whether a validation belongs to the batch so many before, in whatever run: not only since this one stops.
-
-    Args:
-        trainer: Where it stands.
-        back: Number of batches.
-    """
-    batches, stops = trainer.fit_loop.epoch_loop.batch_progress, trainer.should_stop
-    last = batches.is_last_batch
-    trainer.should_stop, batches.is_last_batch = False, last and not back
-    for progress in (batches.total, batches.current):
-        progress.ready -= back
-    try:
-        return validation_is_due(trainer)
-    finally:
-        trainer.should_stop, batches.is_last_batch = stops, last
-        for progress in (batches.total, batches.current):
-            progress.ready += back
-
-
-def _pass_over_validation(trainer: Trainer, state: dict[str, Any], back: int) -> None:
-    """Counts one batch less where a resumed run passes over a validation: it counts the one before that once more.
-
-    Args:
-        trainer: Whose checkpoint it is.
-        state: Of its loops, changed in place.
-        back: Batches that the checkpoint stands before the trainer.
-    """
-    timed = getattr(trainer, "_val_check_time_interval", None) is not None
-    # Lightning counts where the step is whole: so is the one before a step that was taken back.
-    whole = bool(back) or not trainer.fit_loop.epoch_loop._should_accumulate()
-    if not timed and whole and _validates_here(trainer, back):
-        state["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
-
-
 def latest_metrics(trainer: Trainer) -> dict[str, float]:
     """Returns the numbers that callbacks judge by, as they were last computed."""
     known = trainer._logger_connector._callback_metrics
@@ -247,11 +247,3 @@ def resume_by_epochs(trainer: Trainer) -> None:
     see another epoch's samples, or none.
     """
     vars(trainer.fit_loop)["_iteration_based_training"] = lambda: False
-
-
-def validate_anew(trainer: Trainer) -> None:
-    """Has a resumed run validate from the first batch: what the metrics have gathered so far is in no checkpoint."""
-    progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
-    progress.reset()
-    progress.increment_ready()
-    progress.increment_started()

@@ -47,13 +47,18 @@ class BestCheckpoint(Keeper):
         self._trainer = None
 
     def _update_best_and_save(self, current: Tensor, trainer: Trainer, monitor_candidates: dict[str, Tensor]) -> None:
-        names = ("best_model_path", "best_model_score", "kth_best_model_path", "kth_value", "current_score")
-        before = {name: getattr(self, name) for name in names} | {"best_k_models": dict(self.best_k_models)}
+        before = {**vars(self), "best_k_models": dict(self.best_k_models)}
         try:
             super()._update_best_and_save(current, trainer, monitor_candidates)
         except BaseException:  # Ctrl-C, too: the file is the earlier one
             vars(self).update(before)
             raise
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Judges the state; where the metric is not known yet, the end of the epoch does from now on."""
+        if self._save_on_train_epoch_end is False and not trainer.sanity_checking:
+            self._save_on_train_epoch_end = str(self.monitor) not in trainer.callback_metrics
+        super().on_validation_end(trainer, pl_module)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes over the earlier score and puts the earlier file into this run's folder."""

@@ -20,7 +20,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from posekit.callbacks.keeper import Keeper
 from posekit.callbacks.termination import end_at_once, stopped_together
 from posekit.errors import UserError
-from posekit.loop_progress import ends_step, validate_anew, validation_is_due
+from posekit.loop_progress import ends_step, validation_is_due
 
 
 class CleanInterrupt(Callback):
@@ -230,8 +230,6 @@ class LastCheckpoint(ModelCheckpoint):
             if newest:
                 rank_zero_info(f"stopped{_go_on_with(newest)}")
             return
-        if trainer.validating:
-            validate_anew(trainer)
         try:
             super().on_exception(trainer, pl_module, exception)
         except UserError as error:

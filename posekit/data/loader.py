@@ -149,6 +149,8 @@ class ResumableLoader(DataLoader[Any]):
     between, which workers that had begun earlier would miss.
     """
 
+    KEYS = frozenset(("batches", "of", "epoch", "samples"))
+    """Of its state."""
     _given = 0
     moved = 0
     """What the number of batches given out has changed by since the checkpoint, as theirs had another size."""
