@@ -90,8 +90,8 @@ def _mat(path: Path, what: str) -> Mapping[str, Any]:
 
 def _field(content: Mapping[str, Any], name: str, path: Path) -> Float64:
     if content.get(name) is None:
-        known = ", ".join(k for k, value in content.items() if value is not None and not k.startswith("__"))
-        raise UserError(f"{path.name} has no {name!r}; it has {known}")
+        known = [k for k, value in content.items() if value is not None and not k.startswith("__")]
+        raise UserError(f"{path.name} has no {name!r}; it has {', '.join(known) or 'no numbers at all'}")
     found = np.asarray(content[name])
     if found.dtype.kind not in "buif":
         raise UserError(f"{path.name}: {name!r} holds no numbers")
@@ -110,6 +110,11 @@ def _per_person(content: Mapping[str, Any], name: str, shape: tuple[int, ...], p
 def _mpii_truth(path: Path) -> tuple[Float64, Float64, Float64]:
     if path.suffix == ".mat":
         content = _mat(path, "ground truth")
+        if "RELEASE" in content and "pos_gt_src" not in content:
+            raise UserError(
+                f"{path.name} is MPII's RELEASE file of annotations, without 'pos_gt_src' of its evaluation: take "
+                "gt_valid.mat, or score a checkpoint by posekit validate"
+            )
         joints = _per_person(content, "pos_gt_src", (16, 2), path) - 1
         missing = _per_person(content, "jnt_missing", (16,), path)
         boxes = _per_person(content, "headboxes_src", (2, 2), path).reshape(-1, 4)

@@ -130,7 +130,7 @@ def test_batches_of_the_loader(tmp_path):
     assert batch["camera"].shape == (3, 2, 3, 3)
     assert batch["body_weight"].shape == (3, 2)
     assert all(torch.isfinite(v).all() for v in batch.values() if v.is_floating_point())
-    seen = torch.cat([b["row_ids"][b["keys"]] for b in data.val_dataloader()])
+    seen = torch.cat([b["row_ids"][b["answers"]] for b in data.val_dataloader()])
     assert sorted(seen.tolist()) == sorted(set(seen.tolist()))
     assert len(seen) == FRAMES
 

@@ -146,3 +146,44 @@ def test_lsp_joints_are_in_spins_places(tmp_path):
     np.testing.assert_array_equal(spin.joints[:, 25:39], own.joints)
     assert spin.joints[:, :25].max() == 0
     assert len(LSP14) == 14
+
+
+HIGH = [1, 2, 3, 5, 6, 7, 8, 10]  # numbers of HR-LSPET, which leaves some out
+
+
+def keep(root, numbers, end=".png", folder="images"):
+    """Leaves the pictures of some numbers, and puts them into a folder."""
+    for path in sorted((root / "images").iterdir()):
+        if int(path.stem[2:]) in numbers:
+            (root / folder).mkdir(exist_ok=True)
+            path.rename(root / folder / (path.stem + end))
+        else:
+            path.unlink()
+
+
+@pytest.mark.parametrize("folder", ["images", "."])
+@pytest.mark.parametrize("end", [".png", ".jpg"])
+def test_lsp_pictures_of_higher_resolution_go_by_their_order(tmp_path, folder, end):
+    joints = write_lsp(tmp_path, 10, end=end)[..., : len(HIGH)]
+    scipy.io.savemat(tmp_path / "joints.mat", {"joints": joints})
+    keep(tmp_path, HIGH, end, folder)
+    data = lsp(tmp_path, val_share=0).dataset("train")
+    assert len(data) == len(HIGH)
+    for row, number in enumerate(HIGH):
+        np.testing.assert_allclose(data.tracks[0].joints[row, 4, :2], joints[4, :2, row] - 1)
+        np.testing.assert_allclose(brightness(data[row]["image"]), 30 + 15 * (number - 1), atol=4)
+
+
+def test_lsp_pictures_that_may_be_any_column_s_are_refused(tmp_path, monkeypatch):
+    joints = write_lsp(tmp_path, 10)
+    scipy.io.savemat(tmp_path / "joints.mat", {"joints": joints[..., : len(HIGH)]})
+    keep(tmp_path, HIGH[1:], ".jpg")
+    with pytest.raises(UserError, match=r"images has 7 pictures, up to im00010, for 8 columns of .*9428 in") as raised:
+        lsp(tmp_path, val_share=0, on_broken_image="skip", on_bad_annotation="skip").dataset("train")
+    assert "skip" not in str(raised.value)
+    keep(tmp_path, HIGH[:4], ".jpg")  # 2, 3, 5: numbers of columns, of the original
+    data = lsp(tmp_path, val_share=0, on_broken_image="skip").tracks("train")[0]
+    assert data.image_rows.tolist() == [1, 2, 4]
+    monkeypatch.setattr("posekit.data.body3d.lsp_extended._HIGH", len(HIGH))
+    with pytest.raises(UserError, match="images has 3 pictures, up to im00005, for 8 columns"):
+        lsp(tmp_path, val_share=0, on_broken_image="skip").dataset("train")

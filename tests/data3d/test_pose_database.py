@@ -207,3 +207,89 @@ def test_vibe_s_14_joints_go_to_their_places(tmp_path, weighed):
     assert (first.joints[1, 25:39, 2] == 2).all()
     assert (first.joints[:, :25, 2] == 0).all()
     assert first.joints[0, 30, 2] == (0 if weighed else 2)
+
+
+HELD = [*range(25, 39), 39, 41, 43]  # what MPI-INF-3DHP has of the 49
+
+
+def without_confidences(rows=COUNT, root=True):
+    """VIBE's file of MPI-INF-3DHP: joints that it lacks are zero, and the root may be taken off them too."""
+    joints = np.random.default_rng(0).normal(1, 0.3, (rows, 49, 3))
+    joints[:, [at for at in range(49) if at not in HELD]] = 0
+    return joints - joints[:, 39:40] if root else joints
+
+
+@pytest.mark.parametrize("root", [True, False])
+def test_joints_that_a_file_without_confidences_lacks(tmp_path, caplog, root):
+    given = without_confidences(root=root)
+    first, _ = data(write(tmp_path, joints3D=given, valid=None)).tracks("train")
+    assert np.flatnonzero(first.joints3d_weight[0]).tolist() == HELD
+    np.testing.assert_allclose(first.joints3d[:, HELD], given[:5, HELD])
+    (line,) = caplog.messages
+    assert line.endswith(
+        "3dpw_train_db.npz: joints3D has no confidences, and 32 of its 49 joints lie at one place in every row: they "
+        "count as absent (op_nose; op_neck; op_right_shoulder; and 29 more)"
+    )
+
+
+def test_joints_at_one_place_that_are_real(tmp_path, caplog):
+    given = without_confidences()
+    given[:] = np.random.default_rng(1).normal(0, 1, given.shape)
+    given[:, [0, 1]] = given[:, [44, 37]]  # SPIN names some joints twice
+    given[:3, [2, 3]] = given[:3, 4:5]  # and joints may meet
+    first, _ = data(write(tmp_path, joints3D=given, valid=None)).tracks("train")
+    assert (first.joints3d_weight == 1).all()
+    assert caplog.messages == []
+
+
+def test_one_row_and_joints_in_2d_without_confidences(tmp_path, caplog):
+    content = {name: value[:1] for name, value in arrays(joints3D=without_confidences(), valid=None).items()}
+    content["joints2D"] = np.where(np.isin(np.arange(49), HELD)[:, None], content["joints2D"][..., :2], 0)
+    np.savez(write(tmp_path) / "mpii3d_train_db.npz", **content)
+    (track,) = data(tmp_path, dataset="mpii3d", frames=1).tracks("train")
+    assert np.flatnonzero(track.joints3d_weight[0]).tolist() == HELD
+    assert np.flatnonzero(track.joints[0, :, 2]).tolist() == HELD
+    assert ["joints2D" in line for line in caplog.messages] == [True, False]
+
+
+def test_pennaction(tmp_path):
+    write(tmp_path, name="pennaction_train_db", joints3D=None)
+    with pytest.raises(UserError, match=r"pennaction_train_db.npz has 49 joints.* use PennAction, ") as raised:
+        data(tmp_path, dataset="pennaction", on_bad_annotation="skip").dataset("train")
+    assert "skip" not in str(raised.value)
+    write(tmp_path, name="pennaction_train_db", joints3D=None, joints2D=arrays()["joints2D"][:, 25:39])
+    assert len(data(tmp_path, dataset="pennaction").tracks("train")) == 2  # VIBE's are in order
+
+
+INSTA = [  # as MAED calls them
+    "RHeel", "RKnee", "RHip", "LHip", "LKnee", "LHeel", "RWrist", "RElbow", "RShoulder", "LShoulder", "LElbow",
+    "LWrist", "Neck", "headtop", "Nose", "LEye", "REye", "LEar", "REar", "LBigToe", "RBigToe", "LSmallToe",
+    "RSmallToe", "LAnkle", "RAnkle",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [".npz", ".pt"])
+def test_insta_variety_as_maed_s_script_writes_it(tmp_path, kind):
+    given = arrays()["joints2D"][:, :25]
+    given[0, INSTA.index("LBigToe"), 2] = 0
+    absent = dict.fromkeys(("frame_id", "bbox", "joints3D", "pose", "shape", "valid", "cam"))
+    write(tmp_path, kind, "insta_train_db", joints2D=given, **absent)
+    first, _ = insta(tmp_path, val_share=0).tracks("train")
+    for name, joint in (
+        ("RHeel", "op_right_heel"), ("LHip", "op_left_hip"), ("RWrist", "op_right_wrist"), ("Neck", "op_neck"),
+        ("headtop", "head_top"), ("Nose", "op_nose"), ("REye", "op_right_eye"), ("LSmallToe", "op_left_small_toe"),
+        ("RAnkle", "op_right_ankle"),
+    ):  # fmt: skip
+        np.testing.assert_allclose(first.joints[:, SPIN49.index(joint), :2], given[:5, INSTA.index(name), :2])
+    assert (first.joints[1, :, 2] > 0).sum() == 25
+    assert first.joints[0, SPIN49.index("op_left_big_toe"), 2] == 0
+    with pytest.raises(UserError, match=r"joints2D has shape \(8, 25, 3\), expected \(8, 49, 3\)"):
+        data(write(tmp_path, joints2D=given)).tracks("train")
+
+
+def test_insta_variety_of_vibe_has_no_pictures(tmp_path):
+    (tmp_path / "insta_train_db.h5").write_bytes(b"\x89HDF")
+    with pytest.raises(UserError, match=r"insta_train_db\.h5 is of VIBE's .* get insta_train_db\.pt from"):
+        insta(tmp_path).tracks("train")
+    write(tmp_path, name="insta_train_db", bbox=None, joints3D=None, pose=None, shape=None, valid=None)
+    assert len(insta(tmp_path, val_share=0).tracks("train")) == 2

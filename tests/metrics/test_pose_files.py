@@ -100,6 +100,9 @@ def test_mpii(tmp_path, capsys):
     rejected("mpii", tmp_path / "no.mat", tmp_path / "pred.json", match="does not exist")
     rejected("mpii", tmp_path / "pred.mat", tmp_path / "pred.json", match="no 'pos_gt_src'; it has preds")
     rejected("mpii", tmp_path / "gt_valid.mat", tmp_path / "gt_valid.mat", match="no 'preds'")
+    savemat(tmp_path / "u12.mat", {"RELEASE": {"annolist": 1}})  # as the official annotations
+    rejected("mpii", tmp_path / "u12.mat", tmp_path / "pred.json", match="is MPII's RELEASE .* take gt_valid.mat")
+    rejected("mpii", tmp_path / "gt_valid.mat", tmp_path / "u12.mat", match="no 'preds'; it has no numbers at all")
     (tmp_path / "bad.mat").write_text("no matlab")
     rejected("mpii", tmp_path / "bad.mat", tmp_path / "pred.json", match=r"no \.mat file")
     savemat(tmp_path / "flat.mat", {"pos_gt_src": np.ones((16, 2)), "jnt_missing": 1, "headboxes_src": 1})

@@ -12,11 +12,13 @@ from posekit.errors import UserError
 class InstaVariety(PoseDatabase):
     """InstaVariety (Kanazawa et al., CVPR 2019) as clips of people with 25 joints in 2D.
 
-    ``root`` holds the pictures and ``insta_train_db.pt`` (or ``.npz``) as MAED's or VIBE's script extracts them from
-    the tfrecords; see :class:`~posekit.data.body3d.pose_database.PoseDatabase`. The tfrecords themselves are not read.
-    The people fill the pictures of 300 px, so there are no boxes. The rate is not known. The scripts write no file for
-    validation: ``val_share`` of the videos, chosen by a checksum of their names, are for validation and test, unless
-    there is an ``insta_val_db`` or ``insta_test_db``.
+    ``root`` holds the pictures and ``insta_train_db.pt`` (or ``.npz``) as MAED's scripts extract them from the
+    tfrecords; see :class:`~posekit.data.body3d.pose_database.PoseDatabase`. ``joints2D`` is (N, 25, 3) in the order of
+    the tfrecords, which is that of ``get_insta_joint_names`` in MAED's ``kp_utils.py``, or (N, 49, 3). Neither the
+    tfrecords themselves are read nor VIBE's ``insta_train_db.h5``, which has no pictures. People fill the pictures of
+    224 px, so there are no boxes. The rate is not known. The scripts write no file for validation: ``val_share`` of the
+    videos, chosen by a checksum of their names, are for validation and test, unless there is an ``insta_val_db`` or
+    ``insta_test_db``.
 
     Args:
         root: Folder of the data.
@@ -29,7 +31,7 @@ class InstaVariety(PoseDatabase):
 
     HOME: ClassVar[str] = (
         "https://github.com/akanazawa/human_dynamics/blob/master/doc/insta_variety.md (for non-commercial research); "
-        "MAED's and VIBE's scripts extract the pictures and write insta_train_db.pt"
+        "MAED's scripts, insta_utils_imgs.py and insta_utils.py, extract the pictures and write insta_train_db.pt"
     )
 
     def __init__(
@@ -54,6 +56,11 @@ class InstaVariety(PoseDatabase):
         Raises:
             UserError: It is not there; tfrecords have to be extracted first.
         """
+        if self._found("train", "val", "test") is None and (features := sorted(self.root.glob("insta_*_db.h5"))):
+            raise UserError(
+                f"InstaVariety: {features[0]} is of VIBE's script, which keeps features and no pictures: get "
+                f"{self.dataset_name}_train_db.pt from {self.HOME}"
+            )
         if not any(self.root.glob("insta_*_db.*")) and any(self.root.rglob("*.tfrecord*")):
             raise UserError(
                 f"InstaVariety: {self.root} holds tfrecords, which are not read: extract them first. {self.HOME}"

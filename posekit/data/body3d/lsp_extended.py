@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from posekit.data.body3d.module import BodyDataModule, Part, Recording
+from posekit.data.body3d.module import BodyDataModule, DataError, Part, Recording
 from posekit.data.body3d.person import Person, chosen_share
 from posekit.data.crops import FileReader
 from posekit.data.joint_maps import source_of
@@ -17,14 +18,18 @@ from posekit.mat5 import read_mat5
 from posekit.skeletons import LSP14
 
 _WHAT = "joint file"
+_HIGH = 9428  # pictures, and columns of the joint file, of the version of higher resolution
+_PICTURE = re.compile(r"im([0-9]+)\.(jpg|png)", re.IGNORECASE)
 
 
 class LSPExtended(BodyDataModule):
     """Leeds Sports Pose Extended (Johnson and Everingham, CVPR 2011) as pictures of people: clips of one frame.
 
     ``root`` holds ``joints.mat`` (14 x 3 x N: x, y, labelled) and ``images/im00001.jpg`` (or ``.png``, as in the
-    version of higher resolution). The data set has no splits: ``val_share`` of the pictures, chosen by a checksum of
-    their names, are for validation and test. Pixels count from 0: 1 is taken off the file's.
+    version of higher resolution); the pictures may also lie beside the joint file. Where there are N pictures, the k-th
+    in the order of their numbers belongs to the k-th column: the version of higher resolution leaves numbers out. Else
+    the one of number k does. The data set has no splits: ``val_share`` of the pictures, chosen by a checksum of their
+    names, are for validation and test. Pixels count from 0: 1 is taken off the file's.
 
     Args:
         root: Folder of the data.
@@ -69,17 +74,36 @@ class LSPExtended(BodyDataModule):
         labelled = (people[..., 2] > 0) & np.isfinite(people).all(-1)
         people = np.where(labelled[..., None], people - [1, 1, 0], 0.0)
         people[..., 2] = 2.0 * labelled
-        stems = [f"im{number:05d}" for number in range(1, len(people) + 1)]
-        part = chosen_share(stems, self.val_share)
+        files = self._pictures(path, len(people))
+        part = chosen_share([file.stem for file in files], self.val_share)
         rows = np.flatnonzero(part if split != "train" else ~part)
         if not len(rows):
             return []
-        files = [self._file(stem) for stem in stems]
         rows = rows[self.present([files[row] for row in rows.tolist()])]
         read = FileReader(files)
         return [Person("pictures", "pictures", read, rows, rows, people[rows], source_of(LSP14), followed=False)]
 
-    def _file(self, stem: str) -> Path:
-        jpeg = self.root / "images" / f"{stem}.jpg"
-        png = jpeg.with_suffix(".png")
-        return png if not jpeg.is_file() and png.is_file() else jpeg
+    def _pictures(self, path: Path, count: int) -> list[Path]:
+        """Returns the pictures of the joint file's columns, some of which may not be there.
+
+        Raises:
+            DataError: It cannot be told which belongs to which.
+        """
+        folder = self.root / "images"
+        found = _numbered(folder)
+        if not found and (beside := _numbered(self.root)):
+            folder, found = self.root, beside
+        if len(found) == count:
+            return [found[number] for number in sorted(found)]
+        if found and (count == _HIGH or not 1 <= min(found) <= max(found) <= count):
+            raise DataError(
+                f"LSPExtended: {folder} has {len(found)} pictures, up to im{max(found):05d}, for {count} columns of "
+                f"{path}: there must be 10000 of both, im00001.jpg …, or {_HIGH} in the version of higher resolution"
+            )
+        return [found.get(number, folder / f"im{number:05d}.jpg") for number in range(1, count + 1)]
+
+
+def _numbered(folder: Path) -> dict[int, Path]:
+    """Returns a folder's pictures by their numbers; of two with one number the JPEG."""
+    names = sorted((path.name for path in folder.iterdir()), reverse=True) if folder.is_dir() else []
+    return {int(match[1]): folder / match[0] for name in names if (match := _PICTURE.fullmatch(name))}

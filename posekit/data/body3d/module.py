@@ -33,7 +33,11 @@ Part = Literal["train", "val", "test"]
 ChoiceT = TypeVar("ChoiceT", str, int)
 
 
-class BodyError(UserError):
+class DataError(UserError):
+    """What is wrong is no fault of a recording, so that leaving some out would not mend it."""
+
+
+class BodyError(DataError):
     """A body or one of its regressors is missing or wrong, whatever the recording."""
 
 
@@ -290,7 +294,7 @@ class BodyDataModule(FolderDataModule):
         for recording in listed:
             try:
                 people += recording.read()
-            except BodyError:
+            except DataError:
                 raise
             except UserError as error:
                 media = isinstance(error, MediaError)
@@ -372,10 +376,10 @@ class BodyDataModule(FolderDataModule):
             slow.append(f"{person.name} ({rate:g})")
         return at_rate(replace(person, fps=rate), self.fps)
 
-    def warn_skipped(self, what: str, items: list[str], shown: int = 3) -> None:
+    def warn_skipped(self, what: str, items: list[str]) -> None:
         """Warns of things that were left out, if there are any, and names the first."""
         if items:
-            log.warning("%s: left out %d %s: %s", type(self).__name__, len(items), what, listed(items, shown))
+            log.warning("%s: left out %d %s: %s", type(self).__name__, len(items), what, listed(items))
 
 
 def pinhole(matrix: NDArray[np.floating], rows: int) -> Float64:

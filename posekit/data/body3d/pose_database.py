@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -11,17 +13,19 @@ from typing import Any, ClassVar
 import numpy as np
 
 from posekit.arrays import Array, Bool, Float64, Int64
-from posekit.data.body3d.module import BodyDataModule, Part, Recording
+from posekit.data.body3d.module import BodyDataModule, DataError, Part, Recording
 from posekit.data.body3d.numbers import label_numbers
 from posekit.data.body3d.person import Person, chosen_share
 from posekit.data.coco_file import escapes_folder
 from posekit.data.crops import FileReader
 from posekit.data.joint_maps import source_of
 from posekit.data.npz import open_npz
-from posekit.errors import UserError
+from posekit.errors import UserError, listed
 from posekit.geometry.rotations import matrix_to_axis_angle
 from posekit.safe_pickle import load_joblib, load_npz_object
 from posekit.skeletons import SPIN49
+
+log = logging.getLogger(__name__)
 
 _WHAT = "database"
 _SHAPES: dict[str, tuple[tuple[int, ...], ...]] = {
@@ -33,7 +37,19 @@ _SHAPES: dict[str, tuple[tuple[int, ...], ...]] = {
     "valid": ((),),
 }
 _AXES = {"joints2D": 2, "joints3D": 3}
-_LSP14 = slice(25, 39)  # where LSP's joints stand, in its order, among SPIN's 49
+# InstaVariety's joints in the order of its tfrecords, which MAED's script leaves as they are.
+_INSTA25 = (
+    "op_right_heel", "op_right_knee", "op_right_hip", "op_left_hip", "op_left_knee", "op_left_heel",
+    "op_right_wrist", "op_right_elbow", "op_right_shoulder", "op_left_shoulder", "op_left_elbow", "op_left_wrist",
+    "op_neck", "head_top", "op_nose", "op_left_eye", "op_right_eye", "op_left_ear", "op_right_ear",
+    "op_left_big_toe", "op_right_big_toe", "op_left_small_toe", "op_right_small_toe", "op_left_ankle", "op_right_ankle",
+)  # fmt: skip
+_PLACES = {  # where the joints of a file stand among SPIN's 49, by their number
+    14: np.arange(25, 39),  # LSP's, in its order
+    25: np.array([SPIN49.index(joint) for joint in _INSTA25]),
+    49: np.arange(49),
+}
+_SHARED_PLACE = 2  # joints that one of the body may be among SPIN's 49: more at one place are none
 
 
 class PoseDatabase(BodyDataModule):
@@ -43,13 +59,15 @@ class PoseDatabase(BodyDataModule):
     it) or the same arrays as ``.npz``: ``img_name`` (N,), ``joints2D`` (N, 49, 3) px and confidence, and as far as
     there are ``vid_name``, ``frame_id``, ``joints3D`` (N, 49, 4) metres and confidence, ``pose`` (N, 72) or (N, 24, 3,
     3), ``shape`` (N, 10), ``bbox`` (N, 4) as centre and size, and ``valid`` (N,). In place of 49 joints there may be
-    LSP's 14 (VIBE's "common" joints of 3DPW), which go to their places among the 49. People without a box are cut by
-    the whole picture. A pose of zeros counts as no label. Test takes the validation file where there is no test file.
+    LSP's 14 (VIBE's "common" joints of 3DPW), which go to their places among the 49. Joints without a confidence count,
+    but for those that lie, in every row of the file, at exactly one place with two or more others: scripts leave there
+    what the data set lacks. People without a box are cut by the whole picture. A pose of zeros counts as no label. Test
+    takes the validation file where there is no test file.
 
     Args:
         root: Folder of the databases.
-        dataset: The first part of the files' names: insta, posetrack, pennaction, 3dpw, mpii3d, h36m, coco2014-all,
-            lspet, mpii, or another.
+        dataset: The first part of the files' names: insta, posetrack, pennaction (VIBE's 14 joints alone: MAED's 49 are
+            mixed up), 3dpw, mpii3d, h36m, coco2014-all, lspet, mpii, or another.
         images: Folder that ``img_name`` begins in, relative to ``root``.
         strip: What to take off the beginning of every ``img_name``, e.g. the folder of another machine.
         min_confidence: Joints in 2D are visible above it.
@@ -102,7 +120,7 @@ class PoseDatabase(BodyDataModule):
     # -- files --------------------------------------------------------------------------------------------------------
 
     def _read(self, path: Path, split: Part | None = None) -> list[Person]:
-        content = read_database(path)
+        content = read_database(path, self.dataset_name)
         names = [self._name(path, str(name)) for name in content["img_name"].tolist()]
         files = [self.images / name for name in names]
         read = FileReader(files)
@@ -129,10 +147,8 @@ class PoseDatabase(BodyDataModule):
     def _person(self, content: Mapping[str, Array], rows: Int64, read: FileReader, videos: Array | None) -> Person:
         name = str(videos[rows[0]]) if videos is not None and len(rows) else "pictures"
         valid = content["valid"][rows] > 0 if self.use_valid and "valid" in content else np.ones(len(rows), dtype=bool)
-        joints = np.zeros((len(rows), 49, 3))
-        given = content["joints2D"][rows]
-        joints[..., :2] = given[..., :2]
-        joints[..., 2] = 2.0 * (given[..., 2] > self.min_confidence) if given.shape[-1] == 3 else 2.0
+        joints = _among_49(content, "joints2D", rows)
+        joints[..., 2] = 2.0 * (joints[..., 2] > self.min_confidence)
         return Person(
             name=name,
             video=name,
@@ -149,11 +165,19 @@ class PoseDatabase(BodyDataModule):
         )
 
 
-def read_database(path: Path) -> dict[str, Array]:
+def read_database(path: Path, dataset: str = "") -> dict[str, Array]:
     """Reads the arrays of a database and checks their shapes.
+
+    Args:
+        path: The file.
+        dataset: Whose it is: ``insta`` may have InstaVariety's 25 joints.
+
+    Returns:
+        By name; for joints without confidences also which of them the file has, as ``has_joints3D`` (J,).
 
     Raises:
         UserError: It is absent, broken or lacks an array.
+        DataError: Its joints are known to be mixed up.
     """
     raw = _read_npz(path) if path.suffix == ".npz" else load_joblib(path, _WHAT)
     if not isinstance(raw, dict):
@@ -171,18 +195,50 @@ def read_database(path: Path) -> dict[str, Array]:
     for name, shapes in _SHAPES.items():
         value = raw.get(name, raw.get("valid_i") if name == "valid" else None)
         if value is not None:
-            numbers = _numbers(path, name, value, count, shapes)
-            content[name] = _among_49(numbers, _AXES[name]) if name in _AXES else numbers
+            also = ((len(_INSTA25), 3),) if dataset == "insta" and name == "joints2D" else ()
+            content[name] = _numbers(path, name, value, count, (*shapes, *also))
+    if dataset == "pennaction" and content["joints2D"].shape[1] == len(SPIN49):
+        raise DataError(
+            f"PoseDatabase: {_WHAT} {path} has 49 joints, as MAED's script writes it, which mixes them up (it sorts by "
+            "one list of names and reads by another): use PennAction, which reads the data set's own files; rename a "
+            "mended database"
+        )
+    for name, axes in _AXES.items():
+        if name in content and content[name].shape[-1] == axes:
+            content[f"has_{name}"] = _joints_of(content[name], f"{_WHAT} {path}: {name}")
     return content
 
 
-def _among_49(joints: Float64, axes: int) -> Float64:
-    """Returns joints (N, 49, axes + 1) with weights where only LSP's 14 are given, (N, 14, axes or axes + 1)."""
-    if joints.shape[1] == len(SPIN49):
-        return joints
-    weight = joints[..., axes:] if joints.shape[-1] > axes else np.ones((*joints.shape[:2], 1))
-    full = np.zeros((len(joints), len(SPIN49), axes + 1))
-    full[:, _LSP14] = np.concatenate([joints[..., :axes], weight], -1)
+def _joints_of(points: Float64, label: str) -> Bool:
+    """Tells which joints (J,) a file has that gives points (N, J, C) without confidences.
+
+    Scripts leave the joints that the data set lacks at zero, or take the root off all joints, those included.
+    """
+    has = np.ones(points.shape[1], dtype=bool)
+    absent = _crowded(points[:1], np.arange(len(has)))  # the first row tells of most files that they lack none
+    absent = _crowded(points, absent)
+    if len(absent) and len(points):
+        has[absent] = False
+        names = [SPIN49.joints[place] for place in _PLACES[len(has)][absent]]
+        text = "%s has no confidences, and %d of its %d joints lie at one place in every row: they count as absent (%s)"
+        log.warning(text, label, len(absent), len(has), listed(names))
+    return has
+
+
+def _crowded(points: Float64, joints: Int64) -> Int64:
+    """Returns those of some joints of (N, J, C) that lie, in every row, at exactly one place with two more of them."""
+    places = [hash((points[:, joint] + 0.0).tobytes()) for joint in joints.tolist()]  # + 0.0 makes 0.0 of -0.0
+    together = Counter(places)
+    return joints[np.array([together[place] > _SHARED_PLACE for place in places], dtype=bool)]
+
+
+def _among_49(content: Mapping[str, Array], name: str, rows: Int64) -> Float64:
+    """Returns the joints of some rows with their confidences, (n, 49, axes + 1); 0 for those that the file lacks."""
+    axes, joints = _AXES[name], content[name][rows]
+    places = _PLACES[joints.shape[1]]
+    full = np.zeros((len(rows), len(SPIN49), axes + 1))
+    full[:, places, :axes] = joints[..., :axes]
+    full[:, places, axes] = joints[..., axes] if joints.shape[-1] > axes else content[f"has_{name}"]
     return full
 
 
@@ -239,9 +295,8 @@ def _boxes(boxes: Array | None, rows: Int64) -> Float64:
 def _labels(content: Mapping[str, Array], rows: Int64, valid: Bool) -> dict[str, Any]:
     labels: dict[str, Any] = {}
     if "joints3D" in content:
-        points = content["joints3D"][rows]
-        weight = points[..., 3] if points.shape[-1] == 4 else np.ones(points.shape[:2])
-        labels |= {"joints3d": points[..., :3], "weight3d": weight * valid[:, None]}
+        points = _among_49(content, "joints3D", rows)
+        labels |= {"joints3d": points[..., :3], "weight3d": points[..., 3] * valid[:, None]}
     if "pose" in content:
         pose = content["pose"][rows]
         pose = matrix_to_axis_angle(pose) if pose.ndim == 4 else pose.reshape(-1, 24, 3)
