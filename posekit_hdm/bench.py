@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from posekit.bench.timing import best_cpu_seconds, one_thread
+from posekit.bench.timing import one_thread
 from posekit.cli import exit_in_one_line
+from posekit.resources import best_cpu_ms
 from posekit_hdm import transport
 from posekit_hdm.base import make_supply
 from posekit_hdm.exact import each_problem, import_pot
@@ -49,7 +49,7 @@ def bench_transport(
         weight = torch.ones(batch, joints)
         maps.requires_grad_()
         result = {
-            f"{name}_ms": _cpu_ms(lambda loss=loss: torch.autograd.grad(loss(maps, dots, weight), maps), repeats)  # type: ignore[misc]
+            f"{name}_ms": best_cpu_ms(lambda loss=loss: torch.autograd.grad(loss(maps, dots, weight), maps), repeats)  # type: ignore[misc]
             for name, loss in (
                 ("hdm", HeatmapMatchingLoss(epsilon, "relu")),
                 ("hdm_softmax", HeatmapMatchingLoss(epsilon, "softmax")),
@@ -65,8 +65,8 @@ def bench_transport(
         # Not timed: the import of POT and the first calls would be scaled up with the rest.
         emd2_loop(mass[:2], transport.Demand(*(d[:2] for d in demand)), size)
         log_sinkhorn(mass[:2], transport.Demand(*(d[:2] for d in demand)), size, epsilon, 2)
-        result["emd2_loop_ms"] = scale * _cpu_ms(lambda: emd2_loop(mass, demand, size), repeats)
-        result["sinkhorn50_ms"] = scale * _cpu_ms(lambda: log_sinkhorn(mass, demand, size, epsilon, 50), repeats)
+        result["emd2_loop_ms"] = scale * best_cpu_ms(lambda: emd2_loop(mass, demand, size), repeats)
+        result["sinkhorn50_ms"] = scale * best_cpu_ms(lambda: log_sinkhorn(mass, demand, size, epsilon, 50), repeats)
         if backbone is not None:
             result["network_ms"] = _network_ms(backbone, batch, joints, size)
             result["hdm_share"] = result["hdm_ms"] / (result["hdm_ms"] + result["network_ms"])
@@ -136,11 +136,7 @@ def _network_ms(backbone: str, batch: int, joints: int, size: tuple[int, int]) -
     pictures = torch.randn(batch, 3, 4 * size[0], 4 * size[1])
     gradient = torch.randn(batch, joints, *size)
     network(pictures[:1]).sum().backward()
-    return _cpu_ms(lambda: network(pictures).backward(gradient), 1)
-
-
-def _cpu_ms(call: Callable[[], object], repeats: int) -> float:
-    return 1e3 * best_cpu_seconds(call, repeats, warmup=int(repeats > 1))
+    return best_cpu_ms(lambda: network(pictures).backward(gradient), 1)
 
 
 if __name__ == "__main__":

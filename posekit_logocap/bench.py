@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from posekit.bench.timing import best_cpu_seconds, one_thread
+from posekit.bench.timing import one_thread
 from posekit.errors import UserError
+from posekit.resources import best_cpu_ms
 from posekit_logocap.inference import decode_people
 from posekit_logocap.module import LogoCap
 from posekit_logocap.network import STRIDE, DenseMaps
@@ -55,13 +55,13 @@ def _cpu_rows(module: LogoCap, image: Tensor, repeats: int) -> dict[str, float]:
     few, many, double = (made_maps(module, size, count, copies) for count, copies in ((5, 1), (30, 1), (10, 3)))
     with torch.inference_mode():
         result = {
-            "backbone_ms": _cpu_ms(lambda: network.branches(image), repeats),
-            "backbone_and_heads_ms": _cpu_ms(lambda: module(image), repeats),
-            "decode_5_ms": _cpu_ms(lambda: decode(module, few, size), repeats),
-            "decode_30_ms": _cpu_ms(lambda: decode(module, many, size), repeats),
-            "decode_30_to_10_ms": _cpu_ms(lambda: decode(module, double, size), repeats),
-            "decode_30_direct_ms": _cpu_ms(lambda: decode(module, many, size, fast=False), repeats),
-            "flip_and_decode_30_ms": _cpu_ms(lambda: (module.dense(image), decode(module, many, size)), repeats),
+            "backbone_ms": best_cpu_ms(lambda: network.branches(image), repeats),
+            "backbone_and_heads_ms": best_cpu_ms(lambda: module(image), repeats),
+            "decode_5_ms": best_cpu_ms(lambda: decode(module, few, size), repeats),
+            "decode_30_ms": best_cpu_ms(lambda: decode(module, many, size), repeats),
+            "decode_30_to_10_ms": best_cpu_ms(lambda: decode(module, double, size), repeats),
+            "decode_30_direct_ms": best_cpu_ms(lambda: decode(module, many, size, fast=False), repeats),
+            "flip_and_decode_30_ms": best_cpu_ms(lambda: (module.dense(image), decode(module, many, size)), repeats),
         }
     for name in ("decode_5", "decode_30", "decode_30_to_10", "decode_30_direct", "flip_and_decode_30"):
         result[f"{name}_ratio"] = result[f"{name}_ms"] / result["backbone_ms"]
@@ -148,10 +148,6 @@ def _cuda_seconds(
             if index >= 3:
                 best = min(best, time.perf_counter() - began)
     return best
-
-
-def _cpu_ms(call: Callable[[], object], repeats: int) -> float:
-    return 1e3 * best_cpu_seconds(call, repeats)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from torch import Tensor
 from posekit.errors import in_range, one_of
 from posekit.nn.precision import precise
 from posekit_logocap.decode import Centres, find_centres, initial_poses
-from posekit_logocap.network import STRIDE, DenseMaps
+from posekit_logocap.network import DenseMaps
 from posekit_logocap.nms import pose_nms
 from posekit_logocap.refine import LEVELS, Expansion, Refined
 
@@ -52,7 +52,6 @@ class DecodeOptions:
         level: One of ``posekit_logocap.refine.LEVELS``.
         early_nms: Suppress double poses before refinement, so that only survivors are refined. False is the official
             order: refine all, then suppress.
-        nms_distance: Joints are close below this share of a pose's diagonal.
         nms_joints: Poses with more close joints than this are double; None takes half of the joints (8 of 17).
         max_people: People kept per picture.
     """
@@ -61,7 +60,6 @@ class DecodeOptions:
     centre_threshold: float = 0.01
     level: str = "full"
     early_nms: bool = True
-    nms_distance: float = 0.05
     nms_joints: int | None = None
     max_people: int = 30
 
@@ -75,7 +73,6 @@ class DecodeOptions:
         for name, value in (("top_k", self.top_k), ("max_people", self.max_people)):
             in_range("LogoCap", name, value, "[1, inf)", whole=True)
         in_range("LogoCap", "centre_threshold", self.centre_threshold, "[0, 1]")
-        in_range("LogoCap", "nms_distance", self.nms_distance, "[0, inf)")
         in_range("LogoCap", "nms_joints", self.nms_joints, "[0, inf)", whole=True, none=True)
 
 
@@ -87,20 +84,17 @@ class Candidates(NamedTuple):
     valid: Tensor  # (B, T) bool
 
 
-def find_candidates(
-    maps: DenseMaps, sizes: Tensor, options: DecodeOptions, mapping: str, stride: int = STRIDE
-) -> Candidates:
+def find_candidates(maps: DenseMaps, sizes: Tensor, expansion: Expansion, options: DecodeOptions) -> Candidates:
     """Finds centres and reads their initial poses.
 
     Args:
         maps: Of the pictures; beyond a picture's own size its border's values.
         sizes: (B, 2) H, W of each picture, px.
+        expansion: Its mapping, and the stride of the heatmaps.
         options: See there.
-        mapping: See :data:`~posekit_logocap.sampling.MAPPINGS`.
-        stride: Input px per cell of the heatmaps.
     """
-    centres: Centres = find_centres(maps.heatmaps, sizes, options.top_k, stride)
-    poses = initial_poses(centres.xy, maps.offsets, mapping)
+    centres: Centres = find_centres(maps.heatmaps, sizes, options.top_k, expansion.heatmap_stride)
+    poses = initial_poses(centres.xy, maps.offsets, expansion.mapping)
     confident = centres.score >= options.centre_threshold
     first = torch.arange(centres.score.shape[1], device=confident.device) == 0
     return Candidates(poses, centres.score, confident | (first & ~confident.any(1, keepdim=True)))
@@ -112,7 +106,6 @@ def decode_people(
     expansion: Expansion,
     message_passing: MessagePass,
     options: DecodeOptions,
-    stride: int = STRIDE,
 ) -> People:
     """Reads the people of several pictures; refinement runs once over all of them.
 
@@ -122,16 +115,15 @@ def decode_people(
         expansion: The windows' geometry.
         message_passing: Maps local maps (N, K C, P, P) to attraction maps (N, K, P, P).
         options: How to decode.
-        stride: Input px per cell of the heatmaps (the other maps have 4).
     """
-    found = find_candidates(maps, sizes, options, expansion.mapping, stride)
+    found = find_candidates(maps, sizes, expansion, options)
     alive = found.valid
     if options.early_nms:
         alive = suppress(found.poses, found.score, alive, options)
     image, rank = alive.nonzero(as_tuple=True)
     poses, centre = found.poses[image, rank], found.score[image, rank]
     own = sizes[image]
-    refined, attraction = _refine(maps, image, poses, own, expansion, message_passing, options, stride)
+    refined, attraction = _refine(maps, image, poses, own, expansion, message_passing, options)
     score = refined.value * centre[:, None]
     joints = poses.shape[1]
     start = torch.cat([poses, centre[:, None, None].expand(-1, joints, 1)], dim=-1)
@@ -147,15 +139,14 @@ def _refine(
     expansion: Expansion,
     message_passing: MessagePass,
     options: DecodeOptions,
-    stride: int,
 ) -> tuple[Refined, Tensor]:
     if options.level == "none":
         none = poses.new_zeros(len(poses), 0, 0, 0)
-        return expansion.unrefined(maps.heatmaps, image, poses, sizes, stride), none
+        return expansion.unrefined(maps.heatmaps, image, poses, sizes), none
     attraction = attraction_maps(maps.embedding, image, poses, sizes, expansion, message_passing).clamp(0, 1)
     if options.level == "partial":
         return expansion.nearest_attraction(attraction, poses), attraction
-    return expansion.refine(attraction, maps.heatmaps, image, poses, sizes, stride), attraction
+    return expansion.refine(attraction, maps.heatmaps, image, poses, sizes), attraction
 
 
 def attraction_maps(
@@ -168,7 +159,7 @@ def attraction_maps(
 def suppress(poses: Tensor, scores: Tensor, valid: Tensor, options: DecodeOptions) -> Tensor:
     """Returns which of poses (B, T, K, 2) with scores (B, T) stay: (B, T) bool."""
     joints = poses.shape[2] // 2 if options.nms_joints is None else options.nms_joints
-    return pose_nms(poses, scores, valid, options.nms_distance, joints)
+    return pose_nms(poses, scores, valid, least_joints=joints)
 
 
 def _final(people: People, pictures: int, options: DecodeOptions) -> Tensor:

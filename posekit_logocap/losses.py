@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from posekit.nn.precision import precise
+from posekit.nn.precision import full_precision, precise
 from posekit_logocap.targets import DenseTargets, Persons
 
 OFFSET_BETA = 1 / 9
@@ -73,7 +73,8 @@ def assign(mesh: Tensor, persons: Persons, sigmas: Tensor) -> Assignment:
     person = best.argmax(-1)  # (B, T)
     rows = person[:, :, None, None, None].expand(-1, -1, 1, *along_x.shape[3:])
     own_x, own_y = along_x.gather(2, rows)[:, :, 0], along_y.gather(2, rows)[:, :, 0]
-    together = torch.einsum("btky,btkx->btyx", own_y, own_x)
+    with full_precision(mesh):  # autocast would round the OKS, and so choose other poses
+        together = torch.einsum("btky,btkx->btyx", own_y, own_x)
     oks = together.flatten(2).amax(-1) / labelled.expand(-1, person.shape[1], -1).gather(2, person[..., None])[..., 0]
     return Assignment(person, oks, own_x, own_y)
 

@@ -147,11 +147,7 @@ class LogoCap(SceneModule):
             top_k, oks_threshold, offset_factor, attraction_factor, refined_factor, least_area, overlap
         )
         self.flip_test = flip_test
-        given = each_in_range("LogoCap", "test_scales", test_scales or (1.0,), "(0, inf)")
-        scales = sorted((float(scale) for scale in given), key=lambda scale: scale != 1)
-        if scales[0] != 1:
-            raise UserError(f"LogoCap: test_scales must contain 1, not {scales}")
-        self.test_scales = tuple(scales)
+        self.test_scales = _scales(test_scales or [1.0])
         self.attraction_maps = attraction_maps
         self.fast_message_passing = FastMessagePassing(self.network.joints_mlp)
         self.register_buffer("flip_index", torch.tensor(self.skeleton.flip_index), persistent=False)
@@ -300,3 +296,16 @@ class LogoCap(SceneModule):
         """Draws a picture's people over their initial poses; with ``attraction_maps`` also those of the best people."""
         picture = overlay(image, rows, self.skeleton, threshold)
         return with_attraction(image, picture, rows, self.skeleton) if "attraction" in rows else picture
+
+
+def _scales(given: Sequence[float]) -> tuple[float, ...]:
+    """Returns the test scales, the input's own size first.
+
+    Raises:
+        UserError: They are no numbers above 0, or 1 is not among them.
+    """
+    numbers = each_in_range("LogoCap", "test_scales", given, "(0, inf)")
+    scales = sorted((float(scale) for scale in numbers), key=lambda scale: scale != 1)
+    if scales[0] != 1:
+        raise UserError(f"LogoCap: test_scales must contain 1, not {scales}")
+    return tuple(scales)

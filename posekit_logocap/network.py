@@ -88,11 +88,6 @@ class LogoCapNetwork(nn.Module):
         maps = _pyramid(self.backbone, F.pad(images, (0, missing[0], 0, missing[1])))
         return maps, (_multiple(height, STRIDE) // STRIDE, _multiple(width, STRIDE) // STRIDE)
 
-    def features(self, images: Tensor) -> Tensor:
-        """Returns the joined maps (B, C, ceil(H / 4), ceil(W / 4)), which the heads see, of images (B, 3, H, W)."""
-        maps, (height, width) = self.branches(images)
-        return torch.cat([_upsample(x, maps[0]) for x in maps], dim=1)[..., :height, :width]
-
     def forward(self, images: Tensor) -> DenseMaps:
         """Returns heatmaps, offsets and embedding (B, …, ceil(H / 4), ceil(W / 4)) of images (B, 3, H, W).
 

@@ -52,6 +52,9 @@ class Expansion(nn.Module):
         sampling: Rule at the border; see :data:`~posekit_logocap.sampling.SAMPLINGS`.
         mapping: See :data:`~posekit_logocap.sampling.MAPPINGS`.
 
+    Attributes:
+        heatmap_stride: Input px per cell of the heatmaps; that of the other maps is always ``STRIDE``.
+
     Raises:
         UserError: A value out of its range, or an unknown name.
     """
@@ -79,6 +82,7 @@ class Expansion(nn.Module):
             raise UserError(f"LogoCap: window must be even, not {window}")
         in_range("LogoCap", "prior_sigma", prior_sigma, "(0, inf)")
         in_range("LogoCap", "unit_sigma", unit_sigma, "(0, inf)")
+        self.heatmap_stride = STRIDE
         self.radius, self.window, self.sampling, self.mapping = radius, window, sampling, mapping
         scales = torch.tensor(sigmas, dtype=torch.float32) / unit_sigma
         self.local_cells = patch_cells(2 * radius * scales.max().item() / STRIDE)
@@ -136,9 +140,7 @@ class Expansion(nn.Module):
             values = along_x[:, :, None] @ rows.unflatten(3, (cells, channels))  # (N, K, P, P, C)
         return values.permute(0, 2, 3, 1, 4).flatten(3).permute(0, 3, 1, 2)
 
-    def global_maps(
-        self, heatmaps: Tensor, image: Tensor, poses: Tensor, sizes: Tensor, stride: int = STRIDE
-    ) -> Tensor:
+    def global_maps(self, heatmaps: Tensor, image: Tensor, poses: Tensor, sizes: Tensor) -> Tensor:
         """Samples each joint's upsampled heatmap on the pixels around it, times the prior (7.1, 7.2).
 
         Upsampling and sampling are one matrix per axis, so that no map of the input's size is made.
@@ -148,13 +150,13 @@ class Expansion(nn.Module):
             image: (N,) each person's picture.
             poses: (N, K, 2) px; no gradient flows into positions.
             sizes: (N, 2) H, W of each person's picture, px.
-            stride: Input px per cell of the heatmaps.
 
         Returns:
             (N, K, S, S) with S = window + 1.
         """
         with full_precision(heatmaps):
             points = precise(poses.detach())[..., None] + self.pixels  # (N, K, 2, S)
+            stride = self.heatmap_stride
             extent, cells = map_size(sizes, stride), patch_cells((self.window + 1) / stride)
             y, x = (
                 upsampled_axis_weights(points[:, :, axis], extent[:, i, None], stride, cells, self.sampling)
@@ -185,24 +187,21 @@ class Expansion(nn.Module):
         moved = 0.75 * xy[..., 0, :] + 0.25 * xy[..., 1, :] - self.window // 2
         return Refined(poses + moved, 0.75 * value[..., 0] + 0.25 * value[..., 1])
 
-    def refine(
-        self, attraction: Tensor, heatmaps: Tensor, image: Tensor, poses: Tensor, sizes: Tensor, stride: int = STRIDE
-    ) -> Refined:
-        """Refines joints with attraction maps (N, K, P, P), clamped to [0, 1] (7); see :meth:`global_maps`."""
-        maps = self.global_maps(heatmaps, image, poses, sizes, stride)
-        return self.pick(self.adapt(precise(attraction).clamp(0, 1), maps), poses)
+    def refine(self, attraction: Tensor, heatmaps: Tensor, image: Tensor, poses: Tensor, sizes: Tensor) -> Refined:
+        """Refines joints with attraction maps (N, K, P, P) of values in [0, 1] (7); see :meth:`global_maps`."""
+        return self.pick(self.adapt(attraction, self.global_maps(heatmaps, image, poses, sizes)), poses)
 
     def nearest_attraction(self, attraction: Tensor, poses: Tensor) -> Refined:
-        """Moves joints to the mesh point of the largest attraction (level ``partial``)."""
+        """Moves joints to the mesh point of the largest attraction (level ``partial``); maps as for :meth:`refine`."""
         points = self.steps.numel()
-        value, index = precise(attraction).clamp(0, 1).flatten(2).max(-1)
+        value, index = precise(attraction).flatten(2).max(-1)
         grid = torch.stack([index % points, torch.div(index, points, rounding_mode="floor")], dim=-1)
         return Refined(poses + (grid - self.radius) * self.scales[:, None], value)
 
-    def unrefined(self, heatmaps: Tensor, image: Tensor, poses: Tensor, sizes: Tensor, stride: int = STRIDE) -> Refined:
+    def unrefined(self, heatmaps: Tensor, image: Tensor, poses: Tensor, sizes: Tensor) -> Refined:
         """Keeps joints, with the value of their heatmap (level ``none``); see :meth:`global_maps`."""
         middle = self.window // 2
-        return Refined(poses, self.global_maps(heatmaps, image, poses, sizes, stride)[:, :, middle, middle])
+        return Refined(poses, self.global_maps(heatmaps, image, poses, sizes)[:, :, middle, middle])
 
 
 def map_size(sizes: Tensor, stride: int = STRIDE) -> Tensor:

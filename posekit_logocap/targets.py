@@ -238,7 +238,8 @@ def _official_writes(claims: Tensor, corner: Tensor, cells: Tensor, area: Tensor
     # Whether an earlier person wrote anything depends on those before: a fixed point, reached by the number of people.
     local = (place[..., 1] * side + place[..., 0]).clamp(0, side * side - 1)
     number = torch.arange(1, people + 1, device=area.device)
-    kept = area.float().to(area.dtype)  # areas are stored in single precision
+    # The official code keeps areas in single precision: float64 ones, as of its records, may lose against themselves.
+    kept = area.float().to(area.dtype)
     areas = torch.cat([area.new_zeros(len(area), 1), kept], dim=1)
     acts = claims.any(-1)[..., None].expand(-1, -1, cells.shape[2])
     larger = torch.zeros_like(acts)

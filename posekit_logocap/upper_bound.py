@@ -30,7 +30,7 @@ from posekit.cli.quiet import one_line_errors, quieten
 from posekit.data import SyntheticPeople
 from posekit.data.batch import SceneBatch
 from posekit.data.datamodule import PoseDataModule
-from posekit.errors import UserError, in_range, one_of, unknown_name
+from posekit.errors import UserError, in_range, one_of
 from posekit.geometry import uncrop_points
 from posekit.metrics import KeypointAP
 from posekit.skeletons import get_skeleton
@@ -55,15 +55,10 @@ def assign_person(mesh: Tensor, persons: Persons, sigmas: Tensor, assignment: st
     Raises:
         UserError: Unknown assignment.
     """
-    along_x, along_y = oks_factors(mesh, persons, sigmas)
-    if assignment == "sum":
-        similarity = along_x.sum(-1) * along_y.sum(-1)
-    elif assignment == "largest":
-        similarity = along_x.amax(-1) * along_y.amax(-1)
-    else:
-        raise unknown_name("assignment", str(assignment), ASSIGNMENTS)
+    one_of("assignment", assignment, ASSIGNMENTS)
+    x, y = (f.sum(-1) if assignment == "sum" else f.amax(-1) for f in oks_factors(mesh, persons, sigmas))
     labelled = persons.visible.sum(-1).clamp(min=1)[:, None]
-    return (similarity.sum(-1) / labelled).argmax(-1)
+    return ((x * y).sum(-1) / labelled).argmax(-1)
 
 
 def best_mesh_pose(mesh: Tensor, persons: Persons, person: Tensor, sigmas: Tensor, reading: str = "joint") -> Tensor:

@@ -19,7 +19,7 @@ from posekit.data.clips import CLIP_BOXES, ClipBox
 from posekit.data.datamodule import PoseDataModule
 from posekit.data.one_person import person_windows, predict_windows
 from posekit.data.video_clips import BOX_SCALE
-from posekit.errors import UserError, in_range, one_of, unknown_name
+from posekit.errors import UserError, in_range, one_of
 from posekit.geometry import matrix_to_axis_angle, project_weak_perspective, rot6d_to_matrix
 from posekit.module import PoseModule, StepOutput, picture_size
 from posekit.nn import LoadReport
@@ -153,33 +153,20 @@ class MAED(PoseModule):
         self.skeleton = get_skeleton(skeleton or "SPIN49")
         if self.skeleton.name != "SPIN49":
             raise UserError(f"MAED's joint set is SPIN49: set data.skeleton to SPIN49, not {self.skeleton.name}")
-        one_of("hybrid_weights", hybrid_weights, HYBRID_WEIGHTS)
-        for name, count in {"keep_every": keep_every, "max_frames": max_frames}.items():
-            in_range("MAED", name, count, "[1, inf)", whole=True)
-        if clip_box is not None and clip_box not in CLIP_BOXES:
-            raise unknown_name("clip_box of MAED", clip_box, CLIP_BOXES)
-        if box_scale is not None:
-            in_range("MAED", "box_scale", box_scale, "(0, inf)")
-        if num_betas != 10:
-            raise UserError(f"MAED's decoders give 10 shape coefficients, so num_betas cannot be {num_betas}")
+        _check_options(hybrid_weights, keep_every, max_frames, clip_box, box_scale, num_betas)
         self.image_size = picture_size(image_size, (224, 224))
         # Resolved, so that a checkpoint tells a source of pictures what to make of them.
         self.hparams.update(skeleton=self.skeleton.name, image_size=list(self.image_size))
         self.clip_frames = max_frames
         self.clip_box: ClipBox = clip_box or "frame"
         self.box_scale = box_scale or BOX_SCALE
-        self.hybrid_weights = hybrid_weights
-        self.keep_every = keep_every
+        self.hybrid_weights, self.across_clips = hybrid_weights, across_clips
+        self.keep_every, self.official_interpolation = keep_every, official_interpolation
         self._labelled3d: bool | None = None  # whether validation has labels in 3D, once it was looked at
-        self.official_interpolation = official_interpolation
         self.body = load_body(
-            body,
-            joint_regressor_extra=joint_regressor_extra,
-            joint_regressor_h36m=joint_regressor_h36m,
-            mean_params=mean_params,
-            num_betas=num_betas,
-        )
-        self.across_clips = across_clips
+            body, joint_regressor_extra=joint_regressor_extra, joint_regressor_h36m=joint_regressor_h36m,
+            mean_params=mean_params, num_betas=num_betas,
+        )  # fmt: skip
         network = MAEDNetwork(
             encoder, decoder, self.image_size, st_mode, num_blocks, num_heads, embed_dim, max_frames, backbone,
             backbone_options, hidden_dim, dropout, self.body.mean_parameters,
@@ -475,3 +462,25 @@ class MAED(PoseModule):
 
     def _errors(self, stage: str) -> BodyMetrics:
         return cast(BodyMetrics, self.errors[stage + "_errors"])
+
+
+def _check_options(
+    hybrid_weights: str,
+    keep_every: int,
+    max_frames: int,
+    clip_box: str | None,
+    box_scale: float | None,
+    num_betas: int,
+) -> None:
+    """Checks what neither the network nor the loss does.
+
+    Raises:
+        UserError: An unknown name, or a number that is out of range.
+    """
+    one_of("hybrid_weights", hybrid_weights, HYBRID_WEIGHTS)
+    for name, count in {"keep_every": keep_every, "max_frames": max_frames}.items():
+        in_range("MAED", name, count, "[1, inf)", whole=True)
+    one_of("clip_box of MAED", clip_box, CLIP_BOXES, none=True)
+    in_range("MAED", "box_scale", box_scale, "(0, inf)", none=True)
+    if num_betas != 10:
+        raise UserError(f"MAED's decoders give 10 shape coefficients, so num_betas cannot be {num_betas}")

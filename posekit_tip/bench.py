@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from posekit.bench.timing import best_cpu_seconds, one_thread
+from posekit.bench.timing import one_thread
 from posekit.data.batch import ClipBatch
 from posekit.nn import count_macs
+from posekit.resources import best_cpu_seconds
 from posekit_tip.module import TIP
 from posekit_tip.video import predict_clips
 
@@ -41,8 +42,8 @@ def bench_tip(
 def make_video(frames: int, size: tuple[int, int], halo: int, joints: int) -> ClipBatch:
     """Makes one clip of noise out of the middle of a video: all its frames are real, the halo is not answered for."""
     random = torch.Generator().manual_seed(0)
-    keys = torch.zeros(1, frames, dtype=torch.bool)
-    keys[:, halo : frames - halo] = True
+    answers = torch.zeros(1, frames, dtype=torch.bool)
+    answers[:, halo : frames - halo] = True
     number = torch.arange(frames)[None]
     batch = {
         "image": torch.randn(1, frames, 3, size[1], size[0], generator=random),
@@ -54,7 +55,7 @@ def make_video(frames: int, size: tuple[int, int], halo: int, joints: int) -> Cl
         "frame": number,
         "valid": torch.ones(1, frames, dtype=torch.bool),
         "key": torch.tensor([frames // 2]),
-        "keys": keys,
+        "answers": answers,
         "row_ids": number,
         "image_id": number,
         "sample_id": torch.zeros(1, dtype=torch.int64),

@@ -18,6 +18,7 @@ from posekit.nn.precision import full_precision
 
 REDUCTIONS = ("pixel_sum", "mean")
 EPSILON = 1e-4
+POOL = 4  # cells of a map that a correlation's sample is the mean of, along each axis
 
 
 def localisation_loss(maps: Tensor, target: Tensor, weight: Tensor, reduction: str = "pixel_sum") -> Tensor:
@@ -125,12 +126,12 @@ def synthesis_loss(interim: Tensor, target: Tensor, weight: Tensor, whole: Tenso
     return labelled_mean(per_joint, weight * whole[:, None].to(weight.dtype))
 
 
-def standardised(maps: Tensor, pool: int = 4) -> Tensor:
+def standardised(maps: Tensor) -> Tensor:
     """Pools maps (B, D, h, w) and returns their cells as samples (N, D) with mean 0 and deviation 1 per channel.
 
     A channel that does not vary becomes 0. Fewer than two samples give zeros with a live graph.
     """
-    cells = functional.avg_pool2d(maps.float(), min(pool, *maps.shape[-2:]))
+    cells = functional.avg_pool2d(maps.float(), min(POOL, *maps.shape[-2:]))
     rows = cells.permute(0, 2, 3, 1).flatten(0, 2)
     centred = rows - rows.mean(0)
     variance = centred.square().mean(0)

@@ -120,51 +120,59 @@ class TIP(PoseTrackScoring, TopDownModule):
         joints = skeleton or "POSETRACK15"
         super().__init__(skeleton=joints, image_size=image_size, flip_test=flip_test, monitor=monitor, **kwargs)
         self.save_hyperparameters()
-        choices = (("temporal", temporal, TEMPORAL), ("decoder", decoder, DECODERS), ("mapping", mapping, MAPPINGS))
-        for kind, name, known in choices:
-            one_of(kind, name, known)
         num_support = 1 if num_support is None else num_support
-        for option, count in (("num_support", num_support), ("num_interim", num_interim)):
-            in_range("TIP", option, count, "[1, inf)", whole=True)
-        in_range("TIP", "group_channels", group_channels, "[1, inf)", whole=True, none=True)
-        positive = {"temperature": temperature, "sigma": sigma, "beta": beta, "backbone_lr": backbone_lr}
-        for option, value in positive.items():
-            in_range("TIP", option, value, "(0, inf)")
         gammas = {"info": gamma_info, "com": gamma_com, "var": gamma_var, "red": gamma_red, "s": gamma_s}
-        self.temporal = temporal
-        self.views = ("crops", "clips") if temporal == "single" else ("clips",)
+        _check_options(
+            temporal, decoder, mapping, num_support, num_interim, group_channels, temperature=temperature, sigma=sigma,
+            beta=beta, backbone_lr=backbone_lr,
+        )  # fmt: skip
         weights = active_weights(temporal, gammas)
         if "s" in weights and num_interim % 2 == 0:
             raise UserError(
                 f"num_interim must be odd for gamma_s to find the key pose in the middle, not {num_interim}"
             )
+        self.temporal = temporal
+        self.views = ("crops", "clips") if temporal == "single" else ("clips",)
         self.groups = resolve_groups(part_groups, self.skeleton)
         self.num_support = self.clip_halo = num_support
-        self.sigma = sigma
-        self.round_center = round_center
-        self.backbone_lr = backbone_lr
-        self.decoder = decoder
-        self.mapping = mapping
+        self.sigma, self.round_center, self.backbone_lr = sigma, round_center, backbone_lr
+        self.decoder, self.mapping = decoder, mapping
         self.interim = interim
         self.start_from_single = start_from_single
         self.init_head = self.init_from not in shipped_names() if init_head is None else init_head
-        slots = slot_indices(self.skeleton, num_slots)
-        num_maps = len(self.skeleton) if slots is None else cast(int, num_slots)
-        single = build_backbone(backbone, num_joints=num_maps, **(backbone_options or {}))
         learns_rough = temporal != "single" and not freeze_backbone
         self.objective = Objective(weights, temperature, loc_reduction, learns_rough)
-        part = None
-        if temporal != "single":
-            part = TemporalPart(
-                single.feature_channels, self.groups, num_maps, temporal, num_interim, num_support, group_channels,
-                sigma, beta, residual_offset,
-            )  # fmt: skip
-            # Heads that no loss reaches would be unused parameters to DistributedDataParallel.
-            part.motion.task_heads.requires_grad_("com" in weights)
-        network = TIPNetwork(single, part, slots, frozen=freeze_backbone)
+        network = self._build_network(
+            backbone, backbone_options, num_slots, num_interim, group_channels, beta, residual_offset, freeze_backbone
+        )
         # Convolutions run a quarter to a half faster with channels last, on CPUs and on tensor cores.
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.load_initial_weights()
+
+    def _build_network(
+        self,
+        backbone: str,
+        backbone_options: dict[str, Any] | None,
+        num_slots: int | None,
+        num_interim: int,
+        group_channels: int | None,
+        beta: float,
+        residual_offset: bool,
+        frozen: bool,
+    ) -> TIPNetwork:
+        """Returns the network for the objective, joints and groups that are set by now."""
+        slots = slot_indices(self.skeleton, num_slots)
+        num_maps = len(self.skeleton) if slots is None else cast(int, num_slots)
+        single = build_backbone(backbone, num_joints=num_maps, **(backbone_options or {}))
+        if self.temporal == "single":
+            return TIPNetwork(single, None, slots, frozen)
+        part = TemporalPart(
+            single.feature_channels, self.groups, num_maps, self.temporal, num_interim, self.num_support,
+            group_channels, self.sigma, beta, residual_offset,
+        )  # fmt: skip
+        # Heads that no loss reaches would be unused parameters to DistributedDataParallel.
+        part.motion.task_heads.requires_grad_("com" in self.objective.weights)
+        return TIPNetwork(single, part, slots, frozen)
 
     def load_initial_weights(self) -> LoadReport | None:
         """Loads ``init_from``; says so where the backbone, not just the temporal part, starts anew.
@@ -332,3 +340,27 @@ class TIP(PoseTrackScoring, TopDownModule):
     def update_metrics(self, batch: CropBatch | ClipBatch, output: StepOutput[KeypointPrediction], stage: str) -> None:
         """Adds the people of a batch's key frames."""
         super().update_metrics(key_crops(as_clips(batch)), output, stage)
+
+
+def _check_options(
+    temporal: str,
+    decoder: str,
+    mapping: str,
+    num_support: int,
+    num_interim: int,
+    group_channels: int | None,
+    **positive: float,
+) -> None:
+    """Checks names, numbers of things, and what must be above 0.
+
+    Raises:
+        UserError: An unknown name, or a number that is out of range.
+    """
+    choices = (("temporal", temporal, TEMPORAL), ("decoder", decoder, DECODERS), ("mapping", mapping, MAPPINGS))
+    for kind, name, known in choices:
+        one_of(kind, name, known)
+    for option, count in (("num_support", num_support), ("num_interim", num_interim)):
+        in_range("TIP", option, count, "[1, inf)", whole=True)
+    in_range("TIP", "group_channels", group_channels, "[1, inf)", whole=True, none=True)
+    for option, value in positive.items():
+        in_range("TIP", option, value, "(0, inf)")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from posekit.callbacks.throughput import process_peak
+from posekit.resources import process_peak
 
 WARMUP = 3
 """Calls before the first that counts: allocators, algorithms and compilers settle."""
@@ -101,25 +100,6 @@ def measure(call: Callable[[], Any], device: torch.device, repeats: int, warmup:
         call()
         watch.stop()
     return watch.timing
-
-
-def best_cpu_seconds(call: Callable[[], Any], repeats: int, warmup: int = 1) -> float:
-    """Returns the least process CPU time of repeated calls, seconds: what holds on a busy machine.
-
-    Args:
-        call: What is timed.
-        repeats: Calls that count.
-        warmup: Calls before them.
-    """
-    for _ in range(warmup):
-        call()
-    return min((_cpu_seconds(call) for _ in range(repeats)), default=math.inf)
-
-
-def _cpu_seconds(call: Callable[[], Any]) -> float:
-    began = time.process_time()
-    call()
-    return time.process_time() - began
 
 
 @contextmanager

@@ -97,7 +97,7 @@ def read_coco(path: str | Path, skeleton: Skeleton, on_bad_annotation: OnFault =
     return CocoPeople(path, **table, **reader.arrays(order), skipped=len(reader.faults), category=category)
 
 
-def report_faults(path: Path, faults: list[str], kind: str, on_fault: OnFault, shown: int = 3) -> None:
+def report_faults(path: Path, faults: list[str], kind: str, on_fault: OnFault) -> None:
     """Raises one line with the first faults of a file, or warns with it.
 
     Args:
@@ -105,7 +105,6 @@ def report_faults(path: Path, faults: list[str], kind: str, on_fault: OnFault, s
         faults: One phrase each.
         kind: What is faulty, e.g. ``"annotation"``.
         on_fault: ``"error"`` or ``"skip"``.
-        shown: How many to spell out.
 
     Raises:
         UserError: There are faults and ``on_fault`` is ``"error"``.
@@ -113,7 +112,7 @@ def report_faults(path: Path, faults: list[str], kind: str, on_fault: OnFault, s
     if not faults:
         return
     plural = "faulty " + kind + ("es" if kind.endswith("x") else "s")
-    text = f"{counted(len(faults), 'faulty ' + kind, plural)}: {listed(faults, shown)}"
+    text = f"{counted(len(faults), 'faulty ' + kind, plural)}: {listed(faults)}"
     if on_fault == "error":
         raise UserError(f"{path}: {text}. --data.on_bad_annotation=skip leaves them out.")
     log.warning("%s: left out %s", path, text)

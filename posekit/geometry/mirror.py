@@ -8,22 +8,17 @@ from posekit.geometry.rotations import ArrayT, _namespace
 from posekit.skeletons import SMPL24
 
 
-def mirror_body_pose(pose: ArrayT, keep_last: bool = False) -> ArrayT:
+def mirror_body_pose(pose: ArrayT) -> ArrayT:
     """Mirrors SMPL-format poses at the plane x = 0: left and right joints swap, y and z of each rotation vector flip.
 
     Args:
         pose: (…, 24, 3) axis-angle relative to the parent; row 0 may be in the camera's frame.
-        keep_last: Leave joint 23 (right hand) as it was, as MAED's published code does, whose loop ends a joint early.
 
     Returns:
         (…, 24, 3).
     """
     swapped = pose[..., list(SMPL24.flip_index), :]
-    xp = _namespace(pose)
-    mirrored = xp.stack([swapped[..., 0], -swapped[..., 1], -swapped[..., 2]], -1)
-    if not keep_last:
-        return mirrored
-    return xp.concatenate([mirrored[..., :23, :], pose[..., 23:, :]], -2)
+    return _namespace(pose).stack([swapped[..., 0], -swapped[..., 1], -swapped[..., 2]], -1)
 
 
 def mirror_body_rotations(rotations: ArrayT) -> ArrayT:

@@ -49,35 +49,32 @@ def crop_camera(camera: Tensor, affine: Tensor) -> Tensor:
     return torch.cat([top, last], -2)
 
 
-def weak_perspective_to_translation(camera: Tensor, focal: float = FOCAL, size: float = CROP) -> Tensor:
-    """Turns a weak-perspective camera into the body's translation before a pinhole of the focal length ``focal``.
+def weak_perspective_to_translation(camera: Tensor) -> Tensor:
+    """Turns a weak-perspective camera into the body's translation before a pinhole of the focal length ``FOCAL``.
 
-    A body of scale 1 in the crop stands ``2 focal / size`` metres away: ``(tx, ty, 2 focal / (size s + 1e-9))``.
+    A body of scale 1 in a crop of ``CROP`` px stands ``2 FOCAL / CROP`` metres away:
+    ``(tx, ty, 2 FOCAL / (CROP s + 1e-9))``.
 
     Args:
         camera: (…, 3) of scale, tx, ty: tx and ty in metres, scale in half crops per metre.
-        focal: px.
-        size: Side of the square crop, px.
 
     Returns:
         (…, 3) metres, camera frame.
     """
     scale, tx, ty = camera.float().unbind(-1)
-    return torch.stack([tx, ty, 2 * focal / (size * scale + 1e-9)], -1)
+    return torch.stack([tx, ty, 2 * FOCAL / (CROP * scale + 1e-9)], -1)
 
 
-def project_weak_perspective(points: Tensor, camera: Tensor, focal: float = FOCAL, size: float = CROP) -> Tensor:
+def project_weak_perspective(points: Tensor, camera: Tensor) -> Tensor:
     """Projects body-frame points into a square crop by the camera that a network predicts.
 
     Args:
         points: (…, K, 3) metres, camera axes, relative to the body's origin.
         camera: (…, 3) of scale, tx, ty; see :func:`weak_perspective_to_translation`.
-        focal: px.
-        size: Side of the square crop, px.
 
     Returns:
         (…, K, 2) in half crops from the crop's centre: -1 is the left or top edge, 1 the right or bottom one. Pixels
-        are ``(result + 1) * size / 2``.
+        of a crop of any side are ``(result + 1) * side / 2``.
     """
-    placed = points.float() + weak_perspective_to_translation(camera, focal, size)[..., None, :]
-    return placed[..., :2] / placed[..., 2:] * (focal / (size / 2))
+    placed = points.float() + weak_perspective_to_translation(camera)[..., None, :]
+    return placed[..., :2] / placed[..., 2:] * (FOCAL / (CROP / 2))

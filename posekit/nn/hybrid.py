@@ -81,11 +81,11 @@ class StdConv2d(nn.Conv2d):
         return F.conv2d(F.pad(x, (left, right, top, bottom)), weight, stride=stride)
 
 
-def same_max_pool(x: Tensor, kernel: int = 3, stride: int = 2) -> Tensor:
-    """Max pooling (B, C, H, W) -> (B, C, ceil(H / 2), ceil(W / 2)) with SAME padding of minus infinity."""
+def same_max_pool(x: Tensor) -> Tensor:
+    """3x3 max pooling (B, C, H, W) -> (B, C, ceil(H / 2), ceil(W / 2)) with SAME padding of minus infinity."""
     # A window that hangs over the far edge is what ceil_mode allows, so nothing needs to be copied.
-    padding = [same_padding(n, kernel, stride)[0] for n in x.shape[-2:]]
-    return F.max_pool2d(x, kernel, stride, padding=padding, ceil_mode=True)
+    padding = [same_padding(n, 3, 2)[0] for n in x.shape[-2:]]
+    return F.max_pool2d(x, 3, 2, padding=padding, ceil_mode=True)
 
 
 class GroupBottleneck(nn.Module):

@@ -59,6 +59,15 @@ class Plan:
     waits: dict[str, set[str]] = field(default_factory=dict)
 
 
+@dataclass
+class _Draft:
+    """A plan in the making; runs by their key, of two that are the same the first."""
+
+    runs: dict[str, Run] = field(default_factory=dict)
+    later: dict[str, Run] = field(default_factory=dict)
+    waits: dict[str, set[str]] = field(default_factory=dict)
+
+
 class Planner:
     """Lists a table's runs and chooses tuned options.
 
@@ -91,28 +100,35 @@ class Planner:
         Args:
             failed: Keys of failed runs, which are not chosen.
         """
-        runs: dict[str, Run] = {}
-        later: dict[str, Run] = {}
-        waits: dict[str, set[str]] = {}
+        draft = _Draft()
         for seed in self.seeds:
             for row, column, job in self._cells():
                 own = self._seeds(row)
-                if seed not in own:
-                    continue
-                if seed == own[0]:
-                    for options in row.tune:
-                        for needed in (*self._judges(row), job):
-                            self._add(runs, row, column, needed, seed, options, _note(row, options))
-                    continue
-                best = self._options(row, column, job, failed)
-                if best is not None:
-                    self._add(runs, row, column, job, seed, best, _note(row, best))
-                else:
-                    choice = self.choice(row, column, failed)
-                    trials = {trial.run.key for trial in choice.trials} if choice is not None else set()
-                    for key in self._add(later, row, column, job, seed, row.tune[0], f"best of {len(row.tune)}"):
-                        waits.setdefault(key, set()).update(trials)
-        return Plan(list(runs.values()), [run for run in later.values() if run.key not in runs], waits)
+                if seed in own[:1]:
+                    self._first(draft, row, column, job, seed)
+                elif seed in own:
+                    self._other(draft, row, column, job, seed, failed)
+        later = [run for run in draft.later.values() if run.key not in draft.runs]
+        return Plan(list(draft.runs.values()), later, draft.waits)
+
+    def _first(self, draft: _Draft, row: Row, column: Column | None, job: Job, seed: int) -> None:
+        """Adds a cell's runs at its row's first seed: one for each of the options, after those that judge them."""
+        for options in row.tune:
+            for needed in (*self._judges(row), job):
+                self._add(draft.runs, row, column, needed, seed, options, _note(row, options))
+
+    def _other(
+        self, draft: _Draft, row: Row, column: Column | None, job: Job, seed: int, failed: Collection[str]
+    ) -> None:
+        """Adds a cell's run at another seed: with the best of the options, or for later, while that is not known."""
+        best = self._options(row, column, job, failed)
+        if best is not None:
+            self._add(draft.runs, row, column, job, seed, best, _note(row, best))
+            return
+        choice = self.choice(row, column, failed)
+        trials = {trial.run.key for trial in choice.trials} if choice is not None else set()
+        for key in self._add(draft.later, row, column, job, seed, row.tune[0], f"best of {len(row.tune)}"):
+            draft.waits.setdefault(key, set()).update(trials)
 
     def shown(self) -> Planner:
         """Returns the planner of the report: the rows asked for, and of the others those that have a result."""

@@ -18,6 +18,7 @@ from posekit_logocap.nms import neighbours, pose_nms
 from posekit_logocap.refine import Expansion, two_largest
 from posekit_logocap.targets import Persons, centres_of, offset_targets, output_points, stack_persons
 from posekit_logocap.winograd import FastMessagePassing, convolve, transform_weight
+from tests.logocap.made import joined_maps
 
 
 def test_correlation_and_its_gradients():
@@ -82,7 +83,7 @@ def test_heads_at_each_resolution_equal_those_of_the_joined_map():
     network = LogoCapNetwork("small", embedding=8, offset_channels=16, message_channels=(8, 8, 8)).eval()
     images = torch.randn(1, 3, 70, 101)  # no multiple of anything
     with torch.no_grad():
-        joined, maps = network.features(images), network(images)
+        joined, maps = joined_maps(network, images), network(images)
         expected = network.final_layer_reg(network.transition_reg(joined))
     assert maps.heatmaps.shape == (1, 18, 18, 26)
     torch.testing.assert_close(maps.offsets, expected, atol=1e-4, rtol=1e-4)
@@ -244,6 +245,19 @@ def test_assignment_is_the_loop_over_mesh_points():
     kept, counts = losses.select(found._replace(oks=torch.tensor([[0.2, 0.1]])), 0.5)
     assert kept.tolist() == [[True, False]]
     assert not counts.any()
+
+
+def test_assignment_is_as_exact_under_autocast():
+    """In bfloat16 the OKS would be off by some thousandths, and other poses would be trained on."""
+    torch.manual_seed(0)
+    expansion, sigmas = Expansion(COCO17.sigmas), torch.tensor(COCO17.sigmas)
+    truth = torch.rand(1, 3, 17, 2) * 60
+    persons = Persons(truth, torch.rand(1, 3, 17) > 0.4, torch.full((1, 3), 900.0))
+    mesh = expansion.mesh(truth.repeat(1, 10, 1, 1) + torch.randn(1, 30, 17, 2) * 4)
+    plain = losses.assign(mesh, persons, sigmas)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = losses.assign(mesh, persons, sigmas)
+    assert all(torch.equal(one, other) for one, other in zip(plain, rounded, strict=True))
 
 
 def test_people_are_padded_and_centred():

@@ -23,6 +23,7 @@ from posekit_logocap.targets import DenseTargets, dense_targets, stack_persons
 from posekit_logocap.training import TrainOptions, train_losses
 from posekit_logocap.upper_bound import assign_person, best_mesh_pose
 from posekit_logocap.weights import convert_official
+from tests.logocap.made import joined_maps
 from tests.shared import SHARED, requires_shared
 
 GOLDEN = SHARED / "golden" / "logocap"
@@ -102,7 +103,7 @@ def test_whole_inference(network, name):
     flip, image = bool(z["flip"]), torch.tensor(z["input"])
     with torch.no_grad():
         image = torch.cat([image, image.flip(-1)]) if flip else image
-        features, raw = network.features(image), network(image)
+        features, raw = joined_maps(network, image), network(image)
     assert off(features[:1, z["backbone_channels"]], z["backbone"]) < 1e-4
     assert off(features.mean((0, 2, 3)), z["backbone_mean"]) < 1e-4
     assert off(raw.heatmaps, z["heat_raw"]) < 1e-4
@@ -155,7 +156,7 @@ def check_levels(network, maps, z, levels):
     size = torch.tensor(z["input"].shape[2:])[None].expand(30, 2)
     image = torch.zeros(30, dtype=torch.long)
     with torch.no_grad():
-        attraction = attraction_maps(maps.embedding, image, poses, size, EXPANSION, network.joints_mlp)
+        attraction = attraction_maps(maps.embedding, image, poses, size, EXPANSION, network.joints_mlp).clamp(0, 1)
     for name, result in {
         "none": EXPANSION.unrefined(maps.heatmaps, image, poses, size),
         "partial": EXPANSION.nearest_attraction(attraction, poses),
@@ -187,9 +188,10 @@ def test_decoding_of_given_maps(network, level):
     z = load("stage_decode")
     maps = DenseMaps(*(torch.tensor(z[name].astype(np.float32)) for name in ("heatmaps_hr", "offsets", "embedding")))
     maps = DenseMaps(maps.heatmaps[None], maps.offsets[None], maps.embedding)
-    options = DecodeOptions(level=level, early_nms=False)
+    options, expansion = DecodeOptions(level=level, early_nms=False), Expansion(COCO17.sigmas)
+    expansion.heatmap_stride = 1
     with torch.no_grad():
-        people = decode_people(maps, torch.tensor([[128, 160]]), EXPANSION, network.joints_mlp, options, stride=1)
+        people = decode_people(maps, torch.tensor([[128, 160]]), expansion, network.joints_mlp, options)
     expected = z[f"refine_{level}"].copy()
     expected[..., 2] *= z["centers"][: len(expected), 2:]
     assert len(people.scores) == z["mask"].sum()

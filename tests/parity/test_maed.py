@@ -11,11 +11,12 @@ from posekit.geometry import axis_angle_to_matrix, matrix_to_axis_angle, project
 from posekit.nn.hybrid import StdConv2d, same_max_pool
 from posekit_maed import MAEDNetwork, convert_official
 from posekit_maed.attention import MODES, Block, SpaceTimeAttention
-from posekit_maed.evaluation import EvaluatedJoints, summarize
+from posekit_maed.evaluation import EvaluatedJoints
 from posekit_maed.interpolation import interpolate
 from posekit_maed.losses import BodyLoss, Predicted, Targets
 from tests.body.synthetic_smpl import synthetic_smpl, write_synthetic_smpl
 from tests.maed import golden
+from tests.parity.maed_summary import summarize
 from tests.shared import requires_shared
 
 pytestmark = requires_shared

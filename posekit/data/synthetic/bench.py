@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import cv2
 
-from posekit.data.synthetic.clip_dataset import ClipDataset
+from posekit.data.synthetic.clip_dataset import DrawnClips
 from posekit.data.synthetic.datamodule import SyntheticPeople
-from posekit.data.synthetic.dataset import CropDataset
+from posekit.data.synthetic.dataset import DrawnCrops
 
 
 def _rate(work: Callable[[int], object], count: int) -> float:
@@ -48,10 +48,10 @@ def _picture_rates(difficulty: str, image_size: tuple[int, int], count: int) -> 
         train_size=count, image_size=image_size, difficulty=difficulty, num_layers=count, num_render_workers=1
     )
     dataset = module.dataset("train")
-    assert isinstance(dataset, CropDataset)
+    assert isinstance(dataset, DrawnCrops)
     fresh = SyntheticPeople(train_size=count, image_size=image_size, difficulty=difficulty, seed=1, cache=False)
     people = fresh.dataset("train")
-    assert isinstance(people, CropDataset)
+    assert isinstance(people, DrawnCrops)
     keys = [(epoch, index) for epoch in range(3) for index in range(count)]
     return {
         "layers_per_s": _rate(lambda i: people.layers[i], count),
@@ -65,7 +65,7 @@ def _clip_rates(image_size: tuple[int, int], count: int) -> dict[str, float]:
         "clips", train_size=count, image_size=image_size, difficulty="video_hard", num_render_workers=1
     )
     dataset = module.dataset("train")
-    assert isinstance(dataset, ClipDataset)
+    assert isinstance(dataset, DrawnClips)
     keys = [(epoch, index) for epoch in range(3) for index in range(count)]
     return {
         "clips_drawn_per_s": _rate(dataset.settings.render, count),

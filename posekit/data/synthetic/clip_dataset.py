@@ -26,7 +26,7 @@ _LABELS = (
 )  # fmt: skip
 
 
-class ClipDataset(SyntheticDataset):
+class DrawnClips(SyntheticDataset):
     """Samples of a ``ClipBatch``.
 
     A clip's original frames are the pixels of its key frame's crop before augmentation, going on beyond its borders.
@@ -118,7 +118,7 @@ class ClipDataset(SyntheticDataset):
         return result
 
 
-class MotionDataset(Dataset[dict[str, Any]]):
+class RecordedMotion(Dataset[dict[str, Any]]):
     """Samples of a ``MotionBatch``: windows of recorded motion, the same in every epoch.
 
     Args:

@@ -11,18 +11,18 @@ from typing import Any, ClassVar
 from posekit.body.builtin import JOINT_SETS
 from posekit.data.batch import ImageTarget
 from posekit.data.collate import collate_scenes
-from posekit.data.datamodule import PoseDataModule, Split
+from posekit.data.datamodule import PoseDataModule, Split, checked_size
 from posekit.data.synthetic.background import background_bank, find_photos
 from posekit.data.synthetic.cache import RENDERED_FOLDER, LayerSettings, LayerStore
-from posekit.data.synthetic.clip_dataset import ClipDataset, MotionDataset
+from posekit.data.synthetic.clip_dataset import DrawnClips, RecordedMotion
 from posekit.data.synthetic.clip_settings import CLIP_BOXES, ClipSettings
 from posekit.data.synthetic.compositing import Stock
-from posekit.data.synthetic.dataset import CropDataset, SceneDataset, SyntheticDataset
+from posekit.data.synthetic.dataset import DrawnCrops, DrawnScenes, SyntheticDataset
 from posekit.data.synthetic.domain import DOMAIN_OPTIONS, DOMAINS, restyle_backgrounds, restyle_objects
 from posekit.data.synthetic.motion_windows import MotionWindows
 from posekit.data.synthetic.objects import object_bank
 from posekit.data.synthetic.options import resolve_difficulty
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, each_in_range, one_of
 
 PICTURES = {"crops": (96, 128), "scenes": (192, 192), "clips": (96, 128)}
 VIEWS = (*PICTURES, "motion")
@@ -146,14 +146,13 @@ class SyntheticPeople(PoseDataModule):
             ("view", view, VIEWS), ("skeleton", skeleton, JOINT_SETS), ("clip_box", clip_box, CLIP_BOXES),
             ("keys", keys, KEYS), ("domain", domain, DOMAINS),
         ):  # fmt: skip
-            if name is not None and name not in known:
-                raise unknown_name(f"{what} of SyntheticPeople", name, known)
+            one_of(f"{what} of SyntheticPeople", name, known, none=what == "domain")
         self.view = view
         self.sizes = {"train": train_size, "val": val_size, "test": test_size}
         self.num_layers = num_layers
-        width, height = image_size or PICTURES.get(view, (96, 128))
-        self.image_size = (int(width), int(height))
-        self.scene_people = (int(scene_people[0]), int(scene_people[1]))
+        size = PICTURES.get(view, (96, 128)) if image_size is None else image_size
+        self.image_size = checked_size("SyntheticPeople", size)
+        self.scene_people = _least_and_greatest(scene_people)
         self.options = resolve_difficulty(
             difficulty,
             {
@@ -185,8 +184,6 @@ class SyntheticPeople(PoseDataModule):
         """
         positive = {
             **{f"{split}_size": size for split, size in self.sizes.items()},
-            "image_size": min(self.image_size),
-            "scene_people": self.scene_people[0],
             "num_layers": 1 if self.num_layers is None else self.num_layers,
             "frames": self.frames,
             "frame_step": self.frame_step,
@@ -195,30 +192,20 @@ class SyntheticPeople(PoseDataModule):
         for name, value in positive.items():
             if value <= 0:
                 raise UserError(f"SyntheticPeople: {name} is {value}, but must be at least 1")
-        if min(self.image_size) < 16:
-            raise UserError(
-                f"SyntheticPeople: image_size is {list(self.image_size)}, but both sides must be at least 16"
-            )
         if self.frame_step > _LONGEST_STEP:
             raise UserError(f"SyntheticPeople: frame_step is {self.frame_step}, but must be at most {_LONGEST_STEP}")
         if not self.labels and self.view not in ("crops", "clips"):
             raise UserError(f"SyntheticPeople: labels: false is for the views crops and clips, not {self.view}")
-        if self.seed < 0:
-            raise UserError(f"SyntheticPeople: seed is {self.seed}, but must be 0 or more")
-        if self.scene_people[1] < self.scene_people[0]:
-            raise UserError(
-                f"SyntheticPeople: scene_people is {list(self.scene_people)}, but must be [least, greatest]"
-            )
         if self.backgrounds is not None:
             find_photos(self.backgrounds)
 
-    def make_dataset(self, split: Split) -> SyntheticDataset | MotionDataset:
+    def make_dataset(self, split: Split) -> SyntheticDataset | RecordedMotion:
         """Draws a split's people and backgrounds."""
         split = "test" if split == "predict" else split  # there are no people without labels
         length = self.sizes[split]
         if self.view == "motion":
             windows = MotionWindows(split, self.skeleton, self.frames, self.frame_step, self.window_stride)
-            return MotionDataset(windows, length)
+            return RecordedMotion(windows, length)
         labeled = self.labels or split != "train"
         if self.view == "clips":
             settings = ClipSettings(
@@ -226,14 +213,14 @@ class SyntheticPeople(PoseDataModule):
                 self.frame_step, self.clip_box,
             )  # fmt: skip
             settings.check()
-            return ClipDataset(self._store(settings), self._stock(split), length, self.options, settings, labeled)
+            return DrawnClips(self._store(settings), self._stock(split), length, self.options, settings, labeled)
         if self.view == "scenes":
             # Scenes cut people by their own border; a layer is a whole person, as large as the scene is high.
             whole, size = replace(self.options, truncation=0.0), (int(self.image_size[1] * 0.75), self.image_size[1])
             layers = self._store(LayerSettings(self.seed, split, size, whole, self.skeleton, self.domain))
-            return SceneDataset(layers, self._stock(split), length, self.options, self.image_size, self.scene_people)
+            return DrawnScenes(layers, self._stock(split), length, self.options, self.image_size, self.scene_people)
         people = LayerSettings(self.seed, split, self.image_size, self.options, self.skeleton, self.domain)
-        return CropDataset(self._store(people), self._stock(split), length, self.options, self.image_size, labeled)
+        return DrawnCrops(self._store(people), self._stock(split), length, self.options, self.image_size, labeled)
 
     def _store(self, settings: LayerSettings) -> LayerStore:
         """Renders a split's people."""
@@ -258,7 +245,7 @@ class SyntheticPeople(PoseDataModule):
         if split not in self._targets:
             dataset = self.dataset(split)
             assert isinstance(dataset, SyntheticDataset)
-            everything = isinstance(dataset, ClipDataset) and self.keys == "all"
+            everything = isinstance(dataset, DrawnClips) and self.keys == "all"
             rows = [dataset.targets(i) if everything else [dataset.target(i)] for i in range(len(dataset))]
             self._targets[split] = [target for row in rows for target in row]
         return self._targets[split]
@@ -266,3 +253,10 @@ class SyntheticPeople(PoseDataModule):
     def collate(self) -> Callable[[list[Any]], Any] | None:
         """Scenes differ in their number of people."""
         return collate_scenes if self.view == "scenes" else None
+
+
+def _least_and_greatest(people: Any) -> tuple[int, int]:
+    counts = each_in_range("SyntheticPeople", "scene_people", people, "[1, inf)", whole=True)
+    if len(counts) != 2 or counts[1] < counts[0]:
+        raise UserError(f"SyntheticPeople: scene_people is {counts}, but must be [least, greatest]")
+    return counts[0], counts[1]

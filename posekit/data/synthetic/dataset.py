@@ -90,7 +90,7 @@ def as_float(array: NDArray[Any]) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
 
 
-class CropDataset(SyntheticDataset):
+class DrawnCrops(SyntheticDataset):
     """Samples of a ``CropBatch``; the crop is its own original image, so the affine is the identity.
 
     Args:
@@ -162,7 +162,7 @@ class CropDataset(SyntheticDataset):
         return make_target(index, crop.labels.keypoints[None], crop.visible[None], area, crop.box[None])
 
 
-class SceneDataset(SyntheticDataset):
+class DrawnScenes(SyntheticDataset):
     """Samples of a ``SceneBatch``; the scene is its own original image.
 
     Args:
