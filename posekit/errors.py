@@ -38,12 +38,20 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {' or '.join(near)}?" if near else ""
 
 
-def one_of(kind: str, value: Option, known: Iterable[Any]) -> Option:
-    """Returns a value, which must be among the known ones; see :func:`unknown_name`.
+def one_of(kind: str, value: Option, known: Iterable[Any], *, none: bool = False) -> Option:
+    """Returns a value, which must be among the known ones.
+
+    Args:
+        kind: What it is, as for :func:`unknown_name`.
+        value: The value.
+        known: The valid ones.
+        none: Whether None will do, too.
 
     Raises:
         UserError: It is not.
     """
+    if value is None and none:
+        return value
     choices = list(known)  # and no set: a mistaken value need not be hashable
     with suppress(ValueError):  # an array is not equal to a name
         if value in choices:

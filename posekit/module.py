@@ -6,17 +6,18 @@ import math
 import os
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities.parsing import lightning_setattr
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor
-from torch.optim import Optimizer
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from posekit.checkpoints import CHECKPOINT_KEY, read_checkpoint
@@ -30,6 +31,8 @@ from posekit.loop_progress import (
     recount,
     resume_by_epochs,
 )
+from posekit.metrics import KeypointAP
+from posekit.metrics.rows import RowsMetric
 from posekit.nn.shipped import weight_path
 from posekit.nn.weights import LoadReport, load_weights
 from posekit.optim import (
@@ -44,9 +47,6 @@ from posekit.optim import (
 from posekit.plugins import import_class
 from posekit.searches import search_rate_no_more, searches_batch_size, searches_rate
 from posekit.signatures import arguments_of
-
-if TYPE_CHECKING:
-    from posekit.metrics import KeypointAP
 
 __all__ = ["CHECKPOINT_KEY", "PoseModule", "StepOutput", "picture_size", "read_checkpoint"]
 
@@ -166,11 +166,13 @@ class PoseModule(LightningModule):
         self._stop_put_off = False
         self._lr_before: float | None = None
         self._metrics_before: Mapping[str, float] = {}  # of the run that a resumed one goes on with
-        self._handed: dict[str, Any] = {}  # the data module whose ground truth each stage's OKS AP holds
+        self._handed: dict[str, Any] = {}  # the data module whose ground truth each stage's metrics hold
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leaves out the data that the method was judged on: copies and pickles hold the method alone."""
-        return {**super().__getstate__(), "_handed": {}}
+        """Leaves out what the metrics hold of the data: copies and pickles hold the method alone."""
+        state = super().__getstate__()
+        modules = {name: _without_data(part) for name, part in state["_modules"].items()}
+        return {**state, "_handed": {}, "_modules": modules}
 
     # -- what a method implements -------------------------------------------------------------------------------------
 
@@ -230,8 +232,19 @@ class PoseModule(LightningModule):
         )
 
     def setup(self, stage: str) -> None:
-        """Checks precision and data before anything is printed or computed; sources to predict on follow the method."""
+        """Checks precision and data before anything is printed or computed; sources to predict on follow the method.
+
+        Raises:
+            UserError: The fit is to begin with a search for a batch size, which would come too late for the schedule.
+        """
         self.check_precision(self.trainer)
+        if stage == "fit":
+            self._lr_before, self._metrics_before = None, {}  # of a fit before, that never began
+            if searches_batch_size(self.trainer):
+                raise UserError(
+                    "BatchSizeFinder comes after the schedule is planned: leave it out of trainer.callbacks, and call "
+                    "Tuner(trainer).scale_batch_size(model, datamodule=data) before fit, or set data.batch_size"
+                )
         datamodule = getattr(self.trainer, "datamodule", None)
         if stage != "predict" or not hasattr(datamodule, "source"):
             self.check_data(datamodule)
@@ -333,21 +346,12 @@ class PoseModule(LightningModule):
         return int(steps) if math.isfinite(steps) else None
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Builds optimiser and schedule from the arguments.
-
-        Raises:
-            UserError: The fit is to begin with a search for a batch size, which would come too late for the schedule.
-        """
+        """Builds optimiser and schedule from the arguments."""
         self._resumed = self.trainer.ckpt_path is not None
         if self._resumed and searches_rate(self.trainer):  # a search would forget the place in the run
             search_rate_no_more(self.trainer)
-            self.lr = self.lr if self._lr_before is None else self._lr_before
+            lightning_setattr(self, "lr", self.lr if self._lr_before is None else self._lr_before)
             rank_zero_info(f"LearningRateFinder is left out of a resumed run, which goes on with lr {self.lr:.3g}")
-        if searches_batch_size(self.trainer):
-            raise UserError(
-                "BatchSizeFinder comes after the schedule is planned: leave it out of trainer.callbacks, and call "
-                "Tuner(trainer).scale_batch_size(model, datamodule=data) before fit, or set data.batch_size"
-            )
         optimizer = build_optimizer(self.parameter_groups(), self.optimizer_name, self.lr, self.weight_decay)
         self._optimizer_options = group_options(optimizer)
         total = self.total_steps()
@@ -395,8 +399,7 @@ class PoseModule(LightningModule):
             rank_zero_info(f"training with lr {self.lr:.3g} in place of {built:.3g}")
         elif not self._resumed:
             return
-        optimizer = cast(Optimizer, self.optimizers(use_pl_optimizer=False))
-        changed = impose_options(optimizer, schedule, self._optimizer_options)
+        changed = impose_options(schedule.optimizer, schedule, self._optimizer_options)
         if changed and self._resumed:
             rank_zero_info(f"resumed with {', '.join(changed)}")
 
@@ -459,11 +462,16 @@ class PoseModule(LightningModule):
         """Returns the metrics of a stage at the end of its epoch, by name."""
         return {}
 
+    def knows_targets(self, stage: str) -> bool:
+        """Tells whether the metrics of a stage hold the ground truth of the trainer's data module already."""
+        datamodule = getattr(self.trainer, "datamodule", None)
+        return datamodule is not None and self._handed.get(stage) is datamodule
+
     def hand_targets(self, stage: str, metrics: Sequence[KeypointAP]) -> None:
         """Empties the OKS AP of a stage and hands it the ground truth of all pictures, once for a data module."""
         limit = self.trainer.limit_val_batches if stage == "val" else self.trainer.limit_test_batches
         datamodule = getattr(self.trainer, "datamodule", None)
-        known = datamodule is not None and self._handed.get(stage) is datamodule
+        known = self.knows_targets(stage)
         ask = getattr(datamodule, "ground_truth", None)  # a data module of the user's own need not have it
         targets = ask(stage) if ask is not None and not known else None
         groups = self.image_groups(stage) if targets is not None else None
@@ -516,6 +524,17 @@ class PoseModule(LightningModule):
     def on_test_epoch_end(self) -> None:
         """Logs ``test/...``."""
         self._log_metrics("test")
+
+
+def _without_data(part: nn.Module | None) -> nn.Module | None:
+    """Returns a module with emptied metrics; itself, where it has none in it."""
+    if isinstance(part, RowsMetric):
+        return part.emptied()
+    if part is None or not any(isinstance(inner, RowsMetric) for inner in part.modules()):
+        return part
+    new = copy(part)
+    new._modules = {name: _without_data(inner) for name, inner in part._modules.items()}
+    return new
 
 
 def _method_of(checkpoint: dict[str, Any], path: Any) -> type[PoseModule]:

@@ -12,7 +12,7 @@ from torch.nn import Parameter
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, one_of
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("constant", "step", "cosine", "onecycle")
@@ -28,13 +28,10 @@ def build_optimizer(parameters: Parameters, name: str, lr: float, weight_decay: 
     """
     if lr <= 0:
         raise UserError(f"lr must be positive, not {lr}")
-    if name == "adam":
-        return Adam(parameters, lr=lr, weight_decay=weight_decay)
-    if name == "adamw":
-        return AdamW(parameters, lr=lr, weight_decay=weight_decay)
+    one_of("optimizer", name, OPTIMIZERS)
     if name == "sgd":
         return SGD(parameters, lr=lr, weight_decay=weight_decay, momentum=0.9, nesterov=True)
-    raise unknown_name("optimizer", name, OPTIMIZERS)
+    return (AdamW if name == "adamw" else Adam)(parameters, lr=lr, weight_decay=weight_decay)
 
 
 def build_schedule(
@@ -66,6 +63,7 @@ def build_schedule(
     Raises:
         UserError: The name is unknown, or a run without end has a schedule that needs one.
     """
+    one_of("schedule", name, SCHEDULES)
     if name in ("cosine", "onecycle") and total_steps is None:
         raise UserError(f"schedule {name!r} needs an end: set trainer.max_epochs or trainer.max_steps")
     end = max(total_steps or 1, 2)
@@ -77,8 +75,6 @@ def build_schedule(
         "cosine": partial(_half_cosine, end),
         "onecycle": partial(_one_cycle, end - 1, peak),
     }
-    if name not in shapes:
-        raise unknown_name("schedule", name, SCHEDULES)
     warms_up = warmup_steps if name != "onecycle" else 0  # which has an increase of its own
     return LambdaLR(optimizer, partial(_factor, shapes[name], warms_up))
 

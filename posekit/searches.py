@@ -13,10 +13,15 @@ def searches_rate(trainer: Trainer) -> bool:
     return any(isinstance(callback, LearningRateFinder) for callback in _callbacks(trainer))
 
 
-def searches_batch_size(trainer: Trainer) -> bool:
-    """Tells whether a fit begins with a search for a batch size; that of the ``Tuner`` comes before one."""
+def searches_batch_size(trainer: Trainer, tuner: bool = False) -> bool:
+    """Tells whether a fit begins with a search for a batch size.
+
+    Args:
+        trainer: Of the fit.
+        tuner: Whether that of the ``Tuner``, which comes before a fit, counts.
+    """
     found = [callback for callback in _callbacks(trainer) if isinstance(callback, BatchSizeFinder)]
-    return any(not finder._early_exit for finder in found)
+    return any(tuner or not finder._early_exit for finder in found)
 
 
 def search_rate_no_more(trainer: Trainer) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from posekit.errors import UserError, in_range, one_of, yes_or_no
+from posekit.nn.constants import constants
 from posekit.nn.precision import full_precision, precise
 
 SUPPLIERS = ("softmax", "softplus", "relu")
@@ -146,7 +147,7 @@ class HeatmapLoss(nn.Module):
             maps = precise(heatmaps)
             dots = points.to(maps)
             height, width = maps.shape[-2:]
-            limit = _limits(dots, height, width)
+            limit = constants((width, height), dots, dots.dtype)
             # Comparisons with NaN are false, so a NaN weight or dot masks its joint.
             inside = ((dots >= -0.5) & (dots < limit - 0.5)).all(-1)
             factor = weight.to(maps)
@@ -217,9 +218,3 @@ class SupplyLoss(HeatmapLoss):
         """Returns the supplies S (B, K, H, W), each sum 1."""
         maps = precise(heatmaps)
         return make_supply(maps.flatten(2), self.suppliers, self.softmax_scale).mass.view_as(maps)
-
-
-def _limits(like: Tensor, height: int, width: int) -> Tensor:
-    """Builds (W, H) on the device without a copy from the host, which would wait for it."""
-    axis = torch.arange(2, dtype=like.dtype, device=like.device)
-    return width + axis * (height - width)

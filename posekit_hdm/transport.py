@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from posekit.heatmaps import bilinear_cells
+from posekit.nn.constants import finest, kept
 
 ANNEAL_START = 0.7
 """First epsilon of the annealing, heatmap px: wide enough for one Newton step to be safe from any start."""
@@ -86,9 +87,17 @@ def corner_costs(dx: Tensor, dy: Tensor, truncate: float | None = None) -> Tenso
 
 def offset_table(height: int, width: int, truncate: float | None, device: torch.device) -> Tensor:
     """Corner costs over all offsets of a pixel to a cell, (4, 2 H - 2, 2 W - 2) float64, offset 0 at [H - 2, W - 2]."""
-    dx = torch.arange(2 - width, width, device=device, dtype=torch.float64)
-    dy = torch.arange(2 - height, height, device=device, dtype=torch.float64)
+    dx = torch.arange(2 - width, width, device=device, dtype=finest(device))
+    dy = torch.arange(2 - height, height, device=device, dtype=finest(device))
     return corner_costs(dx[None, :], dy[:, None], truncate)
+
+
+def kernel_table(height: int, width: int, truncate: float | None, epsilon: float, device: torch.device) -> Tensor:
+    """Returns :func:`offset_table`, with relative costs as exp(-cost / epsilon) where that needs no shift."""
+    table = offset_table(height, width, truncate, device)
+    if _is_safe(epsilon):
+        table[1:].div_(-epsilon).exp_()
+    return table
 
 
 def take_windows(table: Tensor, demand: Demand, height: int, width: int) -> Tensor:
@@ -124,10 +133,7 @@ def solve(
     mass, relative = summarise(supply.unflatten(1, size), demand, truncate)
     start = newton(torch.zeros_like(demand.weight), mass, relative, demand.weight, schedule)
     epsilon = schedule[-1]
-    table = offset_table(*size, truncate, supply.device)
-    if _is_safe(epsilon):
-        table[1:].div_(-epsilon).exp_()
-    table = table.to(supply.dtype)
+    table = kept(kernel_table, supply, *size, truncate, epsilon)
     if supply.device.type != "cpu" or torch.compiler.is_compiling():
         return _finish(supply, demand, start, size, table, epsilon, refine)
     parts = zip(

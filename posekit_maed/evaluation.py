@@ -9,19 +9,12 @@ import torch
 from torch import Tensor
 
 from posekit.body import BodyOutput, SMPLBody
+from posekit.data.batch import answered_rows
 from posekit.errors import one_of
 from posekit.geometry import axis_angle_to_matrix
 from posekit.metrics import MPJPE, PAMPJPE, PVE, AccelerationError
 from posekit.metrics.joint_rows import centred, rooted, weighted_mean
-from posekit.metrics.mpjpe import (
-    acceleration,
-    acceleration_error,
-    joint_errors,
-    mpjpe,
-    pa_joint_errors,
-    pa_mpjpe,
-    pve,
-)
+from posekit.metrics.mpjpe import joint_errors, pa_joint_errors
 from posekit.metrics.rows import RowsMetric, first_of_each, updated_anywhere
 
 HIPS = (2, 3)
@@ -106,48 +99,6 @@ class EvaluatedJoints:
         return body.joints(output, self.set.source)[:, self.predicted]
 
 
-def summarize(
-    pred: Tensor,
-    target: Tensor,
-    weight: Tensor | None = None,
-    pred_vertices: Tensor | None = None,
-    target_vertices: Tensor | None = None,
-    official: bool = False,
-) -> dict[str, float]:
-    """Errors of consecutive poses in mm: ``MPJPE``, ``PA-MPJPE``, ``PVE``, ``acceleration`` and its error.
-
-    Args:
-        pred: (N, J, 3) metres, joints 2 and 3 the hips.
-        target: (N, J, 3) metres.
-        weight: (N, J), 0 where a joint has no label; None: all labelled.
-        pred_vertices: (N, V, 3) metres.
-        target_vertices: (N, V, 3) metres; compared without any alignment.
-        official: Treat joints without label as the published code does: prediction and target are set to 0 before the
-            hips' midpoint is subtracted, and they count. Otherwise they are left out, and so is the acceleration of
-            triples of frames that hold one, and ``MPJPE`` of poses where a hip has no label.
-    """
-    if official and weight is not None:
-        seen = (weight > 0)[..., None]
-        pred, target, weight = pred.where(seen, 0.0), target.where(seen, 0.0), None
-    aligned = pa_mpjpe(pred, target, weight)  # before what may lie under an unlabelled hip is taken off all joints
-    pred, target = centred(pred.double(), HIPS), centred(target.double(), HIPS)
-    seen_frames = None if weight is None else (weight > 0).all(-1)
-    result = {
-        "MPJPE": _mean(mpjpe(pred, target, weight, HIPS)),
-        "PA-MPJPE": _mean(aligned),
-        "acceleration": _mean(acceleration(pred)),
-        "acceleration_error": _mean(acceleration_error(pred, target, seen_frames)),
-    }
-    if pred_vertices is not None and target_vertices is not None:
-        result["PVE"] = _mean(pve(pred_vertices, target_vertices))
-    return result
-
-
-def _mean(values: Tensor) -> float:
-    known = values[torch.isfinite(values)]
-    return float(known.mean()) if len(known) else float("nan")
-
-
 class MeanPoseError(RowsMetric):
     """Errors of always answering with the mean of all targets: the score that a network has to beat.
 
@@ -230,7 +181,7 @@ class BodyMetrics(torch.nn.Module):
             output: Predicted bodies of the B T frames.
         """
         lead = batch["valid"].shape
-        counted = batch["valid"] & batch["keys"] if "keys" in batch else batch["valid"]
+        counted = answered_rows(batch)
         ids = pose_ids(batch.get("row_ids"), batch["sample_id"], lead[1])
         if "joints3d" in batch:
             pred = compared(body, output).unflatten(0, lead)

@@ -28,11 +28,13 @@ def interpolate(kept: Tensor, step: int, length: int, official: bool = False) ->
     count = kept.shape[1]
     if count == 1:
         return kept.expand(-1, length, *kept.shape[2:])
-    wanted = torch.arange(length, device=kept.device, dtype=torch.float64)
-    place = wanted / max(length - 1, 1) * count - 1 if official else (wanted / step).clamp(max=count - 1)
-    before = place.floor().clamp(0, count - 2).long()
-    share = (place - before).to(kept).view(-1, *[1] * (kept.ndim - 2))
-    return torch.lerp(kept[:, before], kept[:, before + 1], share)
+    # Whole numbers, in parts of a step: exact, and known to devices without float64.
+    parts = max(length - 1, 1) if official else step
+    place = torch.arange(length, device=kept.device)
+    place = place * count - parts if official else place.clamp(max=(count - 1) * step)
+    before = torch.div(place, parts, rounding_mode="floor").clamp(0, count - 2)
+    share = (place - before * parts).to(torch.promote_types(kept.dtype, torch.float32)) / parts
+    return torch.lerp(kept[:, before], kept[:, before + 1], share.to(kept).view(-1, *[1] * (kept.ndim - 2)))
 
 
 class KeptFrames(NamedTuple):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from posekit.body import BodyOutput
-from posekit.data.batch import Pose3DPrediction
+from posekit.data.batch import Pose3DPrediction, answered_rows, row_people
 from posekit.geometry import (
     matrix_to_axis_angle,
     project_weak_perspective,
@@ -36,18 +36,17 @@ def prediction_rows(
     """
     size = batch["image"].shape[-2:]
     lead = batch["image"].shape[:2]
-    wanted = (batch["valid"] & batch["keys"] if "keys" in batch else batch["valid"]).flatten()
+    wanted = answered_rows(batch).flatten()
     camera, affine = parameters.camera.flatten(0, 1)[wanted], batch["affine"].flatten(0, 1)[wanted]
     body, joints = output.vertices[wanted], joints[wanted]
     score = batch["box_score"][:, None].expand(lead).flatten()[wanted]
     points = uncrop_points(half_crops_to_pixels(project_weak_perspective(joints, camera), size), affine)
-    person = batch.get("track_id", batch["sample_id"])
     return {
         "joints3d": joints - joints[:, ROOT : ROOT + 1],
         "scores": score,
         "frame": batch["frame"].flatten()[wanted],
         "image_id": batch["image_id"].flatten()[wanted],
-        "sample_id": person[:, None].expand(lead).flatten()[wanted],
+        "sample_id": row_people(batch).flatten()[wanted],
         "keypoints": torch.cat([points, score[:, None, None].expand(-1, points.shape[1], 1)], -1),
         "boxes": batch["box"].flatten(0, 1)[wanted],
         "body_pose": matrix_to_axis_angle(parameters.rotations.flatten(0, 1)[wanted]),

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from posekit.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+from posekit.nn.constants import constants
+from posekit.nn.precision import precise
 from posekit_nlrd.geometry import azimuth_matrix, rotate, tilt_matrix
 from posekit_nlrd.relations import flip_pose
 
@@ -142,21 +143,20 @@ def contrast_view(images: Tensor, draws: Draws) -> Tensor:
     return changed.index_copy(0, second, scale_value(images[second], draws)) if len(second) else changed
 
 
-@lru_cache(maxsize=4)
-def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
-    with torch.inference_mode(False):
-        mean, deviation = (torch.tensor(x, device=device)[:, None, None] for x in (IMAGENET_MEAN, IMAGENET_STD))
-        return mean, deviation
-
-
 def _to_rgb(images: Tensor) -> Tensor:
-    mean, deviation = _statistics(images.device)
-    return (images.float() * deviation + mean).clamp(0, 1)
+    images = precise(images)
+    mean, deviation = _statistics(images)
+    return (images * deviation + mean).clamp(0, 1)
 
 
 def _from_rgb(rgb: Tensor) -> Tensor:
-    mean, deviation = _statistics(rgb.device)
+    mean, deviation = _statistics(rgb)
     return (rgb - mean) / deviation
+
+
+def _statistics(like: Tensor) -> tuple[Tensor, Tensor]:
+    mean, deviation = (constants(x, like, like.dtype)[:, None, None] for x in (IMAGENET_MEAN, IMAGENET_STD))
+    return mean, deviation
 
 
 def _to_hsv(rgb: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, cast
 
 from torch.utils.data import DataLoader
@@ -19,12 +20,11 @@ from posekit_nlrd.stages.base import WINDOWS
 from posekit_nlrd.streams import Batch, labelled_batch, motion_batch, target_batch
 
 STREAMS = ("motion", "source", "target", "labelled")
+_LABELLED = ("source", "labelled", "test")
 _READ: dict[str, Callable[..., Batch]] = {
     "motion": motion_batch,
-    "source": lambda batch, skeleton: labelled_batch(batch, skeleton, "data.source"),
-    "labelled": lambda batch, skeleton: labelled_batch(batch, skeleton, "data.labelled"),
-    "test": lambda batch, skeleton: labelled_batch(batch, skeleton, "data.test"),
     "target": lambda batch, skeleton: target_batch(batch),
+    **{name: partial(labelled_batch, name=f"data.{name}") for name in _LABELLED},
 }
 
 
@@ -81,6 +81,7 @@ class NLRDData(PoseDataModule):
             _overrule(part, batch_size, num_workers, val_batch_size, pin_memory)
         if isinstance(target, BodyDataModule):
             target.whole_clips = True
+            target._datasets.pop("train", None)  # one that was looked at before holds other clips
         self.epoch_steps = epoch_steps
         self.image_size = image_size
         self._cursors: dict[str, Cursor] = {}
@@ -198,7 +199,8 @@ class NLRDData(PoseDataModule):
         cursor = self._cursors.get(stream)
         if cursor is None or cursor.place != (stage, number):
             cursor = self._cursors[stream] = Cursor(self._step_loader(stream, stage, number), (stage, number))
-        return _READ[stream](next(cursor), self.part(stream).skeleton)
+        every = {"every_frame": True} if stream in _LABELLED else {}
+        return _READ[stream](next(cursor), self.part(stream).skeleton, **every)
 
     def release(self, streams: tuple[str, ...]) -> None:
         """Stops the loader processes of all streams but these."""

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from posekit.errors import one_of
 from posekit.metrics.joint_rows import weighted_mean
 from posekit.metrics.mpjpe import joint_errors, n_joint_errors, pa_joint_errors
-from posekit.metrics.pck import AUC_THRESHOLDS
+from posekit.metrics.pck import pck_and_auc
 from posekit.metrics.rows import RowsMetric, first_of_each
 from posekit.skeletons import LIMB17
 from posekit_nlrd.geometry import PARENTS, bone_lengths, canonical_lengths, fit_canonical, pick, with_lengths
@@ -27,7 +26,6 @@ PROTOCOLS = tuple(bones + joints for bones in BONES for joints in JOINTS)
 """``gt17`` and so on: the prediction's bones get the labels' lengths or keep their own; 17 joints or 3DHP's 14."""
 
 METRICS = ("mpjpe", "pa_mpjpe", "n_mpjpe", "pck", "auc")
-PCK_THRESHOLD = 150.0  # mm; an error equal to it does not count
 
 
 class PoseEvaluation(RowsMetric):
@@ -74,9 +72,9 @@ class PoseEvaluation(RowsMetric):
 
     def values(self) -> dict[str, float]:
         """Computes all of them; NaN without any pose."""
-        keep = first_of_each(self.rows("ids"))
-        pred, target = self.rows("pred", 17, 3)[keep], self.rows("target", 17, 3)[keep]
-        weight = self.rows("weight", 17)[keep]
+        keep, weight = first_of_each(self.rows("ids")), self.rows("weight", 17)
+        keep = keep[(weight[keep] > 0).any(1)]  # bodies without any label have no size
+        pred, target, weight = self.rows("pred", 17, 3)[keep], self.rows("target", 17, 3)[keep], weight[keep]
         if not len(pred):
             return dict.fromkeys(self.names(), float("nan"))
         constant = mean_pose(target, weight).expand_as(target) * float(unit_of(target, weight))
@@ -134,13 +132,13 @@ def pose_errors(pred: Tensor, target: Tensor, weight: Tensor, protocol: str = "g
     pred, target, share = pick(pred, joints), pick(target, joints), weight[:, list(joints)]
     plain = joint_errors(pred, target).cpu().numpy()
     weights = share.double().cpu().numpy()
-    shares = [weighted_mean((plain < t).astype(np.float64), weights) for t in (PCK_THRESHOLD, *AUC_THRESHOLDS)]
+    pck, auc = pck_and_auc(plain, weights)
     found = {
         "mpjpe": weighted_mean(plain, weights),
         "pa_mpjpe": weighted_mean(pa_joint_errors(pred, target, share).cpu().numpy(), weights),
         "n_mpjpe": weighted_mean(n_joint_errors(pred, target, share, root=None).cpu().numpy(), weights),
-        "pck": 100 * shares[0],
-        "auc": 100 * float(np.mean(shares[1:])),
+        "pck": pck,
+        "auc": auc,
     }
     return {f"{name}_{protocol}": value for name, value in found.items()}
 

@@ -12,12 +12,13 @@ Nothing here uses matrix products, so autocast leaves the arithmetic in float32 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from posekit.nn.constants import constants
 from posekit.nn.precision import precise
 from posekit.skeletons import LIMB17
 
@@ -194,6 +195,12 @@ def tilt_matrix(angle: Tensor) -> Tensor:
     return _plane_rotation(angle, 0, 2)
 
 
+def turn_matrix(degrees: float, like: Tensor) -> Tensor:
+    """Returns :func:`tilt_matrix` (3, 3) of one angle in degrees, of the device and type of ``like``."""
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    return _constant((cos, 0.0, -sin, 0.0, 1.0, 0.0, sin, 0.0, cos), like).view(3, 3)
+
+
 def rotate(pose: Tensor, matrix: Tensor) -> Tensor:
     """Applies rotations (..., 3, 3) to all points of poses (..., J, 3)."""
     pose = precise(pose)
@@ -232,10 +239,4 @@ def pick(points: Tensor, joints: Sequence[int]) -> Tensor:
 
 
 def _constant(values: tuple[float, ...], like: Tensor) -> Tensor:
-    return _tensor(values, like.dtype, like.device)
-
-
-@lru_cache(maxsize=64)
-def _tensor(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    with torch.inference_mode(False):  # it outlives a validation, and training may differentiate through it
-        return torch.tensor(values, dtype=dtype, device=device)
+    return constants(values, like, like.dtype)

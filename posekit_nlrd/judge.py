@@ -103,13 +103,15 @@ class JudgedModule(PoseModule):
         decoded = self.networks.pose_decoder.pose(self.networks.encode_pose(fit_canonical(windows[:, 0])))
         self._show("motion", None, view_to_camera(decoded * self.networks.unit), poses)
         spread = cast(LatentSpread, self.spreads[stage])
-        values = probe_motion(self.networks, windows, self.networks.done() | {"pose"}, spread)
+        values = probe_motion(self.networks, windows, self.networks.done(), spread)
         logs = {f"{stage}/{name}": value.float() for name, value in values.items()}
         size: Any = float(len(windows))  # over processes Lightning averages whole numbers to whole numbers
         self.log_dict(logs, on_epoch=True, on_step=False, batch_size=size, sync_dist=True)
 
     def _show(self, stream: str, images: Tensor | None, pred: Tensor, target: Tensor) -> None:
-        if self._preview is not None and not self.trainer.sanity_checking and self.trainer.is_global_zero:
+        if self._preview is None or not len(pred):  # clips may answer for no frame
+            return
+        if not self.trainer.sanity_checking and self.trainer.is_global_zero:
             self._preview.add(stream, images, pred, target)
 
     def step(self, batch: Any, stage: str) -> StepOutput[Any]:

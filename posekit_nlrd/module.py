@@ -23,7 +23,7 @@ from posekit.module import picture_size
 from posekit.nn import load_weights
 from posekit.nn.modes import evaluating
 from posekit.nn.shipped import weight_path
-from posekit.searches import searches_rate
+from posekit.searches import searches_batch_size, searches_rate
 from posekit.skeletons import LIMB17
 from posekit_nlrd.augment import Draws
 from posekit_nlrd.image import HEAD_CONVS, HEAD_WIDTHS, Trunk, trunk_names
@@ -130,7 +130,6 @@ class NLRD(JudgedModule):
             normalization=normalization,
             head=head,
         )
-        self.networks.image.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         wanted = _paper_stages(names) if stages is None else stages
         self.stages: list[Stage] = build_stages(wanted, self.networks)
         self.plan = Schedule([stage.options.steps or 1 for stage in self.stages])
@@ -199,7 +198,7 @@ class NLRD(JudgedModule):
             UserError: The precision rounds batches, the data module is none of NLRD's, a part is missing, its windows
                 are too short for a stage, a stage is too short for its options, or one rate is searched for all.
         """
-        self.check_precision(self.trainer)
+        super().setup(stage)
         if stage != "fit":
             return
         data: Any = getattr(self.trainer, "datamodule", None)
@@ -208,6 +207,10 @@ class NLRD(JudgedModule):
         if searches_rate(self.trainer):
             raise UserError(
                 "LearningRateFinder finds one rate, but NLRD has one for each stage: set lr in model.stages"
+            )
+        if searches_batch_size(self.trainer, tuner=True):
+            raise UserError(
+                "a batch size is searched for one loader, but NLRD has several: set batch_size in the parts of data"
             )
         lengths = []
         self._samples = {}

@@ -15,24 +15,22 @@ from posekit_nlrd.relations import Relation, latent_distance
 
 @torch.no_grad()
 def probe_motion(networks: Networks, windows: Tensor, done: set[str], spread: LatentSpread) -> dict[str, Tensor]:
-    """Measures what the stages that are done have made of motion windows.
+    """Measures what the stages that are done, and the pose auto-encoder in any case, make of motion windows.
 
-    Per relation r: ``r_energy`` (mean absolute error of T in the latent), ``r_distance`` (how far the transform moves
-    the latent), ``r_mm`` (error of the decoded result against the transformed recording) and ``r_mm_decoder`` (the same
-    where the true latent is decoded: what no T can pass).
+    Per relation r: ``r_energy`` (mean absolute error of T in the latent),
+    ``r_distance`` (how far the transform moves the latent), ``r_mm`` (error of the decoded result against the
+    transformed recording) and ``r_mm_decoder`` (the same where the true latent is decoded: what no T can pass).
 
     Args:
         networks: All networks.
         windows: (B, T, 17, 3) metres, frame V, the root at 0.
-        done: Names of the stages to look at.
+        done: Names of the stages that are done.
         spread: Takes the poses' latents in.
     """
-    found: dict[str, Tensor] = {}
-    if "pose" in done:
-        poses = windows.flatten(0, 1)
-        latent = networks.encode_pose(fit_canonical(poses))
-        found["pose_mm"] = motion_mm(networks.pose_decoder.pose(latent), poses)
-        spread.update(latent)
+    poses = windows.flatten(0, 1)
+    latent = networks.encode_pose(fit_canonical(poses))
+    found = {"pose_mm": motion_mm(networks.pose_decoder.pose(latent), poses)}
+    spread.update(latent)
     if "motion" in done and windows.shape[1] >= LENGTH:
         clip = windows[:, :LENGTH]
         found["motion_mm"] = motion_mm(networks.decode_motion(networks.encode_motion(fit_canonical(clip))), clip)

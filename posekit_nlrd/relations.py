@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -19,11 +18,15 @@ from torch import Tensor
 
 from posekit.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from posekit.errors import UserError, in_range, one_of
-from posekit_nlrd.geometry import FLIP, pick, rotate, tilt_matrix
+from posekit.nn.constants import constants, finest, kept
+from posekit.nn.precision import precise
+from posekit_nlrd.geometry import FLIP, pick, rotate, turn_matrix
 from posekit_nlrd.motion import LENGTH
 
 WINDOW = 60
 """Frames of a window of which a slow-backward pair is cut, at 30 frames a second."""
+
+_BLACK = tuple(-mean / deviation for mean, deviation in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True))
 
 BORDERS = {"constant": "zeros", "replicate": "border", "reflect": "reflection"}
 
@@ -115,8 +118,6 @@ _KINDS: dict[str, tuple[bool, bool, str]] = {
     "flip_inplane_backward": (True, True, "backward"),
     "slow_backward": (False, False, "slow_backward"),
 }
-POSE_RELATIONS = tuple(name for name, kind in _KINDS.items() if kind[2] == "forward")
-MOTION_RELATIONS = tuple(name for name, kind in _KINDS.items() if kind[2] != "forward")
 
 
 def make_relation(name: str, theta: float = 50.0, border: str = "constant") -> Relation:
@@ -140,8 +141,8 @@ def flip_pose(pose: Tensor) -> Tensor:
 
 def turn_pose(pose: Tensor, degrees: float) -> Tensor:
     """R: turns poses (..., J, 3) about the depth axis, counter-clockwise as seen in the picture."""
-    angle = torch.tensor(math.radians(degrees), dtype=torch.float64)
-    return rotate(pose, tilt_matrix(angle).to(pose, non_blocking=True))
+    pose = precise(pose)
+    return rotate(pose, turn_matrix(degrees, pose))
 
 
 def turn_image(image: Tensor, degrees: float, border: str = "constant") -> Tensor:
@@ -156,31 +157,21 @@ def turn_image(image: Tensor, degrees: float, border: str = "constant") -> Tenso
     """
     height, width = image.shape[-2:]
     flat = image.reshape(-1, *image.shape[-3:])
-    grid = _grid(float(degrees), height, width, image.device).to(flat.dtype).expand(len(flat), -1, -1, -1)
-    black = _black(image.device).to(flat.dtype) if border == "constant" else flat.new_zeros(())
+    grid = kept(_grid, flat, float(degrees), height, width).expand(len(flat), -1, -1, -1)
+    black = constants(_BLACK, flat, flat.dtype)[:, None, None] if border == "constant" else flat.new_zeros(())
     turned = F.grid_sample(flat - black, grid, mode="bilinear", padding_mode=BORDERS[border], align_corners=True)
     return (turned + black).reshape(image.shape)
 
 
-@lru_cache(maxsize=128)  # of a stage's whole degrees, and of the relations
 def _grid(degrees: float, height: int, width: int, device: torch.device) -> Tensor:
     """Returns where each pixel of the turned picture comes from, in grid_sample's [-1, 1], (1, H, W, 2)."""
-    with torch.inference_mode(False), torch.no_grad():
-        y, x = torch.meshgrid(
-            torch.arange(height, dtype=torch.float64) - (height - 1) / 2,
-            torch.arange(width, dtype=torch.float64) - (width - 1) / 2,
-            indexing="ij",
-        )
-        cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-        source = torch.stack([(cos * x - sin * y) * 2 / (width - 1), (sin * x + cos * y) * 2 / (height - 1)], dim=-1)
-        return source.float()[None].to(device, non_blocking=True)
-
-
-@lru_cache(maxsize=4)
-def _black(device: torch.device) -> Tensor:
-    with torch.inference_mode(False):
-        values = [-mean / deviation for mean, deviation in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)]
-        return torch.tensor(values, device=device)[:, None, None]
+    y, x = torch.meshgrid(
+        torch.arange(height, dtype=finest(device), device=device) - (height - 1) / 2,
+        torch.arange(width, dtype=finest(device), device=device) - (width - 1) / 2,
+        indexing="ij",
+    )
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    return torch.stack([(cos * x - sin * y) * 2 / (width - 1), (sin * x + cos * y) * 2 / (height - 1)], dim=-1)[None]
 
 
 def latent_distance(anchor: Tensor, transformed: Tensor) -> Tensor:

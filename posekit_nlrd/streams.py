@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from posekit.data.batch import answered_rows, row_people
 from posekit.errors import UserError
 from posekit_nlrd.geometry import camera_to_view
 from posekit_nlrd.joints import to_limb17
@@ -33,16 +34,25 @@ def motion_batch(batch: Mapping[str, Any], skeleton: str, name: str = "data.moti
     return {"joints3d": pose, "sample_id": ids}
 
 
-def labelled_batch(batch: Mapping[str, Any], skeleton: str, name: str = "data.source") -> Batch:
+def labelled_batch(
+    batch: Mapping[str, Any], skeleton: str, name: str = "data.source", every_frame: bool = False
+) -> Batch:
     """Returns ``image`` (N, 3, H, W), ``pose`` (N, 17, 3) in frame V and metres, ``weight`` and ``sample_id``.
 
-    Crops, clips (all frames that are no padding count alike) and mixtures of both.
+    Crops, clips and mixtures of both. Of clips the frames that they answer for, which may be none.
+
+    Args:
+        batch: ``CropBatch``, ``ClipBatch`` or ``HybridBatch``.
+        skeleton: Its joint set.
+        name: Whose it is, for messages.
+        every_frame: Keep all frames of clips, padding with weight 0: batches to learn from are of one size, never 0.
 
     Raises:
         UserError: There are no pictures with 3D joints, or the joints are NaN.
     """
     if "clips" in batch or "images" in batch:
-        parts = [labelled_batch(batch[key], skeleton, name) for key in ("clips", "images") if key in batch]
+        given = [batch[key] for key in ("clips", "images") if key in batch]
+        parts = [labelled_batch(part, skeleton, name, every_frame) for part in given]
         return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
     image, joints = batch.get("image"), batch.get("joints3d")
     if not isinstance(image, Tensor) or not isinstance(joints, Tensor):
@@ -53,7 +63,8 @@ def labelled_batch(batch: Mapping[str, Any], skeleton: str, name: str = "data.so
     if image.ndim == 5:
         share = share * batch["valid"][..., None]
         ids = batch.get("row_ids", ids[:, None] * image.shape[1] + torch.arange(image.shape[1], device=ids.device))
-        image, joints, share, ids = (x.flatten(0, 1) for x in (image, joints, share, ids))
+        taken = answered_rows(batch)
+        image, joints, share, ids = (x.flatten(0, 1) if every_frame else x[taken] for x in (image, joints, share, ids))
     finite = torch.isfinite(joints).all(-1)
     _refuse((~finite & (share > 0)).any(1), ids, name, "holds labelled joints that are NaN or infinite")
     joints = torch.where(finite[..., None], joints, 0.0)
@@ -76,10 +87,11 @@ def target_batch(batch: Mapping[str, Any], name: str = "data.target") -> Batch:
 
 
 def prediction_rows(batch: Mapping[str, Any]) -> Batch:
-    """Returns the pictures of a ``CropBatch`` or of a ``ClipBatch``'s real frames, and whose they are.
+    """Returns the pictures of a ``CropBatch``, or of the frames that a ``ClipBatch`` answers for, and whose they are.
 
     Returns:
-        ``image`` (N, 3, H, W), ``boxes`` (N, 4), and ``scores``, ``frame``, ``image_id`` and ``sample_id`` (N,).
+        ``image`` (N, 3, H, W), ``boxes`` (N, 4), and ``scores``, ``frame``, ``image_id`` and ``sample_id`` (N,), of
+        clips the person's number.
     """
     rows = {
         "image": batch["image"],
@@ -91,11 +103,10 @@ def prediction_rows(batch: Mapping[str, Any]) -> Batch:
     }
     if rows["image"].ndim == 4:
         return rows
-    length = rows["image"].shape[1]
-    for name in ("scores", "sample_id"):
-        rows[name] = rows[name][:, None].expand(-1, length)
-    keep = batch["valid"].flatten()
-    return {name: value.flatten(0, 1)[keep] for name, value in rows.items()}
+    rows["scores"] = rows["scores"][:, None].expand_as(batch["valid"])
+    rows["sample_id"] = row_people(batch)
+    taken = answered_rows(batch)
+    return {name: value[taken] for name, value in rows.items()}
 
 
 def _refuse(faulty: Tensor, ids: Tensor, name: str, reason: str) -> None:

@@ -26,27 +26,30 @@ class PoseTrackScoring(TopDownModule):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._posetrack_of: dict[str, Any] = {}  # the data module whose annotations each stage's metric holds
         self.posetrack_ap = nn.ModuleDict()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leaves out the data, as its base does."""
-        return {**super().__getstate__(), "_posetrack_of": {}}
+        """Leaves out the data, as its base does: here a metric that is nothing without its annotations."""
+        state = super().__getstate__()
+        return {**state, "_modules": {**state["_modules"], "posetrack_ap": nn.ModuleDict()}}
 
     def reset_metrics(self, stage: str) -> None:
         """Empties the metrics; reads the annotations at the first time."""
+        if not self.knows_targets(stage):
+            self._read_annotations(stage)
         super().reset_metrics(stage)
-        datamodule = getattr(self.trainer, "datamodule", None)
-        if self._posetrack_of.get(stage) is not datamodule:
-            self._posetrack_of[stage] = datamodule
-            if stage in self.posetrack_ap:
-                del self.posetrack_ap[stage]
-            files = getattr(datamodule, "posetrack_annotations", None)
-            if files is not None and self.skeleton.name == POSETRACK15.name:
-                on_fault: Any = getattr(datamodule, "on_bad_annotation", "error")
-                self.posetrack_ap[stage] = PoseTrackAP(files(stage), on_bad_annotation=on_fault).to(self.device)
         if stage in self.posetrack_ap:
             cast(PoseTrackAP, self.posetrack_ap[stage]).reset()
+
+    def _read_annotations(self, stage: str) -> None:
+        """Makes the stage's metric anew, if the data module has annotations."""
+        if stage in self.posetrack_ap:
+            del self.posetrack_ap[stage]
+        datamodule = getattr(self.trainer, "datamodule", None)
+        files = getattr(datamodule, "posetrack_annotations", None)
+        if files is not None and self.skeleton.name == POSETRACK15.name:
+            on_fault: Any = getattr(datamodule, "on_bad_annotation", "error")
+            self.posetrack_ap[stage] = PoseTrackAP(files(stage), on_bad_annotation=on_fault).to(self.device)
 
     def update_metrics(self, batch: CropBatch, output: StepOutput[KeypointPrediction], stage: str) -> None:
         """Adds a batch's people."""

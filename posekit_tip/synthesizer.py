@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from posekit.heatmaps import gaussian_heatmaps
+from posekit.heatmaps import gaussian_heatmaps, mean_position
 from posekit.nn.precision import full_precision, precise
 
 BETA = 25.0
@@ -44,10 +44,8 @@ def soft_argmax(heatmaps: Tensor, beta: float = BETA) -> Tensor:
     """Returns the mean position (…, 2) in heatmap px under a softmax of ``beta`` times the maps (…, h, w)."""
     height, width = heatmaps.shape[-2:]
     with full_precision(heatmaps):
-        share = functional.softmax(beta * precise(heatmaps).flatten(-2), dim=-1).unflatten(-1, (height, width))
-        x = torch.arange(width, device=share.device, dtype=share.dtype)
-        y = torch.arange(height, device=share.device, dtype=share.dtype)
-        return torch.stack([(share.sum(-2) * x).sum(-1), (share.sum(-1) * y).sum(-1)], dim=-1)
+        share = functional.softmax(beta * precise(heatmaps).flatten(-2), dim=-1)
+        return mean_position(share.unflatten(-1, (height, width)))
 
 
 def sample_features(features: Tensor, points: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from posekit.data.batch import ClipBatch, CropBatch, KeypointPrediction
+from posekit.data.batch import ClipBatch, CropBatch, KeypointPrediction, answered_rows
 from posekit.geometry import uncrop_points
 from posekit.heatmaps import from_heatmap
 from posekit_tip.network import Frames, TIPNetwork
@@ -51,9 +51,9 @@ def estimate_windows(
 def predict_clips(module: Any, clips: ClipBatch) -> KeypointPrediction:
     """Predicts the people of a batch of clips: one row per frame that a clip answers for.
 
-    Those are the frames marked in ``keys`` (of a video's chunks all but the halo), or else each clip's key frame. Rows
-    of a video carry ``track_id``; with ``module.interim`` also the interim poses, ``interim`` (N, J, K, 2), and the two
-    ends of their lines, ``ends`` (N, J, 2, 2), in px of the original image.
+    Those are the frames marked in ``answers`` (of a video's chunks all but the halo), or else each clip's key frame.
+    Rows of a video carry ``track_id``; with ``module.interim`` also the interim poses, ``interim`` (N, J, K, 2), and
+    the two ends of their lines, ``ends`` (N, J, 2, 2), in px of the original image.
 
     Args:
         module: A :class:`~posekit_tip.module.TIP`.
@@ -91,7 +91,7 @@ def predict_clips(module: Any, clips: ClipBatch) -> KeypointPrediction:
 
 def answered(fields: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     """Returns clip (M,) and place (M,) of the frames that a batch's clips answer for."""
-    if "keys" in fields:
-        clip, place = fields["keys"].nonzero(as_tuple=True)
+    if "answers" in fields:
+        clip, place = answered_rows(fields).nonzero(as_tuple=True)
         return clip, place
     return torch.arange(len(fields["key"]), device=fields["key"].device), fields["key"]

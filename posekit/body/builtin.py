@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib.resources import as_file, files
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -154,17 +153,3 @@ def load_builtin_body() -> BuiltinBody:
         base_vertex=asset["base_vertex"],
         parents=(-1, *parents[1:]),
     )
-
-
-def load_builtin_smplx(batch_size: int = 1) -> Any:
-    """Loads the built-in body as an ``smplx.SMPL`` module, differentiable in torch.
-
-    Call it with ``global_orient``, ``body_pose``, ``betas`` and ``transl``. The landmark table is passed on, since
-    smplx's own vertex numbers would silently pick other points of this mesh.
-    """
-    from smplx import SMPL
-
-    ids = {name: index for name, index in load_builtin_body().landmarks.items() if name != "head_top"}
-    data = SimpleNamespace(**_asset())
-    quiet = type("SMPL", (SMPL,), {"SHAPE_SPACE_DIM": 10})  # below its 300, smplx prints a warning
-    return quiet(model_path="", data_struct=data, vertex_ids=ids, batch_size=batch_size, create_transl=False)

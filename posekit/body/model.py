@@ -7,7 +7,7 @@ as rows of V, shape and pose components are one product, and joint centres are r
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +21,7 @@ from posekit.body.files import SPIN_SOURCE, BodyArrays
 from posekit.body.joint_sets import PICKS, SMPL_VERTICES, rows_among_54
 from posekit.body.views import builtin_view, smplx_model
 from posekit.errors import UserError
+from posekit.nn.constants import constants
 from posekit.nn.precision import full_precision
 from posekit.skeletons import get_skeleton
 
@@ -244,10 +245,10 @@ class SMPLBody(nn.Module):
             raise self._lacks(skeleton, "joint_regressor_h36m", "J_regressor_h36m.npy")
         rows = rows_among_54(get_skeleton(skeleton))
         if max(rows) < 45:
-            return self.joints45(output)[:, list(rows)]
+            return _picked(self.joints45(output), rows)
         if "extra" not in self._regressors:
             raise self._lacks(skeleton, "joint_regressor_extra", "J_regressor_extra.npy")
-        return torch.cat([self.joints45(output), self._regressed("extra", output)], 1)[:, list(rows)]
+        return _picked(torch.cat([self.joints45(output), self._regressed("extra", output)], 1), rows)
 
     def _regressed(self, joint_set: str, output: BodyOutput) -> Tensor:
         regressor: Tensor = getattr(self, self._regressors[joint_set])
@@ -269,6 +270,11 @@ class SMPLBody(nn.Module):
     def extra_repr(self) -> str:
         """Names the body and its sizes."""
         return f"{self.name}, vertices={self.num_vertices}, betas={self.num_betas}"
+
+
+def _picked(points: Tensor, rows: Sequence[int]) -> Tensor:
+    """Returns rows (N, K, 3) of points; a list as the index would be copied to the device in each step."""
+    return points[:, constants(rows, points)]
 
 
 def _levels(parents: tuple[int, ...]) -> list[tuple[int, int, list[int], list[int]]]:

@@ -33,7 +33,7 @@ class CompileNetworks(Callback):
     def __init__(self, backend: str = "inductor", mode: str | None = None, dynamic: bool | None = None) -> None:
         check_compiler(backend, mode)
         self.options: dict[str, Any] = {"backend": backend, "mode": mode, "dynamic": dynamic}
-        self.compiled: list[str] = []
+        self.compiled: dict[str, nn.Module] = {}
         self._watch = ExitStack()
         self._called: dict[str, nn.Module] = {}
         self._due = False
@@ -72,19 +72,18 @@ class CompileNetworks(Callback):
             rank_zero_warn(
                 f"torch.compile has nothing to compile: this step of {type(pl_module).__name__} calls no network"
             )
-        self.compiled += self._called
+        self.compiled |= self._called
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Stops watching, and gives the networks back."""
         self._watch.close()
-        self._give_back(pl_module)
+        self._give_back()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Gives the networks back as they were, e.g. for export."""
-        self._give_back(pl_module)
+        self._give_back()
 
-    def _give_back(self, pl_module: LightningModule) -> None:
-        parts = dict(pl_module.named_modules())
-        for name in self.compiled:
-            parts[name]._compiled_call_impl = None
-        self.compiled = []
+    def _give_back(self) -> None:
+        for part in self.compiled.values():
+            part._compiled_call_impl = None
+        self.compiled = {}

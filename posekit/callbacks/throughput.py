@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from posekit.data.batch_parts import count_samples
+from posekit.resources import process_memory
 
 
 class ThroughputMonitor(Callback):
@@ -39,12 +37,10 @@ class ThroughputMonitor(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock: a run that goes on in the middle of an epoch does not start one."""
         self._restart()
-        self._last_end = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock."""
         self._restart()
-        self._last_end = time.perf_counter()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Counts the time since the last step ended as waiting for data."""
@@ -68,7 +64,6 @@ class ThroughputMonitor(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restarts the clock, so that validation does not count as waiting."""
         self._restart()
-        self._last_end = time.perf_counter()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Says how fast the training was, and what it waited for."""
@@ -89,7 +84,8 @@ class ThroughputMonitor(Callback):
         self._total["peak_gb"] = max(self._total["peak_gb"], memory)
 
     def _restart(self) -> None:
-        self._samples, self._waited, self._began = 0, 0.0, time.perf_counter()
+        self._samples, self._waited = 0, 0.0
+        self._began = self._last_end = time.perf_counter()  # logging counts as no wait
 
     def _values(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
         elapsed = max(time.perf_counter() - self._began, 1e-9)
@@ -113,17 +109,3 @@ def gpu_values(device: torch.device) -> dict[str, float]:
     except Exception:  # pynvml is absent, or the driver refuses: the other figures still hold
         return values
     return values
-
-
-def process_memory() -> int:
-    """Returns the resident memory of this process in bytes (its peak where the current value cannot be read)."""
-    statm = Path("/proc/self/statm")
-    if statm.is_file():
-        return int(statm.read_text().split()[1]) * resource.getpagesize()
-    return process_peak()
-
-
-def process_peak() -> int:
-    """Returns the most resident memory that this process ever had, in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

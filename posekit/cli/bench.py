@@ -24,7 +24,7 @@ from posekit.cli.arguments import ArgumentParser
 from posekit.cli.build import build_from_config
 from posekit.cli.quiet import one_line_errors, quieten
 from posekit.configs import find_config, read_config
-from posekit.errors import UserError, in_range, unknown_name
+from posekit.errors import UserError, in_range, one_of
 from posekit.files import atomic_write_text
 from posekit.plugins import BENCHMARKS, plugins
 
@@ -43,8 +43,7 @@ def run(argv: list[str]) -> None:
     names = plugins(BENCHMARKS)
     # The name comes first or not at all: the value of an override is no name.
     name, words = (argv[0], argv[1:]) if argv and not argv[0].startswith("-") else (None, argv)
-    if name is not None and name not in names:
-        raise unknown_name("benchmark", name, names)
+    one_of("benchmark", name, names, none=True)
     parser = _parser(list(names)) if name is None else _named_parser()
     options, rest = parser.parse_known_args(words)
     if name is not None:

@@ -25,7 +25,6 @@ class Report:
         values: All numbers by name, as written to the JSON file.
         rows: The printed table: one label and its cells per row.
         columns: Headings of the cells.
-        decimals: Decimals of the cells.
         notes: Lines below the table.
         more: Further tables.
     """
@@ -34,7 +33,6 @@ class Report:
     values: dict[str, Any]
     rows: list[tuple[str, list[float]]]
     columns: list[str]
-    decimals: int = 1
     notes: list[str] = field(default_factory=list)
     more: list[Report] = field(default_factory=list)
 
@@ -69,7 +67,7 @@ def show(report: Report) -> None:
     for column in report.columns:
         table.add_column(column, justify="right", no_wrap=True)
     for label, cells in report.rows:
-        table.add_row(Text(_printable(label)), *("-" if math.isnan(c) else f"{c:.{report.decimals}f}" for c in cells))
+        table.add_row(Text(_printable(label)), *("-" if math.isnan(c) else f"{c:.1f}" for c in cells))
     console = Console()
     if not console.is_terminal:
         console = Console(width=160)  # a file or a pipe has no width, and rich would cut columns at 80

@@ -13,6 +13,10 @@ A field's leading axis B is the batch; a single sample of a data set has the sam
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+import torch
 from torch import Tensor
 from typing_extensions import NotRequired, TypedDict
 
@@ -84,7 +88,7 @@ class ClipBatch(TypedDict):
     key: Tensor  # (B,) int64, place of the key frame on the T axis (T // 2 in a whole window)
     image_id: Tensor  # (B, T) int64
     sample_id: Tensor  # (B,) int64, unique in a split
-    keys: NotRequired[Tensor]  # (B, T) bool, frames that this window is responsible for in evaluation and prediction
+    answers: NotRequired[Tensor]  # (B, T) bool, frames that this window answers for in evaluation and prediction
     row_ids: NotRequired[Tensor]  # (B, T) int64, annotation or row id of each frame
     track_id: NotRequired[Tensor]  # (B,) int64, the person's number in the video, -1 where nobody is followed
     margin: NotRequired[Tensor]  # (B, 2) int64, frames from the key to the farthest real neighbour before and after it
@@ -152,3 +156,24 @@ class Pose3DPrediction(TypedDict):
     vertices: NotRequired[Tensor]  # (N, V, 3) float32, metres, camera frame with full translation, for drawing
     focal: NotRequired[Tensor]  # (N,) float32, px: with `center` as principal point vertices project on the image
     center: NotRequired[Tensor]  # (N, 2) float32, px, principal point; absent: the centre of the image
+
+
+def answered_rows(clips: Mapping[str, Any]) -> Tensor:
+    """Returns which frames (B, T) of a ``ClipBatch`` evaluation and prediction take: real ones, of a video each once.
+
+    Without ``answers`` all real frames.
+    """
+    valid: Tensor = clips["valid"]
+    return valid & clips["answers"] if "answers" in clips else valid
+
+
+def row_people(clips: Mapping[str, Any]) -> Tensor:
+    """Returns whose the frames (B, T) of a ``ClipBatch`` are: the track's number, or the clip's id without tracks.
+
+    Where tracks follow nobody, each row is a person of its own.
+    """
+    samples: Tensor = clips["sample_id"][:, None].expand_as(clips["valid"])
+    if "track_id" not in clips:
+        return samples
+    track = clips["track_id"][:, None]
+    return torch.where(track < 0, clips.get("row_ids", samples), track)

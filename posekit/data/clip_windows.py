@@ -21,12 +21,12 @@ class WindowRows(NamedTuple):
 
     rows: Int64  # (M, T) rows of the track; padding repeats real ones
     valid: Bool  # (M, T) False on padding
-    keys: Bool  # (M, T) the rows that the window answers for
+    answers: Bool  # (M, T) the rows that the window answers for
     key: Int64  # (M,) place of the key row on the T axis
 
     def take(self, order: Int64) -> WindowRows:
         """Returns some of the windows."""
-        return WindowRows(self.rows[order], self.valid[order], self.keys[order], self.key[order])
+        return WindowRows(self.rows[order], self.valid[order], self.answers[order], self.key[order])
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Window:
                row); evaluation takes all of them, so that the interleaved clips cover the pool. A run of rows is
                filled up to a multiple of the pool by reflection.
         chunk  ``frames`` consecutive rows (with a ``stride`` the interleaved sequences are cut one by one), every
-               ``hop``. ``halo`` rows at either end are context: with ``tail="pad"`` every row is a key of exactly one
-               window.
+               ``hop``. ``halo`` rows at either end are context: with ``tail="pad"`` exactly one window answers for
+               every row.
 
     Attributes:
         frames: T, rows of a window. Odd for windows around key frames.
@@ -184,10 +184,10 @@ class Window:
         rows = run[places[at]]
         if not train:
             rows, valid, at = self._interleaved(rows), self._interleaved(valid), self._interleaved(at)
-        keys = at < len(run)
-        kept = keys.any(1)
-        rows, valid, keys = rows[kept], valid[kept], keys[kept]
-        return WindowRows(rows, valid, keys, _nearest_key(keys))
+        answers = at < len(run)
+        kept = answers.any(1)
+        rows, valid, answers = rows[kept], valid[kept], answers[kept]
+        return WindowRows(rows, valid, answers, _nearest_to_middle(answers))
 
     def _interleaved(self, pools: NDArray[Any]) -> NDArray[Any]:
         """Divides pools (M, frames * stride) into one clip for every first row, (M * stride, frames)."""
@@ -208,14 +208,14 @@ class Window:
         at = starts[:, None] + np.arange(self.frames)
         inside = np.clip(at, 0, max(count - 1, 0))
         valid = at == inside
-        keys = valid & (at >= least[:, None]) & (at < most[:, None])
-        return WindowRows(run[inside], valid, keys, _nearest_key(keys))
+        answers = valid & (at >= least[:, None]) & (at < most[:, None])
+        return WindowRows(run[inside], valid, answers, _nearest_to_middle(answers))
 
 
-def _nearest_key(keys: Bool) -> Int64:
-    """Returns the place of the key that is nearest to the middle, (M,)."""
-    middle = keys.shape[1] // 2
-    distance = np.where(keys, np.abs(np.arange(keys.shape[1]) - middle), keys.shape[1])
+def _nearest_to_middle(answers: Bool) -> Int64:
+    """Returns the place of the row that is nearest to the middle, (M,), among those that windows answer for."""
+    middle = answers.shape[1] // 2
+    distance = np.where(answers, np.abs(np.arange(answers.shape[1]) - middle), answers.shape[1])
     return np.asarray(distance.argmin(1), dtype=np.int64)
 
 
@@ -229,5 +229,5 @@ def join(parts: list[WindowRows], frames: int) -> WindowRows:
     if not parts:
         empty = np.zeros((0, frames), dtype=bool)
         return WindowRows(empty.astype(np.int64), empty, empty, np.zeros(0, dtype=np.int64))
-    rows, valid, keys, key = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    return WindowRows(rows.astype(np.int64), valid, keys, key)
+    rows, valid, answers, key = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    return WindowRows(rows.astype(np.int64), valid, answers, key)

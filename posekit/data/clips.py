@@ -102,7 +102,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
     """Samples of a ``ClipBatch``, by ``(epoch, index)`` keys; torch's default collation makes the batch.
 
     Besides the contract's fields, every sample has
-        ``keys``      (T,) bool, the frames that the window answers for: in chunks every frame of a track is one once.
+        ``answers``   (T,) bool, the frames that the window answers for: of chunks every frame of a track is one once.
         ``row_ids``   (T,) int64, ``sample_ids`` of the frames; padding repeats. With ``valid`` it tells an evaluator
                       which frames to keep, and where they belong.
         ``track_id``  () int64, number of the track; -1 where it does not follow one person.
@@ -203,14 +203,14 @@ class ClipDataset(Dataset[dict[str, Any]]):
     # -- frames -------------------------------------------------------------------------------------------------------
 
     def _choose(self, rng: np.random.Generator, index: int) -> _Clip:
-        rows, valid, keys, key = (column[index] for column in self.windows)
+        rows, valid, answers, key = (column[index] for column in self.windows)
         if self.window.kind == "pool" and self.train:
             starts = self.window.starts(valid)
             rows, valid = self.window.thin(rows, valid, int(starts[rng.integers(len(starts))]))
-            keys, key = valid, len(rows) // 2
+            answers, key = valid, len(rows) // 2
         track = self.tracks[int(self.track_of[index])]
         sample_id = index if self.window.kind == "pool" else int(track.sample_ids[rows[key]])
-        return _Clip(track, int(self.track_of[index]), rows, valid.copy(), keys, int(key), sample_id)
+        return _Clip(track, int(self.track_of[index]), rows, valid.copy(), answers, int(key), sample_id)
 
     def _read(self, clip: _Clip) -> tuple[list[Bytes] | None, _Clip]:
         """Returns the pictures of a clip, and the clip with broken frames replaced; None where no key is left."""
@@ -231,7 +231,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
             whole = np.array([clip.key]) if around_key else np.flatnonzero(~broken)
             nearest = whole[np.abs(np.arange(len(broken))[:, None] - whole).argmin(1)]
             rows = np.where(broken, clip.rows[nearest], clip.rows)
-            clip = clip._replace(rows=rows, valid=clip.valid & ~broken, keys=clip.keys & ~broken)
+            clip = clip._replace(rows=rows, valid=clip.valid & ~broken, answers=clip.answers & ~broken)
         images = [pictures[row] for row in clip.rows.tolist()]
         return [image for image in images if image is not None], clip
 
@@ -300,7 +300,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
     def _blank(self, clip: _Clip) -> dict[str, Any]:
         """Returns a sample that nothing counts."""
         (width, height), steps, joints = self.image_size, len(clip.rows), len(self.skeleton)
-        clip = clip._replace(valid=np.zeros(steps, dtype=bool), keys=np.zeros(steps, dtype=bool))
+        clip = clip._replace(valid=np.zeros(steps, dtype=bool), answers=np.zeros(steps, dtype=bool))
         return {
             "image": torch.zeros(steps, 3, height, width),
             "keypoints": torch.zeros(steps, joints, 2),
@@ -324,7 +324,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
             "image_id": torch.from_numpy(track.image_ids[rows].astype(np.int64)),
             "sample_id": torch.tensor(clip.sample_id),
             "margin": torch.from_numpy(np.maximum(margin, 0).astype(np.int64)),
-            "keys": torch.from_numpy(clip.keys.copy()),
+            "answers": torch.from_numpy(clip.answers.copy()),
             "row_ids": torch.from_numpy(track.sample_ids[rows].astype(np.int64)),
             "track_id": torch.tensor(clip.number if track.followed else -1),
         }
@@ -337,7 +337,7 @@ class _Clip(NamedTuple):
     number: int  # of the track
     rows: Int64  # (T,)
     valid: Bool  # (T,)
-    keys: Bool  # (T,)
+    answers: Bool  # (T,)
     key: int
     sample_id: int
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -59,9 +60,10 @@ def checked_size(name: str, size: Sequence[int]) -> tuple[int, int]:
     Raises:
         UserError: It is no such size.
     """
-    if len(size) != 2 or min(size) < 16:
-        raise UserError(f"{name}: image_size is {list(size)}, but must be [W, H] of at least 16 px")
-    return int(size[0]), int(size[1])
+    sides: list[Any] = list(size) if isinstance(size, Iterable) else [size]
+    if len(sides) != 2 or not all(isinstance(side, Integral) and int(side) >= 16 for side in sides):
+        raise UserError(f"{name}: image_size is {sides}, but must be [W, H] of at least 16 px, whole numbers")
+    return int(sides[0]), int(sides[1])
 
 
 class PoseDataModule(LightningDataModule):

@@ -24,7 +24,7 @@ from posekit.data.mixture_sampling import (
     common_shapes,
     map_joints,
 )
-from posekit.errors import UserError, unknown_name
+from posekit.errors import UserError, one_of
 from posekit.plugins import import_class
 from posekit.skeletons import get_skeleton
 
@@ -192,6 +192,11 @@ class Mixture(PoseDataModule):
         """Makes a split's loader."""
         if split != "train":
             return super().loader(split)
+        if self.batch_size != sum(self.batch_sizes.values()):
+            raise UserError(
+                f"Mixture: batch_size was set to {self.batch_size}, but its batches are made of clip_batch_size and "
+                f"image_batch_size samples ({' and '.join(map(str, self.batch_sizes.values()))}): set those"
+            )
         dataset = cast(MixtureDataset, self.dataset("train"))
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         streams = [(self._stream(kind, dataset), size) for kind, size in self.batch_sizes.items()]
@@ -272,9 +277,8 @@ def _check_parts(
                 raise UserError(f"Mixture: the ratio of part {name} is {part.ratio}, but must not be negative")
     if not trained:
         raise UserError("Mixture: no part of clips or images has a ratio above 0")
-    if evaluate is not None and evaluate not in names:
-        raise unknown_name("part in evaluate of Mixture", evaluate, names)
-    if isinstance(epoch, str) and epoch not in trained:
-        raise unknown_name("part in epoch of Mixture", epoch, trained)
+    one_of("part in evaluate of Mixture", evaluate, names, none=True)
+    if isinstance(epoch, str):
+        one_of("part in epoch of Mixture", epoch, trained)
     if isinstance(epoch, int) and epoch < 1:
         raise UserError(f"Mixture: epoch is {epoch}, but must be at least 1 step")

@@ -46,7 +46,7 @@ class VideoClips(PoseDataModule):
 
     Prediction: windows of ``frames`` consecutive frames, cut as the method's training clips were, else by one box
     around the person's in all of them, so that features of a frame serve all its neighbours. Every frame of a person is
-    marked in ``keys`` of exactly one window; ``halo`` frames at either end are its context. ``row_ids`` number a
+    marked in ``answers`` of exactly one window; ``halo`` frames at either end are its context. ``row_ids`` number a
     person's frames, ``track_id`` the person.
 
     Training (adaptation to unlabelled clips): windows of ``frames`` out of at least ``min_frames`` consecutive frames

@@ -14,6 +14,7 @@ from posekit.heatmaps.decoders import (
     decode_heatmaps,
     decode_parabola,
     decode_window,
+    mean_position,
 )
 from posekit.heatmaps.mapping import MAPPINGS, flip_offset, from_heatmap, to_heatmap
 from posekit.heatmaps.targets import bilinear_cells, corner_targets, dot_heatmaps, gaussian_heatmaps
@@ -38,6 +39,7 @@ __all__ = [
     "flip_offset",
     "from_heatmap",
     "gaussian_heatmaps",
+    "mean_position",
     "shift_heatmaps",
     "to_heatmap",
 ]

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from posekit.errors import UserError, one_of
+from posekit.nn.constants import constants
 from posekit.nn.precision import full_precision
 
 
@@ -92,12 +93,14 @@ def decode_dark(heatmaps: Tensor, kernel: int = 11) -> tuple[Tensor, Tensor]:
 def decode_expectation(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
     """Returns the mean of the positive part as a distribution; the score is the mass of the best 2x2 window."""
     mass = _distribution(heatmaps)
-    height, width = heatmaps.shape[-2:]
-    x = torch.arange(width, device=mass.device, dtype=mass.dtype)
-    y = torch.arange(height, device=mass.device, dtype=mass.dtype)
-    points = torch.stack([(mass.sum(-2) * x).sum(-1), (mass.sum(-1) * y).sum(-1)], dim=-1)
     scores, _ = _best_window(mass.detach(), 2)
-    return points, scores * (heatmaps.detach().amax((-2, -1)) > 0)
+    return mean_position(mass), scores * (heatmaps.detach().amax((-2, -1)) > 0)
+
+
+def mean_position(mass: Tensor) -> Tensor:
+    """Returns the mean pixel (…, 2) of distributions (…, H, W), each of sum 1."""
+    x, y = (torch.arange(side, device=mass.device, dtype=mass.dtype) for side in (mass.shape[-1], mass.shape[-2]))
+    return torch.stack([(mass.sum(-2) * x).sum(-1), (mass.sum(-1) * y).sum(-1)], dim=-1)
 
 
 def decode_window(heatmaps: Tensor, window: int = 2) -> tuple[Tensor, Tensor]:
@@ -161,10 +164,9 @@ def _unravel(index: Tensor, heatmaps: Tensor) -> Tensor:
 
 
 def _limit(heatmaps: Tensor) -> Tensor:
-    """Last pixel (W - 1, H - 1), made on the device."""
+    """Last pixel (W - 1, H - 1)."""
     height, width = heatmaps.shape[-2:]
-    axis = torch.arange(2, device=heatmaps.device, dtype=heatmaps.dtype)
-    return (width - 1) + axis * (height - width)
+    return constants((width - 1, height - 1), heatmaps, heatmaps.dtype)
 
 
 def _patch(heatmaps: Tensor, peak: Tensor, radius: int) -> tuple[Tensor, Tensor]:

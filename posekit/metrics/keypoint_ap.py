@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import Self
 
 from posekit.arrays import Bool, Int64
 from posekit.errors import in_range
@@ -135,6 +136,12 @@ class KeypointAP(RowsMetric):
         self._target_images = np.zeros(0, np.int64)
         self.image_groups = {}
         self._computed = None
+
+    def emptied(self) -> Self:
+        """Returns a copy without rows and ground truth."""
+        new = super().emptied()
+        new.clear_targets()
+        return new
 
     def update(
         self,

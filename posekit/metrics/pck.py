@@ -19,6 +19,7 @@ from posekit.metrics.joint_rows import JointMetric, Root, weighted_mean
 from posekit.metrics.mpjpe import joint_errors
 
 HEAD_SHARE = 0.6  # MPII's head boxes are larger than heads
+PCK_THRESHOLD = 150.0  # mm, of MPI-INF-3DHP; an error equal to it does not count
 AUC_THRESHOLDS: Float64 = np.arange(0, 151, 5, dtype=np.float64)  # mm, 31 of them, 0 included
 
 MPII_COLUMNS = {
@@ -68,9 +69,22 @@ def pckh(pred: Tensor, target: Tensor, head_boxes: Tensor, threshold: float = 0.
     return pck(pred, target, head_sizes(head_boxes), threshold)
 
 
-def pck3d(pred: Tensor, target: Tensor, threshold: float = 150.0, root: Root = None) -> Tensor:
+def pck3d(pred: Tensor, target: Tensor, threshold: float = PCK_THRESHOLD, root: Root = None) -> Tensor:
     """Tells which joints (..., J) of poses in metres are *closer* than ``threshold`` mm (strictly), after centring."""
     return joint_errors(pred, target, root) < threshold
+
+
+def pck_and_auc(errors: Float64, weights: Float64, threshold: float = PCK_THRESHOLD) -> tuple[float, float]:
+    """Returns MPI-INF-3DHP's PCK and AUC in per cent, pooled over all labelled joints; NaN without any.
+
+    Args:
+        errors: (N, J) mm.
+        weights: (N, J), 0 where unlabelled.
+        threshold: mm, of PCK; strict.
+    """
+    limits = (threshold, *AUC_THRESHOLDS)
+    first, *shares = (weighted_mean((errors < limit).astype(np.float64), weights) for limit in limits)
+    return 100.0 * first, 100.0 * float(np.mean(shares))
 
 
 class PCK(JointMetric):
@@ -199,7 +213,7 @@ class PCK3D(JointMetric):
     plot_lower_bound = 0.0
     plot_upper_bound = 100.0
 
-    def __init__(self, threshold: float = 150.0, root: Root = None, **kwargs: Any) -> None:
+    def __init__(self, threshold: float = PCK_THRESHOLD, root: Root = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.threshold = threshold
         self.root = root
@@ -220,6 +234,5 @@ class PCK3D(JointMetric):
 
     def values(self) -> dict[str, float]:
         """Computes PCK, AUC and the breakdowns."""
-        values, weights = self.collected()
-        shares = [weighted_mean((values < t).astype(np.float64), weights) for t in AUC_THRESHOLDS]
-        return {**super().values(), "AUC": 100.0 * float(np.mean(shares))}
+        _, auc = pck_and_auc(*self.collected(), self.threshold)
+        return {**super().values(), "AUC": auc}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 import torch.distributed
 from torch import Tensor
 from torchmetrics import Metric
+from typing_extensions import Self
 
 from posekit.arrays import Bool, Int64
 
@@ -52,6 +54,14 @@ class RowsMetric(Metric):
         if not any(len(p) for p in pieces):  # also where no process had any, so that the trailing shape is unknown
             return torch.zeros(0, *trailing, dtype=self._row_dtypes[name])
         return torch.cat(list(pieces)).cpu().to(self._row_dtypes[name])
+
+    def emptied(self) -> Self:
+        """Returns a copy without rows and whatever else the metric knows of the data; the metric keeps them."""
+        new = copy(self)
+        for name in self._row_dtypes:
+            setattr(new, name, [])  # `reset` would empty the list itself, which both have
+        new.reset()
+        return new
 
     def names(self) -> list[str]:
         """Returns the names of the numbers, the same on every process."""

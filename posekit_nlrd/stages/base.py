@@ -74,6 +74,8 @@ class Stage:
     needs: ClassVar[tuple[str, ...]] = ()
     stream: ClassVar[str]
     options_class: ClassVar[type[StageOptions]] = StageOptions
+    separate_optimizers: ClassVar[bool] = False
+    """Whether each network has an optimiser of its own."""
 
     def __init__(self, networks: Networks, options: StageOptions) -> None:
         self.networks = networks
@@ -111,8 +113,10 @@ class Stage:
         """
 
     def make_optimizers(self) -> list[Optimizer]:
-        """Builds the stage's optimisers."""
-        return [self.make_optimizer(self.trained())]
+        """Builds the stage's optimisers: one, or one for each network."""
+        modules = self.trained()
+        parts = [[module] for module in modules] if self.separate_optimizers else [modules]
+        return [self.make_optimizer(part) for part in parts]
 
     def make_optimizer(self, modules: Sequence[nn.Module], lr: float | None = None) -> Optimizer:
         """Builds one optimiser over modules."""

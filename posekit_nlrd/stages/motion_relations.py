@@ -9,7 +9,6 @@ from torch import Tensor
 
 from posekit_nlrd.augment import ViewAugmentation
 from posekit_nlrd.geometry import fit_canonical
-from posekit_nlrd.relations import MOTION_RELATIONS
 from posekit_nlrd.stages.base import Logs, Tools
 from posekit_nlrd.stages.pose_relation import RelationStage
 
@@ -20,11 +19,7 @@ class MotionRelationsStage(RelationStage):
     name = "motion_relations"
     needs = ("pose", "motion")
     stream = "motion"
-
-    @property
-    def names(self) -> list[str]:
-        """Names of the relations of motions."""
-        return [name for name in self.networks.relations if name in MOTION_RELATIONS]
+    motion = True
 
     def frames(self, stream: str) -> int:
         """Returns the longest window of its relations."""

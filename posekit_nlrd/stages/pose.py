@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from posekit_nlrd.augment import ViewAugmentation
 from posekit_nlrd.geometry import fit_canonical, forward_kinematics, to_local, unit
@@ -100,6 +99,7 @@ class PoseStage(Stage):
     name = "pose"
     stream = "motion"
     options_class = PoseOptions
+    separate_optimizers = True
     options: PoseOptions
 
     def __init__(self, networks: Any, options: StageOptions) -> None:
@@ -111,10 +111,6 @@ class PoseStage(Stage):
     def trained(self) -> list[nn.Module]:
         """Returns E_p, D_p and the critics."""
         return [self.networks.pose_encoder, self.networks.pose_decoder, *self.networks.critics()]
-
-    def make_optimizers(self) -> list[Optimizer]:
-        """Builds one optimiser each for encoder, decoder and every critic."""
-        return [self.make_optimizer([module]) for module in self.trained()]
 
     def step(self, batch: Mapping[str, Mapping[str, Tensor]], tools: Tools) -> Logs:
         """Trains whose turn it is; see :class:`Turn`."""

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from posekit.errors import UserError
 from posekit_nlrd.augment import Draws, ViewAugmentation
 from posekit_nlrd.geometry import fit_canonical
-from posekit_nlrd.relations import POSE_RELATIONS, latent_distance
+from posekit_nlrd.relations import latent_distance
 from posekit_nlrd.stages.base import OPTIMIZERS, Logs, Stage, StageOptions, Tools
 from posekit_nlrd.stages.options import Count, Degrees, Positive, Share
 
@@ -54,11 +53,14 @@ class RelationStage(Stage):
 
     options_class = RelationOptions
     options: RelationOptions
+    separate_optimizers = True
+    motion: ClassVar[bool]
+    """Whether it teaches relations of motions, or those of single poses."""
 
     @property
     def names(self) -> list[str]:
         """Names of the relations that this stage teaches."""
-        raise NotImplementedError
+        return [name for name, kind in self.networks.kinds.items() if kind.is_motion is self.motion]
 
     def check(self) -> None:
         """Refuses a stage with nothing to learn.
@@ -74,10 +76,6 @@ class RelationStage(Stage):
     def trained(self) -> list[nn.Module]:
         """Returns the relation networks."""
         return [self.networks.relations[name] for name in self.names]
-
-    def make_optimizers(self) -> list[Optimizer]:
-        """Builds one optimiser per relation network."""
-        return [self.make_optimizer([module]) for module in self.trained()]
 
     def loss(self, predicted: Tensor, wanted: Tensor, target: Tensor) -> Tensor:
         """Compares T's latents with those of the transform, and their decoded poses with it, as ``loss_space`` says."""
@@ -107,11 +105,7 @@ class PoseRelationStage(RelationStage):
     name = "pose_relation"
     needs = ("pose",)
     stream = "motion"
-
-    @property
-    def names(self) -> list[str]:
-        """Names of the relations of poses."""
-        return [name for name in self.networks.relations if name in POSE_RELATIONS]
+    motion = False
 
     def decode(self, latent: Tensor) -> Tensor:
         """Decodes pose latents."""

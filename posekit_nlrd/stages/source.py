@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from posekit_nlrd.augment import Draws, jitter
-from posekit_nlrd.geometry import FLIP, bone_lengths, canonical_lengths, fit_canonical, rotate, tilt_matrix
+from posekit_nlrd.geometry import FLIP, bone_lengths, canonical_lengths, fit_canonical
 from posekit_nlrd.losses import weighted_l1
 from posekit_nlrd.ranks import float_buffers, share
-from posekit_nlrd.relations import flip_pose, turn_image
+from posekit_nlrd.relations import flip_pose, turn_image, turn_pose
 from posekit_nlrd.stages.base import Logs, Stage, StageOptions, Tools
 from posekit_nlrd.stages.options import Degrees, NotNegative, Positive, Share
 
@@ -123,9 +123,8 @@ def augment_labelled(
     if options.tilt and options.tilt_probability:
         degrees = tilt_angle(options.tilt, draws)
         rows = draws.rows(options.tilt_probability, count)
-        matrix = tilt_matrix(torch.deg2rad(torch.tensor(degrees))).to(pose, non_blocking=True)
         images = _changed(images, rows, lambda chosen: turn_image(chosen, degrees))
-        pose = _changed(pose, rows, lambda chosen: rotate(chosen, matrix))
+        pose = _changed(pose, rows, lambda chosen: turn_pose(chosen, degrees))
     if options.mirror:
         rows = draws.rows(options.mirror, count)
         images = _changed(images, rows, lambda chosen: chosen.flip(-1))

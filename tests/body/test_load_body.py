@@ -9,14 +9,13 @@ import torch
 from torch import nn
 
 from posekit.body import load_body, load_builtin_body
-from posekit.body.builtin import load_builtin_smplx
 from posekit.body.files import BODY_FOLDER
 from posekit.body.load import _asset
 from posekit.errors import UserError
 from posekit.geometry import axis_angle_to_matrix, rot6d_to_matrix
 from posekit.skeletons import SKELETONS, SMPL24
 
-from .toys import toy_arrays
+from .toys import builtin_smplx, toy_arrays
 
 
 def motion(count=3, betas=10, seed=0):
@@ -54,7 +53,7 @@ def refusal(path, **options):
 def test_builtin_agrees_with_smplx_and_with_the_numpy_body(body):
     rotations, betas = motion()
     output = body(rotations, betas, torch.tensor([[0.1, 0.2, 3.0]]).expand(3, 3))
-    reference = load_builtin_smplx(batch_size=3)(
+    reference = builtin_smplx(batch_size=3)(
         betas=betas,
         global_orient=rotations[:, :1],
         body_pose=rotations[:, 1:],

@@ -21,6 +21,7 @@ from posekit.data.batch_parts import batch_parts, count_samples, part_size, pict
 from posekit.errors import UserError
 from posekit.module import StepOutput
 from posekit.nn.recompute import recompute
+from posekit.resources import best_cpu_ms
 from posekit.yaml_file import read_yaml
 from tests.small_configs import Roots, shrink
 
@@ -197,6 +198,13 @@ def test_every_kind_of_step_of_a_method_in_stages_is_timed():
     assert ("second", "training step") in kinds
     assert ("second", "prediction") not in kinds  # prediction does not depend on the stage
     assert module.seen == ("first",) * 6 + ("second",) * 6
+
+
+@pytest.mark.parametrize(("repeats", "calls"), [(1, 1), (3, 4)])
+def test_a_single_timed_call_has_none_before_it(repeats, calls):
+    seen = []
+    assert 0 <= best_cpu_ms(lambda: seen.append(1), repeats) < 1e3
+    assert len(seen) == calls
 
 
 def steps_modes(module, data):

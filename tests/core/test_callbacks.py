@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 import torch
 
+from posekit.callbacks import throughput
 from posekit.callbacks.checkpoint_io import AtomicCheckpointIO
 from posekit.callbacks.compile_networks import CompileNetworks
 from posekit.callbacks.model_table import ModelTable
 from posekit.callbacks.result_table import ResultTable
-from posekit.callbacks.throughput import process_memory
 from posekit.callbacks.writer import PredictionWriter, coco_results, overlay_names
 from posekit.callbacks.writer3d import PredictionWriter3D
 from posekit.errors import UserError
 from posekit.files import atomic_write_bytes, atomic_write_text
 from posekit.metrics.keypoint_error import KeypointError
+from posekit.resources import process_memory
 from posekit.skeletons import get_skeleton
 
 
@@ -401,7 +402,7 @@ def test_a_run_that_goes_on_within_an_epoch_is_compiled_too():
     compiler.on_train_batch_start(trainer, model, None, 3)
     model.parts[0](torch.rand(1, 2))
     compiler.on_train_batch_end(trainer, model, None, None, 3)
-    assert compiler.compiled == ["parts.0"]
+    assert list(compiler.compiled) == ["parts.0"]
 
 
 def test_a_step_that_calls_no_network_is_said():
@@ -420,3 +421,24 @@ def test_an_unknown_back_end_is_refused_with_the_known_ones():
         CompileNetworks(mode="foo")
     with pytest.raises(UserError, match="is of the backend inductor alone"):
         CompileNetworks(backend="eager", mode="default")
+
+
+def test_time_spent_logging_is_no_wait_for_data(monkeypatch):
+    now, shares = [0.0], []
+
+    def slow(values, step):
+        shares.append(values["perf/data_wait"])
+        now[0] += 5
+
+    monkeypatch.setattr(throughput, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    trainer = SimpleNamespace(
+        loggers=[SimpleNamespace(log_metrics=slow)], is_last_batch=False, global_step=0, world_size=1
+    )
+    monitor, module = throughput.ThroughputMonitor(every=1), SimpleNamespace(device=torch.device("cpu"))
+    monitor.on_train_start(trainer, module)
+    for step in range(3):
+        now[0] += 1  # the loader
+        monitor.on_train_batch_start(trainer, module, None, step)
+        now[0] += 3
+        monitor.on_train_batch_end(trainer, module, None, {"image": torch.zeros(2, 3, 4, 4)}, step)
+    assert shares == [0.25, 0.25, 0.25]

@@ -11,8 +11,10 @@ from posekit.data import SyntheticPeople
 from posekit.data.given_boxes import given_boxes
 from posekit.errors import UserError
 from posekit.heatmaps import DECODERS, MAPPINGS, DistributionCodec, GaussianCodec, shift_heatmaps
+from posekit.metrics import KeypointAP
 from posekit.topdown import TopDownModule
 from posekit_tip.scoring import PoseTrackScoring
+from tests.data.posetrack_made import make_2018
 
 
 @pytest.mark.parametrize("size", [(0, 0), (30, 0), (-5, 20)])
@@ -115,13 +117,59 @@ def test_copies_and_pickles_of_a_judged_method_hold_no_data():
     data, judged = SyntheticPeople(image_size=[96, 128], val_size=2), [TopDownModule(), PoseTrackScoring()]
     for module in judged:
         module._trainer = SimpleNamespace(limit_val_batches=1.0, datamodule=data)
+        before = len(pickle.dumps(module))
         module.reset_metrics("val")
+        module.keypoint_error["val_error"].update(*torch.zeros(2, 1, 17, 2), torch.ones(1, 17), torch.zeros(1))
         assert module._handed == {"val": data}
+        assert len(pickle.dumps(module)) == pytest.approx(before, abs=64)  # counts of updates, not rows
         for copied in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
-            assert copied._handed == getattr(copied, "_posetrack_of", {}) == {}
+            assert copied._handed == {}
+            assert copied.keypoint_ap["val_ap"].targets is None
+            assert len(copied.keypoint_error["val_error"].errors) == 0
             copied._trainer = module._trainer
             copied.reset_metrics("val")
             assert copied._handed == {"val": data}
+            assert len(copied.keypoint_ap["val_ap"].targets.image) == 2
+        assert len(module.keypoint_ap["val_ap"].targets.image) == 2
+        assert len(module.keypoint_error["val_error"].errors) == 1
+
+
+def test_a_copied_method_forgets_posetracks_annotations(tmp_path):
+    folder = make_2018(tmp_path)
+    module = PoseTrackScoring(skeleton="POSETRACK15")
+    data = SimpleNamespace(posetrack_annotations=lambda stage: folder)
+    module._trainer = SimpleNamespace(limit_val_batches=1.0, datamodule=data)
+    module.reset_metrics("val")
+    for copied in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
+        assert "val" not in copied.posetrack_ap
+        copied._trainer = SimpleNamespace(limit_val_batches=1.0, datamodule=None)
+        copied.reset_metrics("val")
+        assert "val" not in copied.posetrack_ap
+    kept = module.posetrack_ap["val"]
+    module.reset_metrics("val")
+    assert module.posetrack_ap["val"] is kept  # its files are read once
+
+
+def test_annotations_that_could_not_be_read_are_read_again(tmp_path):
+    module, data = PoseTrackScoring(skeleton="POSETRACK15"), SimpleNamespace(posetrack_annotations=lambda _: tmp_path)
+    module._trainer = SimpleNamespace(limit_val_batches=1.0, datamodule=data)
+    for _ in range(2):
+        with pytest.raises(UserError):
+            module.reset_metrics("val")
+
+
+def test_a_metric_by_itself_keeps_its_data_in_copies():
+    metric = KeypointAP()
+    metric.set_targets([])
+    metric.seen = [torch.zeros(1, 3)]
+    for copied in (metric.clone(), pickle.loads(pickle.dumps(metric))):
+        assert copied.targets is not None
+        assert len(copied.seen) == 1
+    empty = metric.emptied()
+    assert empty.targets is None
+    assert empty.seen == []
+    assert metric.targets is not None
+    assert len(metric.seen) == 1
 
 
 @pytest.mark.parametrize(

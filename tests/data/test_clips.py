@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils.data import default_collate
 
-from posekit.data.batch import CROP_FIELDS, ClipBatch, CropBatch
+from posekit.data.batch import CROP_FIELDS, ClipBatch, CropBatch, answered_rows, row_people
 from posekit.data.clip_labels import split_affine
 from posekit.data.clip_transforms import ClipAugmentation, View
 from posekit.data.clip_windows import Window
@@ -57,7 +57,7 @@ def dataset(track, window, **options):
 CONTRACT = {
     "image": ((3, 64, 48), torch.float32), "keypoints": ((15, 2), torch.float32), "visible": ((15,), torch.int64),
     "affine": ((2, 3), torch.float32), "box": ((4,), torch.float32), "frame": ((), torch.int64),
-    "valid": ((), torch.bool), "image_id": ((), torch.int64), "keys": ((), torch.bool), "row_ids": ((), torch.int64),
+    "valid": ((), torch.bool), "image_id": ((), torch.int64), "answers": ((), torch.bool), "row_ids": ((), torch.int64),
 }  # fmt: skip
 
 
@@ -175,12 +175,12 @@ def test_pools_do_not_reach_across_gaps():
 
 @pytest.mark.parametrize("count", [1, 2, 5, 8, 9, 23])
 @pytest.mark.parametrize(("frames", "halo", "hop"), [(8, 0, None), (8, 2, None), (8, 1, 3), (3, 1, None)])
-def test_every_frame_is_a_key_of_exactly_one_chunk(count, frames, halo, hop):
+def test_exactly_one_chunk_answers_for_every_frame(count, frames, halo, hop):
     window = Window.chunk(frames, hop, halo).of(np.arange(count), np.ones(count, bool), train=False)
-    assert sorted(window.rows[window.keys].tolist()) == list(range(count))
-    assert window.keys[np.arange(len(window.key)), window.key].all()
-    for rows, valid, keys in zip(window.rows, window.valid, window.keys, strict=True):
-        for place in np.flatnonzero(keys):  # its whole context is there, as far as the video has it
+    assert sorted(window.rows[window.answers].tolist()) == list(range(count))
+    assert window.answers[np.arange(len(window.key)), window.key].all()
+    for rows, valid, answers in zip(window.rows, window.valid, window.answers, strict=True):
+        for place in np.flatnonzero(answers):  # its whole context is there, as far as the video has it
             for other in range(place - halo, place + halo + 1):
                 assert rows[other] == np.clip(rows[place] + other - place, 0, count - 1)
         assert (np.diff(rows[valid]) == 1).all()
@@ -196,6 +196,20 @@ def test_whole_windows_hold_no_padding():
     assert len(Window.chunk(4, tail="shift", whole=True).of(frames[:3], keys[:3], train=True).rows) == 0
 
 
+def test_rows_that_clips_answer_for_and_whose_they_are():
+    tracks = [make_track(range(3)), make_track(range(3), sample_ids=np.arange(3))]
+    data = dataset(tracks, Window.chunk(4, halo=1))
+    batch = default_collate([data[(0, i)] for i in range(len(data))])
+    taken = answered_rows(batch)
+    assert taken.tolist() == [[False, True, True, False], [False, True, False, False]] * 2
+    assert row_people(batch)[taken].tolist() == [0] * 3 + [1] * 3
+    alone = dataset([replace(track, followed=False) for track in tracks], Window.chunk(4, halo=1))
+    batch = default_collate([alone[(0, i)] for i in range(len(alone))])
+    assert row_people(batch)[taken].tolist() == [7000, 7001, 7002, 0, 1, 2]  # nobody is followed: rows of their own
+    batch = {"valid": torch.tensor([[True, True, False]]), "sample_id": torch.tensor([5])}
+    assert row_people(batch)[answered_rows(batch)].tolist() == [5, 5]
+
+
 def test_tails_of_chunks():
     frames, keys = np.arange(10), np.ones(10, bool)
 
@@ -206,7 +220,7 @@ def test_tails_of_chunks():
     assert starts("shift") == [0, 4, 6]
     assert starts("drop") == [0, 4]
     shifted = Window.chunk(4, tail="shift").of(frames, keys, train=True)
-    assert sorted(shifted.rows[shifted.keys].tolist()) == list(range(10))
+    assert sorted(shifted.rows[shifted.answers].tolist()) == list(range(10))
 
 
 @pytest.mark.parametrize(

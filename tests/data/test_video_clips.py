@@ -50,20 +50,20 @@ def write_boxes(tmp_path):
     return write
 
 
-def keys_of(found):
-    return torch.cat([s["frame"][s["keys"]] for s in found]).tolist()
+def answered(found):
+    return torch.cat([s["frame"][s["answers"]] for s in found]).tolist()
 
 
 # -- sources ----------------------------------------------------------------------------------------------------------
 
 
-def test_every_frame_of_a_video_is_a_key_once(write_video):
+def test_every_frame_of_a_video_is_answered_for_once(write_video):
     data = module(write_video(), frames=4, halo=1)
     found = clips(data)
-    assert keys_of(found) == list(range(7))
+    assert answered(found) == list(range(7))
     assert [s["frame"].tolist() for s in found] == [[0, 0, 1, 2], [1, 2, 3, 4], [3, 4, 5, 6], [5, 6, 6, 6]]
     assert found[0]["valid"].tolist() == [False, True, True, True]
-    grey = [float(s["image"][k, 0].mean()) for s in found for k in torch.where(s["keys"])[0]]
+    grey = [float(s["image"][k, 0].mean()) for s in found for k in torch.where(s["answers"])[0]]
     assert grey == sorted(grey)
     assert data.is_video
     assert data.fps == 25
@@ -120,7 +120,7 @@ def test_a_folder_of_frames_is_a_video(frame_folder):
     assert data.is_video
     assert data.fps is None
     assert list(data.frames) == [2, 3, 4, 6, 7]
-    assert keys_of(found) == [2, 3, 4, 6, 7]
+    assert answered(found) == [2, 3, 4, 6, 7]
     assert found[0]["frame"].tolist() == [2, 3, 4, 4]  # a missing frame ends a window
 
 
@@ -134,7 +134,7 @@ def test_pictures_become_clips_of_one_frame(frame_folder):
     assert data.frames[785] == "000000000785.jpg"
     (found,) = clips(module(folder / "000000000785.jpg"))
     assert found["image"].shape == (1, 3, 32, 32)
-    assert found["keys"].tolist() == [True]
+    assert found["answers"].tolist() == [True]
 
 
 def test_windows_are_no_longer_than_the_video(write_video):
@@ -176,8 +176,8 @@ def test_tracks_of_boxes(write_video, write_boxes):
     corners = torch.tensor([[10.0, 10, 1], [36, 40, 1]]) @ found[0]["affine"][0].T
     size = 30 * 1.25
     assert torch.allclose(corners[1] - corners[0], torch.tensor([26 * 31 / size, 30 * 31 / size]))
-    assert found[1]["frame"][found[1]["keys"]].tolist() == [2, 3, 4]
-    ids = torch.cat([s["row_ids"][s["keys"]] for s in found.values()]).tolist()
+    assert found[1]["frame"][found[1]["answers"]].tolist() == [2, 3, 4]
+    ids = torch.cat([s["row_ids"][s["answers"]] for s in found.values()]).tolist()
     assert sorted(ids) == list(range(10))
 
 
@@ -198,7 +198,7 @@ def test_short_gaps_are_filled_and_long_ones_are_not(write_video, write_boxes):
     boxes = [{"frame": k, "bbox": [k, 0, 20, 40], "track": 1} for k in frames]
     data = module(write_video(14), boxes=write_boxes(boxes), frames=6, smooth=1)
     found = clips(data)
-    assert keys_of(found) == [0, 1, 2, 3, 4, 5, 13]
+    assert answered(found) == [0, 1, 2, 3, 4, 5, 13]
     assert found[0]["box"][:, 0].tolist() == [0, 1, 2, 3, 4, 5]
 
 
@@ -411,9 +411,9 @@ def test_a_truncated_video_is_read_as_far_as_it_goes(write_video, tmp_path):
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
     found = clips(module(path, frames=4))
-    count = len(keys_of(found))
+    count = len(answered(found))
     assert 0 < count < 20
-    assert keys_of(found) == list(range(count))
+    assert answered(found) == list(range(count))
 
 
 def test_broken_members_of_a_folder(write_video, frame_folder, tmp_path, caplog):
@@ -429,7 +429,7 @@ def test_broken_members_of_a_folder(write_video, frame_folder, tmp_path, caplog)
     (folder / "000003.jpg").write_bytes(b"")
     with pytest.raises(UserError, match=r"000003.jpg is empty.*on_broken_image=skip"):
         module(folder).dataset("predict")
-    assert keys_of(clips(module(folder, frames=3, on_broken_image="skip"))) == [0, 1, 2, 4, 5, 6]
+    assert answered(clips(module(folder, frames=3, on_broken_image="skip"))) == [0, 1, 2, 4, 5, 6]
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
@@ -461,7 +461,7 @@ def test_real_frames_and_the_film_of_them():
     frames, film = module(folder, frames=3, halo=1), module(folder / "000001_mpiinew_test.mp4", frames=3, halo=1)
     for data in (frames, film):
         found = clips(data)
-        assert keys_of(found) == list(range(len(found)))
+        assert answered(found) == list(range(len(found)))
         assert data.is_video
     assert len(frames.frames) == 5
     difference = clips(frames)[2]["image"][1] - clips(film)[2]["image"][1]
@@ -483,7 +483,7 @@ class Centre(PoseModule):
         self.net = torch.nn.Linear(1, 1)
 
     def predict_step(self, batch, batch_idx):
-        rows = batch["keys"].nonzero(as_tuple=True)
+        rows = batch["answers"].nonzero(as_tuple=True)
         box = batch["box"][rows]
         joints = (box[:, :2] + box[:, 2:] / 2)[:, None].repeat(1, 17, 1)
         return {

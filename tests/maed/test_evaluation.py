@@ -17,7 +17,8 @@ from posekit.geometry import axis_angle_to_matrix
 from posekit.metrics import mpjpe, pa_mpjpe
 from posekit.metrics.mpjpe import joint_errors, pa_joint_errors
 from posekit.skeletons import H36M17, LSP14, SPIN49
-from posekit_maed.evaluation import HIPS, BodyMetrics, EvaluatedJoints, summarize
+from posekit_maed.evaluation import HIPS, BodyMetrics, EvaluatedJoints
+from tests.parity.maed_summary import summarize
 
 # What the data modules' files are labelled with, and the evaluations that are meant for them.
 H36M_FILES = (JOINTS17, JOINTS32, source_of(H36M17))
@@ -82,9 +83,9 @@ def test_every_frame_of_a_video_counts_once_whatever_its_length(frames):
     pred[:, 25, 0] += wrong
     windows = Window.pool(16, 8).of(np.arange(frames), np.ones(frames, bool), train=False)
     errors = BodyMetrics(14)
-    for row, valid, keys in zip(*map(torch.from_numpy, (windows.rows, windows.valid, windows.keys)), strict=True):
+    for row, valid, answers in zip(*map(torch.from_numpy, windows[:3]), strict=True):
         batch = {
-            "valid": valid[None], "keys": keys[None], "row_ids": row[None], "frame": row[None],
+            "valid": valid[None], "answers": answers[None], "row_ids": row[None], "frame": row[None],
             "sample_id": torch.zeros(1, dtype=torch.int64), "track_id": torch.zeros(1, dtype=torch.int64),
             "joints3d": target[row][None], "joints3d_weight": valid.float()[None, :, None].expand(1, 16, 49),
         }  # fmt: skip

@@ -234,7 +234,7 @@ def test_checkpoint_round_trip(make, clips, tmp_path):
         ({"skeleton": "COCO17"}, "SPIN49"),
         ({"hybrid_weights": "frame"}, "equal"),
         ({"clip_box": "frames"}, "window"),
-        ({"box_scale": 0.0}, "MAED: box_scale"),
+        ({"box_scale": 0.0}, r"MAED: box_scale must be a number above 0 \(or null\), not 0\.0"),
         ({"keep_every": 0}, "keep_every"),
         ({"keep_every": 1.5}, "MAED: keep_every must be a whole number of at least 1, not 1.5"),
         ({"hidden_dim": 0}, "MAED: hidden_dim must be a whole number of at least 1, not 0"),

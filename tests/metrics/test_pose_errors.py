@@ -25,6 +25,7 @@ from posekit.metrics import (
     pck3d,
 )
 from posekit.metrics.joint_rows import weighted_mean
+from posekit.metrics.pck import pck_and_auc
 from posekit.skeletons import MPII16
 from tests.shared import SHARED, requires_shared
 
@@ -266,6 +267,9 @@ def test_pck3d_and_auc_by_hand():
     want = np.mean([(distance[0, :5].numpy() * 1000 < t).mean() for t in thresholds])
     assert len(thresholds) == 31
     assert result["AUC"].item() == pytest.approx(100 * want)
+    errors, weights = 1000 * distance.numpy(), np.array([[1.0, 1, 1, 1, 1, 0]])
+    assert pck_and_auc(errors, weights) == pytest.approx((result["PCK"].item(), result["AUC"].item()))
+    assert pck_and_auc(errors, weights, threshold=101)[0] == pytest.approx(40.0)
 
 
 def mpii_reference(pred, target, boxes, visible, threshold):

@@ -90,6 +90,15 @@ def test_mean_pose_and_repeated_samples():
         PoseEvaluation(["gt18"])
 
 
+def test_poses_without_labels_change_no_number():
+    target, weight = labels(5)
+    metric, fewer = PoseEvaluation(PROTOCOLS), PoseEvaluation(PROTOCOLS)
+    fewer.update(0.9 * target[:4], target[:4], weight[:4], torch.arange(4))
+    weight[4] = 0
+    metric.update(0.9 * target, target, weight, torch.arange(5))
+    assert metric.compute() == fewer.compute()
+
+
 def test_motion_error_in_millimetres():
     target = wave(0, 5)
     assert motion_mm(g.fit_canonical(target), target).item() == pytest.approx(0, abs=1e-2)

@@ -93,6 +93,17 @@ def test_a_bone_that_points_the_opposite_way_turns_round():
     assert agreement > 0.9
 
 
+def test_stages_of_relations_teach_their_own_kind_each_network_by_an_optimiser():
+    names = ["slow_backward", "flip", "flip_backward", "inplane"]
+    model = make_model(["pose", "motion", "pose_relation", "motion_relations"], relations=names)
+    pose, _, poses, motions = model.stages
+    assert poses.names == ["flip", "inplane"]
+    assert motions.names == ["slow_backward", "flip_backward"]
+    for stage in (pose, poses, motions):
+        held = [group["params"] for optimizer in stage.make_optimizers() for group in optimizer.param_groups]
+        assert [[*map(id, part)] for part in held] == [[*map(id, m.parameters())] for m in stage.trained()]
+
+
 def test_turns_of_critic_and_auto_encoder_follow_the_last_steps_numbers():
     options = {"name": "pose", "poses": 8, "warmup_steps": 2, "cap": 3, "fake_accuracy": 1.1, "fooled": 1.1}
     stage = make_model([options]).stages[0]

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from posekit.errors import UserError
+from posekit.heatmaps import mean_position
 from posekit.nn import count_parameters, load_weights
-from posekit.nn.joint_tokens import cell_centres
+from posekit.nn.joint_tokens import PLACE_GAIN, SOFTMAX_SCALE, joint_places
 from posekit.nn.shipped import weight_path
 from posekit_nlrd import geometry as g
 from posekit_nlrd.image import ImageEncoder, LatentHead, Trunk
@@ -72,9 +73,24 @@ def test_joint_head_reads_latents_off_heatmaps():
 def test_joint_heads_places_follow_a_peak():
     maps = torch.zeros(1, 1, 6, 4)
     maps[0, 0, 1, 3] = 100.0
-    mass = torch.softmax(10.0 * maps.flatten(2), -1)
-    place = mass @ cell_centres(maps)
-    assert place[0, 0].tolist() == pytest.approx([1.5 / 3, -1.5 / 3])  # cell (3, 1) of 4 x 6, in halves of the height
+    place, _ = joint_places(maps, torch.zeros(1, 2, 6, 4))
+    place = place[0, 0] / PLACE_GAIN
+    assert place.tolist() == pytest.approx([1.5 / 3, -1.5 / 3, 1])  # cell (3, 1) of 4 x 6, in halves of the height
+
+
+def test_joint_places_keep_their_digits_under_autocast():
+    maps, features = torch.randn(2, 17, 32, 24), torch.randn(2, 8, 32, 24)
+    place, _ = joint_places(maps, features)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(joint_places(maps, features)[0], place)
+    mean = mean_position(torch.softmax(SOFTMAX_SCALE * maps.flatten(2), -1).unflatten(-1, (32, 24)))
+    expected = (mean - torch.tensor([11.5, 15.5])) / 16
+    torch.testing.assert_close(place[..., :2] / PLACE_GAIN, expected)
+
+
+def test_the_image_encoder_is_laid_out_for_channels_last():
+    weight = make_model(["pose"]).networks.image.head.convs[0][0].weight
+    assert weight.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_joint_head_starts_from_2d_weights():

@@ -7,11 +7,9 @@ import torch
 
 from posekit.data.transforms import denormalize_image, normalize_image
 from posekit.errors import UserError
+from posekit.nn.constants import _table
 from posekit_nlrd import geometry as g
 from posekit_nlrd.relations import (
-    MOTION_RELATIONS,
-    POSE_RELATIONS,
-    _grid,
     flip_pose,
     latent_distance,
     make_relation,
@@ -20,6 +18,8 @@ from posekit_nlrd.relations import (
 )
 
 SIZE = 121
+POSE_RELATIONS = ("flip", "inplane", "flip_inplane")
+MOTION_RELATIONS = ("flip_backward", "inplane_backward", "flip_inplane_backward", "slow_backward")
 
 
 def poses(*shape, seed=0):
@@ -160,10 +160,10 @@ def test_short_windows_and_unknown_names_are_refused():
 
 
 def test_a_stages_angles_are_worked_out_once():
-    _grid.cache_clear()
+    _table.cache_clear()
     for degrees in [*range(-30, 30)] * 2:
         turn_image(torch.zeros(1, 3, 4, 4), degrees)
-    assert _grid.cache_info().misses == 60
+    assert _table.cache_info().misses == 60
 
 
 def test_latent_distance_is_the_mean_norm():

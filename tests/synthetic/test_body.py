@@ -3,10 +3,11 @@ import pytest
 import roma
 import torch
 
-from posekit.body import load_builtin_body, load_builtin_smplx
+from posekit.body import load_builtin_body
 from posekit.errors import UserError
 from posekit.geometry import axis_angle_to_matrix, matrix_to_axis_angle
 from posekit.skeletons import LIMB17, POSETRACK15, SKELETONS, SPIN49
+from tests.body.toys import builtin_smplx
 
 
 def test_rotations_agree_with_roma_in_torch_and_numpy():
@@ -43,7 +44,7 @@ def test_half_turns_about_every_axis():
 
 
 def test_smplx_loads_the_asset_and_gives_the_same_body():
-    body, model = load_builtin_body(), load_builtin_smplx(batch_size=3)
+    body, model = load_builtin_body(), builtin_smplx(batch_size=3)
     rng = np.random.default_rng(0)
     betas = rng.normal(size=(3, 10)).astype(np.float32)
     pose = (rng.normal(size=(3, 24, 3)) * 0.5).astype(np.float32)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from posekit.body import load_builtin_body, load_builtin_smplx
+from posekit.body import load_builtin_body
 from posekit.data import SyntheticPeople
 from posekit.data.synthetic.clip_motion import WindowSampler, poses_at
 from posekit.data.synthetic.clip_settings import ClipSettings
@@ -14,6 +14,7 @@ from posekit.data.synthetic.options import resolve_difficulty
 from posekit.geometry import axis_angle_to_matrix
 from posekit.metrics import KeypointAP
 from posekit.skeletons import COCO17, get_skeleton
+from tests.body.toys import builtin_smplx
 
 pytestmark = pytest.mark.usefixtures("few_backgrounds")
 
@@ -73,7 +74,7 @@ def test_camera_and_joints_give_the_keypoints_after_augmentation(clip_box, skele
 
 
 def test_smplx_rebuilds_the_augmented_and_mirrored_joints(hard):
-    dataset, model = hard.dataset("train"), load_builtin_smplx(batch_size=5)
+    dataset, model = hard.dataset("train"), builtin_smplx(batch_size=5)
     regressor = torch.from_numpy(load_builtin_body().regressor("COCO17"))
     mirrored = 0
     for index in range(12):

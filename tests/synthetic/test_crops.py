@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from posekit.body import load_builtin_body, load_builtin_smplx
+from posekit.body import load_builtin_body
 from posekit.data import SyntheticPeople
 from posekit.data.synthetic.augment import Similarity, transform_labels
 from posekit.data.synthetic.camera import View
@@ -14,6 +14,7 @@ from posekit.data.synthetic.shading import sample_light
 from posekit.data.transforms import denormalize_image
 from posekit.geometry.rasterizer import rasterize
 from posekit.skeletons import COCO17, H36M17
+from tests.body.toys import builtin_smplx
 
 
 def standing(arms=-1.2):
@@ -67,7 +68,7 @@ def test_camera_and_joints_give_the_keypoints_after_augmentation(skeleton):
 
 
 def test_smplx_rebuilds_the_augmented_joints(clean_crops):
-    dataset, model = clean_crops.dataset("train"), load_builtin_smplx()
+    dataset, model = clean_crops.dataset("train"), builtin_smplx()
     regressor = torch.from_numpy(load_builtin_body().regressor("COCO17"))
     for index in range(12):
         sample = dataset[(0, index)]

@@ -278,18 +278,18 @@ def test_long_clips_are_estimated_like_their_windows(temporal):
         for p in module.network.temporal.head.parameters():
             torch.nn.init.normal_(p)
     long = make_clips(count=2, frames=7)
-    long["keys"] = torch.tensor([[0, 1, 1, 1, 1, 1, 0], [0, 0, 1, 0, 0, 1, 0]], dtype=torch.bool)
+    long["answers"] = torch.tensor([[0, 1, 1, 1, 1, 1, 0], [0, 0, 1, 0, 0, 1, 0]], dtype=torch.bool)
     long["row_ids"] = torch.arange(14).view(2, 7)
     long["track_id"] = torch.tensor([4, 9])
     with torch.inference_mode():
         found = module.predict_step(long, 0)
-    clip, place = long["keys"].nonzero(as_tuple=True)
+    clip, place = long["answers"].nonzero(as_tuple=True)
     assert found["sample_id"].tolist() == (7 * clip + place).tolist()
     assert found["track_id"].tolist() == [4] * 5 + [9] * 2
     for row, (c, t) in enumerate(zip(clip.tolist(), place.tolist(), strict=True)):
         window = {k: v[c : c + 1, t - 1 : t + 2] for k, v in long.items() if v.ndim > 1}
         window |= {"box_score": long["box_score"][:1], "sample_id": torch.tensor([0]), "key": torch.tensor([1])}
-        del window["keys"], window["row_ids"]
+        del window["answers"], window["row_ids"]
         with torch.inference_mode():
             alone = module.predict_step(window, 0)
         torch.testing.assert_close(found["keypoints"][row], alone["keypoints"][0], atol=1e-3, rtol=1e-4)
@@ -298,7 +298,7 @@ def test_long_clips_are_estimated_like_their_windows(temporal):
 def test_each_frame_of_a_video_is_encoded_once():
     module = make().eval()
     long = make_clips(count=1, frames=9)
-    long["keys"] = torch.ones(1, 9, dtype=torch.bool)
+    long["answers"] = torch.ones(1, 9, dtype=torch.bool)
     seen = []
     module.network.backbone.stem.register_forward_hook(lambda m, args, out: seen.append(len(args[0])))
     with torch.inference_mode():
