@@ -193,9 +193,10 @@ class Mixture(PoseDataModule):
         if split != "train":
             return super().loader(split)
         if self.batch_size != sum(self.batch_sizes.values()):
+            made = " and ".join(f"{count} {kind}" for kind, count in self.batch_sizes.items())
             raise UserError(
-                f"Mixture: batch_size was set to {self.batch_size}, but its batches are made of clip_batch_size and "
-                f"image_batch_size samples ({' and '.join(map(str, self.batch_sizes.values()))}): set those"
+                f"Mixture: batch_size was set to {self.batch_size}, but a batch is made of {made}: set clip_batch_size "
+                "and image_batch_size"
             )
         dataset = cast(MixtureDataset, self.dataset("train"))
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)

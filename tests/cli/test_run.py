@@ -113,10 +113,12 @@ def test_a_run_goes_on_with_the_rate_that_it_has_found(config, capsys, caplog):
         main([*words, "--trainer.max_epochs=31", f"--ckpt_path={folder / 'version_0/checkpoints/last.ckpt'}"])
     said = caplog.text + capsys.readouterr().err
     assert "LearningRateFinder is left out of a resumed run, which goes on with lr" in said
-    first, second = (torch.load(folder / f"version_{n}/checkpoints/last.ckpt", weights_only=True) for n in (0, 1))
-    rates = [state["optimizer_states"][0]["param_groups"][0]["initial_lr"] for state in (first, second)]
-    assert rates[0] == rates[1] != 0.01
-    assert (first["global_step"], second["global_step"]) == (60, 62)
+    main([*words, "--trainer.max_epochs=32", f"--ckpt_path={folder / 'version_1/checkpoints/last.ckpt'}"])
+    runs = [torch.load(folder / f"version_{n}/checkpoints/last.ckpt", weights_only=True) for n in range(3)]
+    rates = [run["optimizer_states"][0]["param_groups"][0]["initial_lr"] for run in runs]
+    assert rates[0] == rates[1] == rates[2] != 0.01
+    assert [run["hyper_parameters"]["lr"] for run in runs] == rates
+    assert [run["global_step"] for run in runs] == [60, 62, 64]
 
 
 def test_a_batch_size_is_searched_before_the_fit_alone(config, capsys):

@@ -453,6 +453,7 @@ class OwnLoader(torch.utils.data.DataLoader):
     """A loader with a state of its own, as Lightning's interface for such loaders has it."""
 
     place = 0
+    key = "place"
 
     def __iter__(self):
         start, self.place = self.place, 0
@@ -464,15 +465,18 @@ class OwnLoader(torch.utils.data.DataLoader):
         return 8
 
     def state_dict(self):
-        return {"place": self.place}
+        return {self.key: self.place}
 
     def load_state_dict(self, state):
-        self.place = state["place"]
+        self.place = state[self.key]
 
 
-def test_a_loader_of_ones_own_gets_its_place_back(tmp_path):
+@pytest.mark.parametrize("key", ["place", "batches"])
+def test_a_loader_of_ones_own_gets_its_place_back(tmp_path, monkeypatch, key):
     from lightning.pytorch import LightningDataModule, Trainer
     from lightning.pytorch.callbacks import ModelCheckpoint
+
+    monkeypatch.setattr(OwnLoader, "key", key)
 
     class Own(LightningDataModule):
         def train_dataloader(self):

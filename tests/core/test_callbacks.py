@@ -405,6 +405,19 @@ def test_a_run_that_goes_on_within_an_epoch_is_compiled_too():
     assert list(compiler.compiled) == ["parts.0"]
 
 
+def test_a_part_that_is_taken_away_is_given_back_too():
+    model, compiler = InTurn(), CompileNetworks(backend="eager")
+    compiler.on_train_start(None, model)
+    compiler.on_train_batch_start(None, model, None, 0)
+    part = model.parts[0]
+    part(torch.rand(1, 2))
+    compiler.on_train_batch_end(None, model, None, None, 0)
+    model.parts = None
+    assert part._compiled_call_impl is not None
+    compiler.on_fit_end(None, model)
+    assert part._compiled_call_impl is None
+
+
 def test_a_step_that_calls_no_network_is_said():
     model, compiler = InTurn(), CompileNetworks(backend="eager")
     compiler.on_train_start(None, model)

@@ -4,8 +4,9 @@ import pickle
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import LearningRateFinder
+from lightning.pytorch.callbacks import LearningRateFinder, ModelCheckpoint
 
+from posekit.callbacks.best import BestCheckpoint
 from posekit.errors import UserError
 from posekit.module import CHECKPOINT_KEY, PoseModule
 from posekit.optim import SCHEDULES
@@ -109,3 +110,60 @@ def test_a_rate_that_the_finder_found_is_trained_with(tmp_path, schedule):
     assert len(searched) == 60
     for found, rates in zip(searched, wanted, strict=True):
         assert found == pytest.approx(rates, rel=1e-12)
+
+
+class TwoOptimisers(Toy):
+    """Leaves its second optimiser alone."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.automatic_optimization = False
+
+    def training_step(self, batch, batch_idx):
+        optimizer = self.optimizers()[0]
+        optimizer.zero_grad()
+        self.manual_backward(super().training_step(batch, batch_idx))
+        optimizer.step()
+        self.lr_schedulers().step()
+
+    def configure_optimizers(self):
+        return super().configure_optimizers(), {"optimizer": torch.optim.SGD([torch.zeros(1, requires_grad=True)])}
+
+
+def make_trainer(folder, *callbacks, **options):
+    return Trainer(
+        accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
+        callbacks=list(callbacks), **options,
+    )  # fmt: skip
+
+
+def test_options_reach_the_optimiser_that_the_schedule_is_of(tmp_path):
+    make_trainer(tmp_path, ModelCheckpoint(tmp_path, "last"), max_epochs=1).fit(TwoOptimisers(), ToyData(batch_size=8))
+    trainer = make_trainer(tmp_path, max_epochs=2)
+    trainer.fit(TwoOptimisers(lr=0.5, schedule="constant"), ToyData(batch_size=8), ckpt_path=tmp_path / "last.ckpt")
+    assert trainer.global_step == 4
+    assert [optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers] == [0.5, 1e-3]
+
+
+def test_a_resume_that_had_nothing_to_do_leaves_nothing_to_the_next_fit(tmp_path):
+    class First(Callback):
+        def on_train_batch_end(self, trainer, *args):
+            seen.append(dict(trainer.callback_metrics))
+
+    seen: list[dict] = []
+    model = Toy()
+    make_trainer(tmp_path, ModelCheckpoint(tmp_path, "last"), max_epochs=1).fit(model, ToyData(batch_size=8))
+    make_trainer(tmp_path, max_epochs=1).fit(model, ToyData(batch_size=8), ckpt_path=tmp_path / "last.ckpt")
+    make_trainer(tmp_path, First(), max_epochs=1, num_sanity_val_steps=0).fit(model, ToyData(batch_size=8))
+    assert "val/loss" not in seen[0]
+
+
+def test_the_best_state_is_judged_where_its_metric_is_logged(tmp_path):
+    class Late(Toy):
+        def on_train_epoch_end(self):
+            self.log("val/late", float(-self.current_epoch))
+
+    best = BestCheckpoint("val/late", "min")
+    make_trainer(tmp_path, best, max_epochs=3).fit(Late(), ToyData(batch_size=8))
+    assert float(best.best_model_score) == -2
+    assert torch.load(best.best_model_path, weights_only=True)["epoch"] == 2

@@ -89,6 +89,15 @@ def test_a_kind_that_does_not_train_needs_no_batch_size():
     assert mixture.batch_size == 4
 
 
+def test_a_batch_size_from_elsewhere_is_refused():
+    mixture = Mixture(parts(a=Clips(4, 2), c=Images(8, 0)), clip_batch_size=1, image_batch_size=2)
+    mixture.batch_size = 6  # as Lightning's search for one sets it
+    with pytest.raises(
+        UserError, match="batch_size was set to 6, but a batch is made of 1 clips: set clip_batch_size and image"
+    ):
+        mixture.loader("train")
+
+
 def test_batches_have_clips_and_images():
     mixture = Mixture(
         parts(a=(Clips(12, 60, body=True), 3.0), b=(Clips(40, 120), 4.0)), parts(c=Images(30, 200)),

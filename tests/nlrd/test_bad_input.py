@@ -54,6 +54,7 @@ def test_clips_of_the_target_hold_no_padding(tmp_path, frames, starts):
 
     options = {"view": "clips", "frames": frames, "window": "chunk", "hop": 3, "image_size": [48, 48]}
     target = Human36M(str(write_official(tmp_path)), **options)
+    target.dataset("train")  # looked at before
     data = make_data(target=target)
     data.setup("fit")
     clips = target.dataset("train")

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch import Callback
-from lightning.pytorch.callbacks import LearningRateFinder, ModelCheckpoint
+from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins import MixedPrecision
+from lightning.pytorch.tuner import Tuner
 
 from posekit.bench import BenchOptions, bench_config
 from posekit.errors import UserError
@@ -314,10 +315,23 @@ def test_a_schedule_that_the_trainer_cuts_off_is_said(tmp_path):
         make_trainer(tmp_path, max_epochs=1, limit_val_batches=0).fit(model, datamodule=make_data())
 
 
-def test_no_rate_is_searched_for_all_stages(tmp_path):
-    trainer = make_trainer(tmp_path, callbacks=[LearningRateFinder()])
-    with pytest.raises(UserError, match=r"NLRD has one for each stage: set lr in model\.stages"):
-        trainer.fit(make_model([dict(stage) for stage in POSE]), datamodule=make_data())
+@pytest.mark.parametrize(
+    ("finder", "line"),
+    [
+        (LearningRateFinder, r"NLRD has one for each stage: set lr in model\.stages"),
+        (BatchSizeFinder, "BatchSizeFinder comes after the schedule is planned"),
+    ],
+)
+def test_nothing_is_searched_for_all_stages(tmp_path, finder, line):
+    model = make_model([dict(stage) for stage in POSE])
+    with pytest.raises(UserError, match=line):
+        make_trainer(tmp_path, callbacks=[finder()]).fit(model, datamodule=make_data())
+
+
+def test_no_batch_size_is_searched_for_all_loaders(tmp_path):
+    model, trainer = make_model([dict(stage) for stage in POSE]), make_trainer(tmp_path)
+    with pytest.raises(UserError, match="but NLRD has several: set batch_size in the parts of data"):
+        Tuner(trainer).scale_batch_size(model, datamodule=make_data(), max_trials=1)
 
 
 def test_overfit_batches_repeats_the_first_batches_of_a_stage(tmp_path):
