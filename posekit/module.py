@@ -17,6 +17,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.parsing import lightning_setattr
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -260,6 +261,18 @@ class PoseModule(LightningModule):
         step. Most methods have one kind of step, which needs no name.
         """
         return {"": lambda: None}
+
+    def drawn_people(self, rows: Mapping[str, NDArray[Any]], threshold: float) -> NDArray[Any]:
+        """Returns the joints (M, K, 3) of those of a picture's people whom previews and overlays show.
+
+        Joints of a score above the threshold are drawn. A method whose scores mean something else chooses by its own
+        measure, and gives joints that are to be drawn a score of 1.
+
+        Args:
+            rows: Predictions of one picture, as :meth:`predict_step` returns them.
+            threshold: Least score.
+        """
+        return rows["keypoints"]
 
     # -- weights ------------------------------------------------------------------------------------------------------
 

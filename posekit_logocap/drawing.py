@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from posekit.arrays import Bool, Bytes
 from posekit.skeletons import Skeleton
 from posekit.visualization import draw_people
-from posekit.visualization.draw import SHIFT, enlarge, fixed_point, side_color
+from posekit.visualization.draw import SHIFT, draw_circle, draw_line, enlarge, enlargement, side_color, stroke
 
 Picture = Bytes
 Rows = Mapping[str, NDArray[np.floating]]
 
 INITIAL = (200, 200, 200)  # light grey
 _TILE, _SHARE, _LABEL = 104, 0.62, 16  # px of a tile, share of it that the mesh covers, px of its caption
-_LEAST_SIDE = 512  # px: smaller pictures are drawn enlarged, so that bones stay fine
+_GAP = 3  # px between tiles
 
 
 def overlay(image: Picture, rows: Rows, skeleton: Skeleton, threshold: float) -> Picture:
@@ -33,19 +33,24 @@ def overlay(image: Picture, rows: Rows, skeleton: Skeleton, threshold: float) ->
         threshold: Least score, relative to the best person of the picture.
     """
     shown = confident(rows, threshold)
-    factor = max(1, round(_LEAST_SIDE / max(image.shape[:2])))
+    factor = enlargement(image)
     if not shown.any():
         return enlarge(image, np.zeros((0, 2)), factor)[0] if factor > 1 else image.copy()
     _, initial = enlarge(image, rows["initial"][shown], factor)
-    canvas, keypoints = enlarge(image, rows["keypoints"][shown], factor)
-    thickness = max(1, round(max(canvas.shape[:2]) / 500))
+    canvas, keypoints = enlarge(image, whole_people(rows, threshold), factor)
+    thickness = stroke(canvas)
     for person in initial:
         for a, b in skeleton.edges:
-            ends = fixed_point(person[a][:2]), fixed_point(person[b][:2])
-            cv2.line(canvas, *ends, (30, 30, 30), thickness + 1, cv2.LINE_AA, SHIFT)
-            cv2.line(canvas, *ends, INITIAL, thickness, cv2.LINE_AA, SHIFT)
-    keypoints[..., 2] = 1
+            draw_line(canvas, person[a, :2], person[b, :2], (30, 30, 30), thickness + 1)
+            draw_line(canvas, person[a, :2], person[b, :2], INITIAL, thickness)
     return draw_people(canvas, keypoints, skeleton)
+
+
+def whole_people(rows: Rows, threshold: float) -> NDArray[np.floating]:
+    """Returns the joints (M, K, 3) of the :func:`confident` people, with scores of 1: all of them are drawn."""
+    people = np.array(rows["keypoints"])[confident(rows, threshold)]
+    people[..., 2] = 1
+    return people
 
 
 def confident(rows: Rows, threshold: float) -> Bool:
@@ -68,9 +73,11 @@ def with_attraction(image: Picture, picture: Picture, rows: Rows, skeleton: Skel
         people: At most so many rows.
     """
     best = np.argsort(-np.asarray(rows["scores"]), kind="stable")[:people]
-    strips = [_strip(image, {name: rows[name][row] for name in rows}, skeleton) for row in best]
-    if not strips:
+    if not len(best):
         return picture
+    columns = -(-len(skeleton) // 2)
+    zoom = max(1, round(picture.shape[1] / (columns * (_TILE + _GAP))))
+    strips = [_strip(image, {name: rows[name][row] for name in rows}, skeleton, zoom) for row in best]
     width = strips[0].shape[1]
     factor = max(1.0, width / picture.shape[1])
     top = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR).astype(np.uint8)
@@ -79,15 +86,15 @@ def with_attraction(image: Picture, picture: Picture, rows: Rows, skeleton: Skel
     return np.concatenate(parts)
 
 
-def _strip(image: Picture, person: Rows, skeleton: Skeleton) -> Picture:
+def _strip(image: Picture, person: Rows, skeleton: Skeleton, zoom: int) -> Picture:
     """Lays a person's tiles out in two lines."""
     tiles = [
         joint_tile(image, person["attraction"][k], person["mesh"][k], person["initial"][k], person["keypoints"][k],
-                   skeleton.joints[k], side_color(skeleton, k))
+                   skeleton.joints[k], side_color(skeleton, k), zoom)
         for k in range(len(skeleton))
     ]  # fmt: skip
     tiles += [np.full_like(tiles[0], 255)] * (len(tiles) % 2)
-    padded = [np.pad(tile, ((0, 2), (0, 3), (0, 0)), constant_values=255) for tile in tiles]
+    padded = [np.pad(tile, ((0, 2 * zoom), (0, _GAP * zoom), (0, 0)), constant_values=255) for tile in tiles]
     half = len(padded) // 2
     return np.concatenate([np.concatenate(line, axis=1) for line in (padded[:half], padded[half:])])
 
@@ -100,6 +107,7 @@ def joint_tile(
     refined: NDArray[np.floating],
     name: str,
     color: tuple[int, int, int],
+    zoom: int = 1,
 ) -> Picture:
     """Draws one joint's attraction map over the picture around it.
 
@@ -111,12 +119,13 @@ def joint_tile(
         refined: (2 or 3,) x, y of the refined joint.
         name: Caption.
         color: Of the refined joint.
+        zoom: Whole factor of the tile's size, for large pictures.
     """
-    points = attraction.shape[0]
-    low, high = (1 - _SHARE) / 2 * _TILE, (1 + _SHARE) / 2 * _TILE
+    points, tile_side = attraction.shape[0], _TILE * zoom
+    low, high = (1 - _SHARE) / 2 * tile_side, (1 + _SHARE) / 2 * tile_side
     corners = np.array([mesh[0, 0], mesh[0, -1], mesh[-1, 0]], dtype=np.float32)
     affine = cv2.getAffineTransform(corners, np.array([[low, low], [high, low], [low, high]], dtype=np.float32))
-    tile = cv2.warpAffine(image, affine, (_TILE, _TILE), flags=cv2.INTER_LINEAR)
+    tile = cv2.warpAffine(image, affine, (tile_side, tile_side), flags=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
     values = (np.clip(attraction, 0, 1) * 255).astype(np.uint8)
     cell = (high - low) / (points - 1)
     start, side = round(low - cell / 2), round(cell * points)
@@ -126,9 +135,10 @@ def joint_tile(
     blended = cv2.addWeighted(cv2.cvtColor(heat, cv2.COLOR_BGR2RGB)[:rows, :columns], 0.6, area, 0.4, 0)
     tile[start : start + side, start : start + side] = blended
     places = np.array([initial[:2], refined[:2]]) @ affine[:, :2].T + affine[:, 2]
-    cv2.circle(tile, fixed_point(places[0]), 5 << SHIFT, (255, 255, 255), 1, cv2.LINE_AA, SHIFT)
-    cv2.circle(tile, fixed_point(places[1]), 4 << SHIFT, (255, 255, 255), -1, cv2.LINE_AA, SHIFT)
-    cv2.circle(tile, fixed_point(places[1]), 3 << SHIFT, color, -1, cv2.LINE_AA, SHIFT)
-    caption = np.full((_LABEL, _TILE, 3), 255, dtype=np.uint8)
-    cv2.putText(caption, name.replace("_", " "), (3, 12), cv2.FONT_HERSHEY_SIMPLEX, 0.36, (40, 40, 40), 1, cv2.LINE_AA)
+    draw_circle(tile, places[0], 5 * zoom << SHIFT, (255, 255, 255), zoom)
+    draw_circle(tile, places[1], 4 * zoom << SHIFT, (255, 255, 255), -1)
+    draw_circle(tile, places[1], 3 * zoom << SHIFT, color, -1)
+    caption = np.full((_LABEL * zoom, tile_side, 3), 255, dtype=np.uint8)
+    place, size = (3 * zoom, 12 * zoom), 0.36 * zoom
+    cv2.putText(caption, name.replace("_", " "), place, cv2.FONT_HERSHEY_SIMPLEX, size, (40, 40, 40), zoom, cv2.LINE_AA)
     return np.concatenate([caption, tile]).astype(np.uint8)

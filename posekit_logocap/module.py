@@ -21,7 +21,7 @@ from posekit.module import StepOutput, picture_size
 from posekit.nn.modes import evaluating
 from posekit.nn.precision import full_precision
 from posekit.skeletons import get_skeleton
-from posekit_logocap.drawing import overlay, with_attraction
+from posekit_logocap.drawing import overlay, whole_people, with_attraction
 from posekit_logocap.inference import DecodeOptions, People, decode_people, maps_by_size, no_people
 from posekit_logocap.network import DenseMaps, LogoCapNetwork
 from posekit_logocap.pictures import dense_maps, network_input
@@ -291,6 +291,10 @@ class LogoCap(SceneModule):
             people = self.infer([image.to(weight) for image, _ in inputs])
         result = self.predictions(people, cast(SceneBatch, batch))
         return cast(LogoCapPrediction, {name: value.cpu() for name, value in result.items()})  # type: ignore[attr-defined]
+
+    def drawn_people(self, rows: Mapping[str, NDArray[Any]], threshold: float) -> NDArray[Any]:
+        """Returns the people of at least a share ``threshold`` of the best one's score, all joints of each."""
+        return whole_people(rows, threshold)
 
     def draw_overlay(self, image: Bytes, rows: Mapping[str, NDArray[np.floating]], threshold: float) -> Bytes:
         """Draws a picture's people over their initial poses; with ``attraction_maps`` also those of the best people."""

@@ -14,14 +14,17 @@ from posekit.arrays import Bytes
 from posekit.callbacks.run_folder import run_folder
 from posekit.data.transforms import denormalize_image
 from posekit.skeletons import LIMB17
-from posekit.visualization import contact_sheet, draw_pose3d, write_picture
+from posekit.visualization import contact_sheet, draw_label, draw_pose3d, write_picture
 
 _SIZE = 160  # px of a tile
 _SPAN = 2.3  # metres a tile shows
+_CAPTION = (235, 235, 235)
 
 
 class PosePreview(Callback):
-    """Draws ``previews/val_ITERATION.png`` in the run's folder (rank 0), a row per sample: input, result, truth.
+    """Draws ``previews/val_ITERATION_STREAM.png`` in the run's folder (rank 0), a row per sample: input, result, truth.
+
+    Poses are shown from the camera and from the side.
 
     For stages on motion the input is the recorded pose and the result what the pose auto-encoder makes of it; for
     stages on pictures it is the crop, and the result what the image network says. A folder that cannot be written to
@@ -46,10 +49,15 @@ class PosePreview(Callback):
         """
         rows = self._rows.setdefault(stream, [])
         for index in range(min(self.count - len(rows), len(pred))):
-            tiles = [] if images is None else [_tile(denormalize_image(images[index].cpu()))]
-            for pose in (pred[index], target[index]):
-                tiles += [draw_pose3d(pose.float().cpu().numpy(), LIMB17, _SIZE, y, span=_SPAN) for y in (0.0, 90.0)]
-            rows.append(tiles)
+            tiles = {} if images is None else {"input": _tile(denormalize_image(images[index].cpu()))}
+            for name, pose in (("result", pred[index]), ("truth", target[index])):
+                joints = pose.float().cpu().numpy()
+                for side, yaw in (("", 0.0), (", side", 90.0)):
+                    tiles[name + side] = draw_pose3d(joints, LIMB17, _SIZE, yaw, span=_SPAN)
+            if not rows:
+                for caption, tile in tiles.items():
+                    draw_label(tile, caption, (0, 0), _CAPTION, 0.4)
+            rows.append(list(tiles.values()))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the picture."""

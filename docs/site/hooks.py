@@ -8,6 +8,9 @@ A page asks for it by a comment on a line of its own:
     <!-- help: evaluate coco -->                 what `posekit evaluate coco --help` prints
     <!-- skeletons -->                           the table of joint sets
     <!-- home: MPII -->                          where a data module's files come from
+
+A line that ends with `<!-- not on the site -->` is for who reads the page as a file, where such comments show nothing.
+Links to READMEs become links to the pages that hold them.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 _MARK = re.compile(r"^<!-- (include|file|notebook|help|skeletons|home)(?:: (.+?))? -->$", re.MULTILINE)
+_ASIDE = re.compile(r"^.*<!-- not on the site -->\n+", re.MULTILINE)
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 _LANGUAGES = {".sh": "bash", ".py": "python", ".yaml": "yaml", ".yml": "yaml", ".toml": "toml"}
 
@@ -49,7 +53,8 @@ def expand(markdown: str, page: str) -> str:
     Raises:
         BrokenPage: A mark asks for something that is not there.
     """
-    return _MARK.sub(lambda mark: _MAKERS[mark[1]](mark[2] or "", page), markdown)
+    own = "\n".join(_relinked_lines(_ASIDE.sub("", markdown).split("\n"), f"docs/{page}", page))
+    return _MARK.sub(lambda mark: _MAKERS[mark[1]](mark[2] or "", page), own)
 
 
 def _read(name: str) -> str:
@@ -63,12 +68,17 @@ def _include(name: str, page: str) -> str:
     lines = _read(name).splitlines()
     if lines and lines[0].startswith("# "):
         lines = lines[1:]
-    fence = False
+    return "\n".join(_relinked_lines(lines, name, page))
+
+
+def _relinked_lines(lines: list[str], source: str, page: str) -> list[str]:
+    """Turns the links of a file's lines, outside of its code blocks, into those of a page."""
+    lines, fence = list(lines), False
     for index, line in enumerate(lines):
         fence ^= line.lstrip().startswith("```")
         if not fence:
-            lines[index] = _LINK.sub(lambda link: _relinked(link, name, page), line)
-    return "\n".join(lines)
+            lines[index] = _LINK.sub(lambda link: _relinked(link, source, page), line)
+    return lines
 
 
 def _relinked(link: re.Match[str], source: str, page: str) -> str:

@@ -8,6 +8,7 @@ from posekit.callbacks.memory import OutOfMemoryAdvice
 from posekit.callbacks.model_table import ModelTable
 from posekit.callbacks.posetrack import PoseTrackWriter
 from posekit.callbacks.preview import PredictionPreview
+from posekit.callbacks.progress import ProgressLine
 from posekit.callbacks.result_table import ResultTable
 from posekit.callbacks.termination import Termination
 from posekit.callbacks.throughput import ThroughputMonitor
@@ -26,6 +27,7 @@ __all__ = [
     "PredictionPreview",
     "PredictionWriter",
     "PredictionWriter3D",
+    "ProgressLine",
     "RecentCheckpoint",
     "ResultTable",
     "Termination",

@@ -1,8 +1,11 @@
-"""The joint set that predictions are drawn by."""
+"""How predictions are drawn: by which joint set, and whom of them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+from numpy.typing import NDArray
 
 from posekit.errors import UserError
 from posekit.skeletons import Skeleton, get_skeleton
@@ -25,3 +28,16 @@ def joint_set(method: Any, datamodule: Any, joints: int) -> Skeleton:
         name = type(method).__name__
         raise UserError(f"{name} predicts {joints} joints, {found.name} has {len(found)}: let {name} set self.skeleton")
     return found
+
+
+def drawn_people(method: Any, rows: Mapping[str, NDArray[Any]], threshold: float) -> NDArray[Any]:
+    """Returns the joints (M, K, 3) of those of a picture's people who are drawn, as the method chooses.
+
+    Args:
+        method: Whose predictions they are; what has no ``drawn_people`` shows all of them.
+        rows: Predictions of one picture.
+        threshold: Least score.
+    """
+    choose = getattr(method, "drawn_people", None)
+    people: NDArray[Any] = rows["keypoints"] if choose is None else choose(rows, threshold)
+    return people

@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 
 from posekit.callbacks.gather import from_all
+from posekit.callbacks.progress import end_progress
 from posekit.data.posetrack_results import write_posetrack_results
 from posekit.errors import UserError, counted
 
@@ -72,4 +73,6 @@ class PoseTrackWriter(Callback):
             files = trainer.datamodule.posetrack_annotations("predict")  # type: ignore[attr-defined]
             people = [batch for part in parts for batch in part]
             written = write_posetrack_results(people, files, self.output, self.form, self.dcpose_compat_dummy)
-            Console().print(f"{counted(len(written), 'PoseTrack sequence')}: {self.output}", soft_wrap=True)
+            end_progress(trainer)
+            said = f"{counted(len(written), 'PoseTrack sequence')}: {self.output}"
+            Console().print(said, soft_wrap=True, markup=False)

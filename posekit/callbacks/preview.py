@@ -8,10 +8,13 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
 
 from posekit.arrays import Bytes
-from posekit.callbacks.joint_set import joint_set
+from posekit.callbacks.joint_set import drawn_people, joint_set
+from posekit.callbacks.progress import end_progress
 from posekit.callbacks.run_folder import run_folder
+from posekit.callbacks.writer import to_numpy
 from posekit.data.transforms import denormalize_image
 from posekit.errors import UserError
 from posekit.geometry import crop_points
@@ -28,7 +31,7 @@ class PredictionPreview(Callback):
     Args:
         count: How many crops.
         columns: Crops a row.
-        threshold: Least joint score drawn.
+        threshold: Least joint score drawn; of a bottom-up method what its ``drawn_people`` makes of it.
     """
 
     def __init__(self, count: int = 16, columns: int = 8, threshold: float = 0.1) -> None:
@@ -72,7 +75,7 @@ class PredictionPreview(Callback):
         except UserError:  # a picture less costs no run
             return
         if isinstance(batch["keypoints"], list):
-            self._collect_scenes(found, batch, wanted, skeleton)
+            self._collect_scenes(found, batch, wanted, skeleton, pl_module)
             return
         batch = _key_frames(batch)
         if len(batch["image"]) != len(found["keypoints"]):
@@ -83,11 +86,15 @@ class PredictionPreview(Callback):
         for image, above, below in zip(batch["image"][:wanted].cpu(), predicted.numpy(), labels, strict=True):
             self._tiles.append(self._tile(denormalize_image(image), above, below, skeleton))
 
-    def _collect_scenes(self, found: Any, batch: Any, wanted: int, skeleton: Any) -> None:
-        """Draws whole pictures, all people of each."""
-        people, owner = found["keypoints"].float().cpu(), found["image_id"].cpu()
+    def _collect_scenes(self, found: Any, batch: Any, wanted: int, skeleton: Any, method: Any) -> None:
+        """Draws whole pictures, and of each the people that a prediction's picture shows."""
+        count = len(found["keypoints"])
+        rows = {n: to_numpy(v) for n, v in found.items() if isinstance(v, Tensor) and v.ndim and len(v) == count}
+        sure = rows["scores"] >= getattr(method, "least_score", 0.0)
         for row, image in enumerate(batch["image"][:wanted].cpu()):
-            predicted = people[owner == int(batch["image_id"][row])].clone()
+            mine = sure & (rows["image_id"] == int(batch["image_id"][row]))
+            people = drawn_people(method, {name: value[mine] for name, value in rows.items()}, self.threshold)
+            predicted = torch.tensor(people)
             predicted[..., :2] = crop_points(predicted[None, ..., :2], batch["affine"][row : row + 1].cpu())[0]
             labels = torch.cat([batch["keypoints"][row], batch["visible"][row][..., None]], -1).cpu()
             tile = self._tile(denormalize_image(image), predicted.numpy(), labels.numpy(), skeleton)
@@ -108,6 +115,8 @@ class PredictionPreview(Callback):
         tiles, self._tiles = self._tiles, []
         if not tiles or folder is None or trainer.sanity_checking:
             return
+        if trainer.state.fn != "fit":
+            end_progress(trainer)
         path = folder / "previews" / f"{stage}_{trainer.global_step:07d}.png"
         try:
             write_picture(path, contact_sheet(tiles, self.columns))

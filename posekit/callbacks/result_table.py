@@ -9,6 +9,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from rich.console import Console
 from rich.table import Table
 
+from posekit.callbacks.progress import end_progress
 from posekit.callbacks.run_folder import run_folder
 from posekit.errors import counted
 from posekit.json_file import write_json
@@ -38,6 +39,7 @@ class ResultTable(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Shows the last validation, or says why there was none."""
+        end_progress(trainer)
         if not self._validated:
             rank_zero_info(f"no validation took place: {_why_none(trainer, self._epochs)}")
         self._show(trainer, "val/")
@@ -57,6 +59,7 @@ class ResultTable(Callback):
         values = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(prefix)}
         if not values or not trainer.is_global_zero:
             return
+        end_progress(trainer)
         table = Table(title=f"{type(trainer.lightning_module).__name__} on {type(trainer.datamodule).__name__}")  # type: ignore[attr-defined]
         table.add_column("metric")
         table.add_column("value", justify="right")
@@ -74,11 +77,11 @@ class ResultTable(Callback):
         judging = [keeper for keeper in trainer.checkpoint_callbacks if getattr(keeper, "monitor", None)]
         best = getattr(judging[0], "best_model_path", "") if judging else ""
         if best:
-            console.print(f"best checkpoint: {best}", soft_wrap=True)
+            console.print(f"best checkpoint: {best}", soft_wrap=True, markup=False)
         if folder is not None:
             path = folder / "results.json"
             write_json(path, values)
-            console.print(f"results: {path}", soft_wrap=True)
+            console.print(f"results: {path}", soft_wrap=True, markup=False)
 
 
 def _why_none(trainer: Trainer, epochs: int) -> str:

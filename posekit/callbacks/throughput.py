@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
+from posekit.callbacks.progress import end_progress
 from posekit.data.batch_parts import count_samples
 from posekit.resources import process_memory
 
@@ -56,8 +57,10 @@ class ThroughputMonitor(Callback):
         if (batch_idx + 1) % self.every == 0 or trainer.is_last_batch:
             # Straight to the loggers: log_dict would drop rows that fall between the trainer's own logging steps.
             values = self._values(trainer, pl_module)
+            # At the step of this batch's losses: ``global_step`` counts each optimiser, and this batch as well.
+            step, epoch = trainer.fit_loop.epoch_loop._batches_that_stepped, trainer.current_epoch
             for logger in trainer.loggers:
-                logger.log_metrics(values, step=trainer.global_step)
+                logger.log_metrics({**values, "epoch": epoch}, step=step)
             self._sum_up(values)
             self._restart()
 
@@ -69,6 +72,7 @@ class ThroughputMonitor(Callback):
         """Says how fast the training was, and what it waited for."""
         total = self._total
         if total["elapsed"] > 0:
+            end_progress(trainer)
             where = "GPU" if pl_module.device.type == "cuda" else "process"
             rank_zero_info(
                 f"{total['samples'] * trainer.world_size / total['elapsed']:.4g} samples/s, "

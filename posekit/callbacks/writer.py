@@ -20,11 +20,20 @@ from torch import Tensor
 
 from posekit.arrays import Bytes
 from posekit.callbacks.gather import from_all
-from posekit.callbacks.joint_set import joint_set
+from posekit.callbacks.joint_set import drawn_people, joint_set
+from posekit.callbacks.progress import end_progress
 from posekit.data.opencv_log import set_opencv_log, silence_opencv
 from posekit.errors import UserError, counted
 from posekit.files import atomic_write_text
-from posekit.visualization import TrackPainter, draw_people, interim_figure, write_picture
+from posekit.visualization import (
+    TrackPainter,
+    draw_people,
+    enlarge,
+    enlarge_boxes,
+    enlargement,
+    interim_figure,
+    write_picture,
+)
 
 _ROOM = 1 << 16  # bytes; a disk with less is full
 
@@ -57,7 +66,8 @@ class PredictionWriter(Callback):
     Of people who are followed through a video, ``results.json`` has the ``track_id``; ``tracks.json`` says who that is.
 
     ``images.json`` is written where the data module has ``frames``, a dictionary of file names by image id. Overlays
-    are drawn where it can also give the original pictures (``read_frame(image_id)``); a video becomes a video.
+    are drawn where it can also give the original pictures (``read_frame(image_id)``), small ones enlarged; a video
+    becomes a video of its own size.
     People with a ``track_id`` have their track's colour, number and path. Interim poses (``interim`` and ``ends`` of a
     method that synthesizes poses between frames) are drawn in pictures, or a video, of their own. A method with
     ``draw_overlay(image, rows, threshold)`` draws its pictures itself.
@@ -129,6 +139,7 @@ class PredictionWriter(Callback):
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
         rows = self._merged(self._rows)
         everyone = self._merged(from_all(trainer, rows))
+        end_progress(trainer)
         console = Console(quiet=not trainer.is_global_zero)
         if trainer.is_global_zero:
             atomic_write_text(self._results, json.dumps(coco_results(everyone)) + "\n")
@@ -140,10 +151,10 @@ class PredictionWriter(Callback):
             written = self._draw(
                 datamodule, "overlay", rows, lambda i: self._overlay(datamodule, i, shown, pl_module, painter)
             )
-            console.print(f"overlays: {written}", soft_wrap=True)
+            console.print(f"overlays: {written}", soft_wrap=True, markup=False)
             if "interim" in rows:
                 written = self._draw(datamodule, "interim", rows, lambda i: self._interim(datamodule, i, shown))
-                console.print(f"interim poses: {written}", soft_wrap=True)
+                console.print(f"interim poses: {written}", soft_wrap=True, markup=False)
 
     @property
     def _results(self) -> Path:
@@ -180,7 +191,7 @@ class PredictionWriter(Callback):
         sure = int((rows["scores"] >= least).sum())
         weak = len(rows["scores"]) - sure
         more = f"; further {counted(weak, 'candidate')} of a score below {least:g} in the file" if weak else ""
-        console.print(f"{counted(sure, 'person', 'people')}: {self._results}{more}", soft_wrap=True)
+        console.print(f"{counted(sure, 'person', 'people')}: {self._results}{more}", soft_wrap=True, markup=False)
 
     def _merged(self, parts: list[dict[str, NDArray[np.floating]]]) -> dict[str, NDArray[np.floating]]:
         """Joins batches' (or processes') rows in the order of the samples, each once."""
@@ -231,22 +242,31 @@ class PredictionWriter(Callback):
         painter: TrackPainter | None,
     ) -> Bytes:
         image: Bytes = datamodule.read_frame(image_id)
-        mine = rows["image_id"].astype(np.int64) == image_id
+        of_picture = rows["image_id"].astype(np.int64) == image_id
+        mine = {name: value[of_picture] for name, value in rows.items()}
         if hasattr(pl_module, "draw_overlay"):
-            own: Bytes = pl_module.draw_overlay(
-                image, {name: value[mine] for name, value in rows.items()}, self.threshold
-            )
+            own: Bytes = pl_module.draw_overlay(image, mine, self.threshold)
             return own
-        boxes = None if painter is not None else rows["boxes"][mine]
-        people, picture = rows["keypoints"][mine], image
+        factor = drawn_larger(datamodule, image)
+        picture, people = enlarge(image, drawn_people(pl_module, mine, self.threshold), factor)
+        all_shown = painter is None and len(people) == len(mine["boxes"])  # a method may leave some people out
+        boxes = enlarge_boxes(mine["boxes"], factor) if all_shown else None
         if len(people):  # rows of nobody have no joints to count
             joints = joint_set(pl_module, datamodule, people.shape[1])
-            picture = draw_people(image, people, joints, boxes, self.threshold)
-        return picture if painter is None else painter.paint(picture, image_id)
+            picture = draw_people(picture, people, joints, boxes, self.threshold)
+        return picture if painter is None else painter.paint(picture, image_id, factor)
 
     def _interim(self, datamodule: Any, image_id: int, rows: dict[str, NDArray[np.floating]]) -> Bytes:
         shown = (rows["image_id"].astype(np.int64) == image_id)[:, None] & (rows["keypoints"][..., 2] > self.threshold)
-        return interim_figure(datamodule.read_frame(image_id), rows["ends"][shown], rows["interim"][shown])
+        image: Bytes = datamodule.read_frame(image_id)
+        factor = drawn_larger(datamodule, image)
+        picture, ends = enlarge(image, rows["ends"][shown], factor)
+        return interim_figure(picture, ends, enlarge(image, rows["interim"][shown], factor)[1])
+
+
+def drawn_larger(datamodule: Any, image: Bytes) -> int:
+    """Returns by what factor a picture is enlarged to be drawn on; the frames of a video keep their size."""
+    return 1 if getattr(datamodule, "is_video", False) else enlargement(image)
 
 
 def _write_video(path: Path, pictures: Iterable[Bytes], fps: float) -> int:

@@ -17,11 +17,12 @@ from posekit.arrays import Bytes
 from posekit.body import write_glb, write_obj
 from posekit.callbacks.gather import from_all
 from posekit.callbacks.joint_set import joint_set
-from posekit.callbacks.writer import PredictionWriter, to_numpy
+from posekit.callbacks.progress import end_progress
+from posekit.callbacks.writer import PredictionWriter, drawn_larger, to_numpy
 from posekit.errors import UserError, counted, one_of
 from posekit.files import atomic_write_bytes, atomic_write_text
 from posekit.skeletons import Skeleton
-from posekit.visualization import draw_mesh, draw_people
+from posekit.visualization import draw_mesh, draw_people, enlarge
 
 Rows = dict[str, NDArray[Any]]
 
@@ -94,20 +95,23 @@ class PredictionWriter3D(PredictionWriter):
         self._rows = []
         apart = () if self.meshes == "glb" else _KEPT_APART  # an animation needs all frames of a person
         everyone = self._merged(from_all(trainer, {n: v for n, v in rows.items() if n not in apart}))
+        end_progress(trainer)
         console = Console(quiet=not trainer.is_global_zero)
         if trainer.is_global_zero:
             who = who_is_who(everyone["sample_id"], getattr(datamodule, "track_names", {}))
             self._write_rows(_with_videos(everyone, datamodule) | who, _joint_set(everyone, pl_module))
             self._write_names(datamodule)
-        console.print(f"{counted(len(everyone['scores']), 'pose')}: {self._results} and .npz", soft_wrap=True)
+        console.print(
+            f"{counted(len(everyone['scores']), 'pose')}: {self._results} and .npz", soft_wrap=True, markup=False
+        )
         bodies = rows if self.meshes == "obj" else everyone
         writes = self.meshes == "obj" or (self.meshes == "glb" and trainer.is_global_zero)
         if writes and len(bodies["scores"]):
             written = self._write_meshes(bodies, pl_module.mesh_faces, getattr(datamodule, "fps", None) or 30.0)
-            console.print(f"meshes: {written}", soft_wrap=True)
+            console.print(f"meshes: {written}", soft_wrap=True, markup=False)
         if self._draws(trainer) and len(rows["scores"]):
             written = self._draw(datamodule, "overlay", rows, lambda i: self._paint(datamodule, i, rows, pl_module))
-            console.print(f"overlays: {written}", soft_wrap=True)
+            console.print(f"overlays: {written}", soft_wrap=True, markup=False)
 
     def _merged(self, parts: list[Rows]) -> Rows:
         """Joins batches' (or processes') rows by person and frame; windows that overlap give a frame once."""
@@ -156,18 +160,19 @@ class PredictionWriter3D(PredictionWriter):
     def _paint(self, datamodule: Any, image_id: int, rows: Rows, pl_module: Any) -> Bytes:
         image: Bytes = datamodule.read_frame(image_id)
         mine = rows["image_id"].astype(np.int64) == image_id
+        factor = drawn_larger(datamodule, image)
+        picture, people = enlarge(image, rows["keypoints"][mine] if "keypoints" in rows else np.zeros((0, 2)), factor)
         if not mine.any():
-            return image
+            return picture
         if "vertices" in rows and hasattr(pl_module, "mesh_faces"):
             vertices, focal = rows["vertices"][mine], rows["focal"][mine]
             if "center" in rows:
                 vertices = about_image_center(vertices, focal, rows["center"][mine], image.shape[:2])
-            return draw_mesh(image, vertices, pl_module.mesh_faces, focal, opacity=self.opacity)
+            return draw_mesh(picture, vertices, pl_module.mesh_faces, focal * factor, opacity=self.opacity)
         if "keypoints" in rows:
-            people = rows["keypoints"][mine]
             joints = joint_set(pl_module, datamodule, people.shape[1])
-            return draw_people(image, people, joints, threshold=self.threshold)
-        return image
+            return draw_people(picture, people, joints, threshold=self.threshold)
+        return picture
 
 
 def _joint_set(rows: Rows, method: Any) -> Skeleton | None:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 from jsonargparse import ArgumentParser as FunctionParser
-from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from posekit._version import __version__
 from posekit.bench import BenchOptions, Row, bench_config
@@ -27,11 +25,15 @@ from posekit.configs import find_config, read_config
 from posekit.errors import UserError, in_range, one_of
 from posekit.files import atomic_write_text
 from posekit.plugins import BENCHMARKS, plugins
+from posekit.printed import Field, fits, print_table, table_console
 
 _COLUMNS = {
     "what": "what", "phase": "stage", "batch": "batch", "mode": "mode", "ms": "ms", "p10_ms": "p10", "p90_ms": "p90",
     "cpu_ms": "CPU ms", "samples_per_s": "samples/s", "peak_mb": "peak MB", "value": "value", "note": "note",
 }  # fmt: skip
+_KEYS = ("what", "phase", "batch", "mode")
+_WORDS = ("what", "phase", "mode", "note")
+_SPREAD = ("p10_ms", "p90_ms")
 
 
 def run(argv: list[str]) -> None:
@@ -154,14 +156,21 @@ def _show(rows: Iterable[Row], around: Row, path: str | None) -> None:
         if path:  # what is done stays, should the next step fail
             atomic_write_text(Path(path), "".join(json.dumps(r) + "\n" for r in (around, *done)))
     title = f"{around['device']}, {around['threads']} threads, torch {around['torch']}"
-    table = Table(title=title)
-    columns = {key: text for key, text in _COLUMNS.items() if any(key in row for row in done)}
-    for key, text in columns.items():
-        table.add_column(text, justify="left" if key in ("what", "phase", "mode", "note") else "right")
-    for row in done:
-        table.add_row(*(_text(row.get(key)) for key in columns))
-    # Narrower than this the figures would be cut off rather than wrapped.
-    Console(width=max(shutil.get_terminal_size().columns, 120)).print(table)
+    _print(title, done)
+
+
+def _print(title: str, rows: Sequence[Row]) -> None:
+    """Prints rows as a table; where it is wider than the terminal, without the percentiles."""
+    columns = {
+        key: Field(heading, [Text(_text(row.get(key))) for row in rows], text=key in _WORDS)
+        for key, heading in _COLUMNS.items()
+        if any(key in row for row in rows)
+    }
+    console = table_console(120)
+    if not fits(console, list(columns.values())):
+        columns = {key: field for key, field in columns.items() if key not in _SPREAD}
+    keys = [field for key, field in columns.items() if key in _KEYS]
+    print_table(console, title, keys, [field for key, field in columns.items() if key not in _KEYS])
 
 
 def _text(value: Any) -> str:

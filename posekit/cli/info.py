@@ -36,11 +36,16 @@ def list_everything(argv: Sequence[str]) -> None:
         print("usage: posekit list\n\nPrints the methods, data modules, benchmarks, shipped configs and tables.")
         return
     _no_arguments("list", argv)
-    for title, group in (("methods", METHODS), ("data modules", DATAMODULES), ("benchmarks", BENCHMARKS)):
+    groups = {"methods": METHODS, "data modules": DATAMODULES, "benchmarks": BENCHMARKS}
+    found = {title: plugins(group) for title, group in groups.items()}
+    points = [point for group in found.values() for point in group.values()]
+    name_width = max((len(point.name) for point in points), default=0)
+    place_width = max((len(point.value) for point in points), default=0)
+    for title, group in found.items():
         print(title)
-        for name, point in plugins(group).items():
+        for name, point in group.items():
             source = f"{point.dist.name} {point.dist.version}" if point.dist else ""
-            print(f"  {name:24} {point.value:44} {source}")
+            print(f"  {name:{name_width}}  {point.value:{place_width}}  {source}".rstrip())
     print("configs (posekit fit --config NAME)")
     for name in shipped_configs():
         print(f"  {name}")
@@ -55,7 +60,7 @@ def doctor(argv: Sequence[str]) -> None:
         print("usage: posekit doctor [--full]\n\nLooks without importing anything.")
         print("--full imports the plug-ins and torch (seconds): plug-ins that fail to, and the devices torch can use.")
         return
-    _no_arguments("doctor", argv, ("--full", "--fast"))  # --fast, the default, is taken too
+    _no_arguments("doctor", [word for word in argv if word != "--fast"], ("--full",))  # the earlier name of no --full
     faults = []
     print(f"posekit {__version__}  python {platform.python_version()}  {platform.platform()}")
     for line in _versions():

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from posekit.callbacks.memory import is_out_of_memory
+from posekit.callbacks.progress import log_above_the_bar
 from posekit.data.synthetic.cache import TEMPORARY
 from posekit.errors import UserError, one_line
 
@@ -53,7 +54,8 @@ _RESUME = ", then go on with --ckpt_path and the run's last checkpoint, if it ha
 
 
 def quieten() -> None:
-    """Hides remarks of the framework that tell a user of posekit nothing."""
+    """Hides remarks of the framework that tell a user of posekit nothing; others stand clear of a progress bar."""
+    log_above_the_bar()
     for pattern in _NOISE:
         warnings.filterwarnings("ignore", pattern)
 

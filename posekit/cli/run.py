@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import signal
 import sys
 from collections.abc import Sequence
+from copy import deepcopy
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.callbacks import ModelCheckpoint, ModelSummary
+from lightning.pytorch.callbacks import ModelCheckpoint, ModelSummary, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.plugins.io import CheckpointIO
@@ -27,11 +29,13 @@ from posekit.callbacks import (
     OutOfMemoryAdvice,
     PredictionPreview,
     PredictionWriter,
+    ProgressLine,
     RecentCheckpoint,
     ResultTable,
     Termination,
     ThroughputMonitor,
 )
+from posekit.callbacks.run_folder import unless_refused
 from posekit.checkpoints import read_checkpoint
 from posekit.cli.build import PoseParser, build_from_config, build_model, link_values
 from posekit.cli.drawn_once import DrawnOnce, starts_others
@@ -108,6 +112,7 @@ class PoseCLI(LightningCLI):
             self.model.check_data(self.datamodule)
         if self.ckpt_given is not None and self.command != "fit":
             self.model.recall(self.ckpt_given)
+            _stand_at(self.trainer, self.ckpt_given)
         if hasattr(self.datamodule, "adapt_to"):
             self.datamodule.adapt_to(self.model)
         if starts_others(self.trainer):
@@ -116,6 +121,10 @@ class PoseCLI(LightningCLI):
             return  # each process does so at its own start
         self.datamodule.prepare_data()
         self.datamodule.setup(self.command)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        with unless_refused(self.trainer):
+            super()._run_subcommand(subcommand)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Adds posekit's loggers and callbacks where the config has none of their kind."""
@@ -127,9 +136,10 @@ class PoseCLI(LightningCLI):
         given = config.get("callbacks") or []
         given = given if isinstance(given, list) else [given]
         default = self._prediction_callbacks(given) if self.command == "predict" else self._default_callbacks(config)
+        if config.get("enable_progress_bar") is not False:
+            default = [ProgressLine(), *default]
         missing = [c for c in default if not any(_takes_the_place(g, c) for g in given)]
-        # A step begins with the first callback's hook and is whole to the end of it.
-        kwargs["callbacks"] = sorted([*given, *missing], key=lambda c: not isinstance(c, CleanInterrupt))
+        kwargs["callbacks"] = sorted([*given, *missing], key=_rank)
         kwargs["enable_model_summary"] = False  # Lightning's own, which has given way
         kwargs["plugins"] = _with_atomic_writer(config.get("plugins"))
         if not self._keeps_log():
@@ -195,12 +205,38 @@ def _check_sync_batchnorm(trainer: Trainer) -> None:
         raise UserError("trainer.sync_batchnorm needs a GPU; leave it out on the CPU")
 
 
+def _stand_at(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
+    """Has an evaluation's rows and pictures stand at its checkpoint's epoch and step, where the fit's own stand."""
+    state = checkpoint.get("loops", {}).get("fit_loop")
+    if state is None:  # weights alone
+        return
+    loop: Any = trainer.fit_loop
+    loop.load_state_dict(deepcopy(state))
+    epochs = loop.epoch_progress.current
+    if 0 < epochs.started == epochs.completed:  # the fit's own are of the epoch's last batch
+        epochs.completed -= 1
+        loop.epoch_loop._batches_that_stepped -= 1
+
+
 def _takes_the_place(given: Callback, default: Callback) -> bool:
     """Tells whether a callback of the config makes one of posekit's needless."""
     if isinstance(given, ModelCheckpoint) and isinstance(default, ModelCheckpoint):
         # A keeper of one's own replaces that of the best state; what a killed run resumes from stays.
         return given.state_key == default.state_key or bool(given.monitor and default.monitor)
-    return isinstance(given, ModelSummary if isinstance(default, ModelTable) else type(default))
+    kind = next((of_its_own for own, of_its_own in _KINDS.items() if isinstance(default, own)), type(default))
+    return isinstance(given, kind)
+
+
+_KINDS: dict[type[Callback], type[Callback]] = {ModelTable: ModelSummary, ProgressLine: ProgressBar}
+"""What takes the place of a callback, where that is more than its own class."""
+
+
+def _rank(callback: Callback) -> int:
+    """Returns a callback's place: a step begins with the first one's hook and is whole to the end of it.
+
+    A bar comes to its end before others print below it.
+    """
+    return 0 if isinstance(callback, CleanInterrupt) else 1 if isinstance(callback, ProgressBar) else 2
 
 
 RECENT_EVERY = timedelta(minutes=10)
@@ -243,6 +279,18 @@ def _source_for(method: type[PoseModule]) -> str:
     return _SOURCES[one_of(f"predicts of {method.__name__}", method.predicts, _SOURCES)]
 
 
+_HELP = {
+    "fit": ("posekit fit --config FILE [options]", "Trains a method, or goes on with a run by --ckpt_path."),
+    "validate": ("posekit validate [--config FILE] [--ckpt_path FILE] [options]", "Evaluates on the validation split."),
+    "test": (
+        "posekit test [--config FILE] [--ckpt_path FILE] [options]",
+        "Evaluates on the test split; on the validation split, where the data's test labels are not public.",
+    ),
+    "predict": (argparse.SUPPRESS, "Options of the trainer, the method and the data:"),  # below those of predict itself
+}
+"""Usage and description of a command."""
+
+
 def run_trainer(command: str, argv: Sequence[str]) -> None:
     """Runs a command of the trainer.
 
@@ -278,6 +326,7 @@ def run_trainer(command: str, argv: Sequence[str]) -> None:
         "subcommands": staticmethod(lambda: {command: skipped}),
     }
     cli = type("PoseCLI", (PoseCLI,), attributes)
+    usage, description = _HELP[command]
     try:
         with one_line_errors(resumes=command == "fit"):
             cli(
@@ -290,7 +339,7 @@ def run_trainer(command: str, argv: Sequence[str]) -> None:
                 seed_everything_default=0,
                 save_config_kwargs={"overwrite": True},
                 parser_class=PoseParser,
-                parser_kwargs={"prog": "posekit"},
+                parser_kwargs={"prog": "posekit", command: {"usage": usage, "description": description}},
                 args=[command, *front, *words],
                 **({"save_config_callback": None} if command == "predict" else {}),
             )

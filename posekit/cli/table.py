@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
-import shutil
 import signal
 import sys
 import time
@@ -19,6 +18,7 @@ from rich.console import Console
 from posekit.cli.arguments import ArgumentParser
 from posekit.errors import UserError, counted, listed
 from posekit.files import atomic_write_bytes, atomic_write_text
+from posekit.printed import table_console
 from posekit.tables import TableSpec, load_table, shipped_tables
 from posekit.tables.cells import Run, matching
 from posekit.tables.options import check_options, check_validation
@@ -64,8 +64,7 @@ def _tables(argv: list[str]) -> int:
     specs = [load_table(name, "data.root" in extra) for name in (known if options.all else [options.name])]
     if options.all and options.only:
         specs = _with_rows(specs, options.only)
-    # Narrower than this a table's numbers would be cut off rather than wrapped.
-    console = Console(width=max(shutil.get_terminal_size().columns, 110))
+    console = table_console(110)
     budget = None if options.budget is None else minutes(options.budget)
     deadline = None if budget is None else time.monotonic() + 60 * budget
     command = "posekit table " + shlex.join(argv)

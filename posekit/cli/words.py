@@ -136,7 +136,7 @@ def predict_words(words: list[str], source_class: str = "ImageSource", writer: s
 def _predict_parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="posekit predict", usage="posekit predict [--ckpt_path FILE] --input PATH [options]", allow_abbrev=False,
-        add_help=False,
+        add_help=False, description="Finds people's joints in pictures or a video.",
     )  # fmt: skip
     group = parser.add_argument_group("options of predict")
     group.add_argument("--input", metavar="PATH", help="a picture, a folder of pictures or a video")

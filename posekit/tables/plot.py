@@ -16,7 +16,7 @@ from posekit.tables.results import Cell, Results, is_grid
 from posekit.tables.spec import Column, Row
 
 SIDES = {"ours": ("C0", "o"), "the paper's": ("C1", "x")}
-MAX_NAME = 40
+MAX_NAME = 40  # characters a line; names have two at most
 MAX_PANELS = 6
 
 
@@ -106,12 +106,13 @@ def _lines(rows: Sequence[Row]) -> list[tuple[str, int | None]]:
 
 def _label(figure: Any, axes: Any, lines: Sequence[tuple[str, int | None]], across: int, down: int = 1) -> None:
     """Writes names at the left of the first panel, groups in bold, and gives the figure room for them."""
-    names = [name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…" for name, _ in lines]
+    names = [fill(name, MAX_NAME, max_lines=2, placeholder="…") for name, _ in lines]
     axes.set_yticks(range(len(lines)), names, fontsize=8)
     for text, (_, index) in zip(axes.get_yticklabels(), lines, strict=True):
         text.set_fontweight("normal" if index is not None else "bold")
-    width = 0.6 + 0.075 * max(len(name) for name in names)
-    figure.set_size_inches(min(width + 2.6 * across, 28), 0.4 + down * (1 + 0.28 * len(lines)))
+    width = 0.6 + 0.075 * max((len(part) for name in names for part in name.splitlines()), default=0)
+    row = 0.36 if any("\n" in name for name in names) else 0.28
+    figure.set_size_inches(min(width + 2.6 * across, 28), 0.4 + down * (1 + row * len(lines)))
 
 
 def _columns(figure: Any, results: Results) -> None:

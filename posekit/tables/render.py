@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from posekit.errors import counted
+from posekit.printed import Field, print_table
 from posekit.tables.missing import missing_lines
 from posekit.tables.plan import Choice, Trial, describe
 from posekit.tables.results import Cell, Results, spearman
@@ -117,18 +117,13 @@ def curve_lines(results: Results) -> list[str]:
 def show(results: Results, console: Console) -> None:
     """Prints the table; the paper's numbers stand in brackets, so that a grid fits a terminal."""
     spec = results.spec
-    table = Table(title=f"{spec.name}: {spec.title}")
-    table.add_column("", overflow="fold", min_width=16)
+    fields = []
     for column in spec.columns:
         mark = f"\nours [{PAPER}]" if _has_paper(results, column) else ""
-        table.add_column(Text(column.name + mark), justify="right", overflow="fold")
-    group = None
-    for index, row in enumerate(results.rows):
-        if group is not None and row.group != group:
-            table.add_section()
-        group = row.group
-        table.add_row(_row_name(row), *(_both(results.cells[index, c.name], c, row) for c in spec.columns))
-    console.print(table)
+        cells = [_both(results.cells[index, column.name], column, row) for index, row in enumerate(results.rows)]
+        fields.append(Field(column.name + mark, cells))
+    names = Field("", [Text(_row_name(row)) for row in results.rows], text=True)
+    print_table(console, f"{spec.name}: {spec.title}", [names], fields, [row.group for row in results.rows])
     if results.missing:
         text = f"{len(results.missing)} of {counted(len(results.runs), 'run')} missing: table.md names them."
         console.print(text, soft_wrap=True, markup=False)

@@ -48,9 +48,92 @@ def side_color(skeleton: Skeleton, *joints: int) -> Color:
 
 
 def fixed_point(point: NDArray[np.floating]) -> tuple[int, int]:
-    """Returns a point (x, y) px in OpenCV's fixed-point numbers of 1/16 px."""
-    x, y = np.round(np.clip(point, -1e4, 1e4) * (1 << SHIFT)).astype(int)
+    """Returns a point (x, y) px, no farther than 1e8 px away, in OpenCV's fixed-point numbers of 1/16 px."""
+    x, y = np.round(np.asarray(point) * (1 << SHIFT)).astype(int)
     return int(x), int(y)
+
+
+def stroke(image: Bytes, share: int = 500) -> int:
+    """Returns a line width, px, that can be seen where a large picture is shown whole: a share of its longest side."""
+    return max(1, round(max(image.shape[:2]) / share))
+
+
+def box_stroke(image: Bytes, box: NDArray[np.floating]) -> int:
+    """Returns a thin line width, px, for a box (x, y, w, h) px: it grows with the picture, but not beyond the box's."""
+    side = float(np.abs(box[2:]).max())
+    return int(min(stroke(image, 1000), max(1, side // 200))) if np.isfinite(side) else 1
+
+
+def draw_line(
+    canvas: Bytes, start: NDArray[np.floating], end: NDArray[np.floating], color: Color, width: int = 1
+) -> None:
+    """Draws a line between points (x, y) px, which may lie anywhere: what is far outside the picture is cut off."""
+    ends = _visible_part(_reach(canvas, width), np.asarray(start, np.float64), np.asarray(end, np.float64))
+    if ends is not None:
+        cv2.line(canvas, fixed_point(ends[0]), fixed_point(ends[1]), color, width, cv2.LINE_AA, SHIFT)
+
+
+def draw_circle(canvas: Bytes, center: NDArray[np.floating], radius: int, color: Color, width: int = 1) -> None:
+    """Draws a circle about a point (x, y) px, filled where ``width`` is -1; the radius is in 1/16 px."""
+    low, high = _reach(canvas, (radius >> SHIFT) + max(width, 0))
+    if ((center >= low) & (center <= high)).all():
+        cv2.circle(canvas, fixed_point(center), radius, color, width, cv2.LINE_AA, SHIFT)
+
+
+def draw_box(canvas: Bytes, box: NDArray[np.floating], color: Color, width: int | None = None) -> None:
+    """Draws a box (x, y, w, h) px, thinly where no width is given; one that is not of numbers is left out."""
+    if not np.isfinite(box).all():
+        return
+    width = width or box_stroke(canvas, box)
+    low, high = (np.clip(corner, *_reach(canvas, width)) for corner in (box[:2], box[:2] + box[2:]))
+    cv2.rectangle(canvas, fixed_point(low), fixed_point(high), color, width, cv2.LINE_AA, SHIFT)
+
+
+def draw_label(canvas: Bytes, text: str, corner: ArrayLike, color: Color, scale: float | None = None) -> None:
+    """Writes a line above a point (x, y) px, black on a colour; inside the picture, wherever the point is.
+
+    Args:
+        canvas: (H, W, 3) uint8 RGB; it is drawn on.
+        text: ASCII.
+        corner: The lower left corner of the line.
+        color: Of its ground.
+        scale: Of OpenCV's font; None follows the picture's height.
+    """
+    place = np.asarray(corner, dtype=np.float64)
+    if not np.isfinite(place).all():
+        return
+    scale = scale or max(canvas.shape[0] / 1000, 0.4)
+    width = max(1, round(scale))
+    (w, h), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, width)
+    x, y = (int(v) for v in np.clip(np.round(place), 0, [max(canvas.shape[1] - w, 0), canvas.shape[0]]))
+    y = max(y, h + base)
+    cv2.rectangle(canvas, (x, y - h - base), (x + w, y), color, -1)
+    cv2.putText(canvas, text, (x, y - base // 2), cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), width, cv2.LINE_AA)
+
+
+def _reach(canvas: Bytes, width: int) -> tuple[Float64, Float64]:
+    """Returns the least and the greatest point whose line of a width can touch the picture, with its round end."""
+    margin = 2.0 * width + 2
+    return np.full(2, -margin), np.array([canvas.shape[1], canvas.shape[0]]) - 1 + margin
+
+
+def _visible_part(reach: tuple[Float64, Float64], start: Float64, end: Float64) -> tuple[Float64, Float64] | None:
+    """Cuts a line off at a rectangle (the rule of Liang and Barsky); None where nothing of it is inside."""
+    low, high = reach
+    if (np.minimum(start, end) >= low).all() and (np.maximum(start, end) <= high).all():
+        return start, end
+    if not (np.isfinite(start) & np.isfinite(end)).all():
+        return None
+    step = end - start
+    first, last = 0.0, 1.0
+    for k in range(2):
+        if step[k] == 0:
+            if not low[k] <= start[k] <= high[k]:
+                return None
+            continue
+        enter, leave = sorted(((low[k] - start[k]) / step[k], (high[k] - start[k]) / step[k]))
+        first, last = max(first, enter), min(last, leave)
+    return (start + first * step, start + last * step) if first < last else None
 
 
 def draw_people(
@@ -69,7 +152,7 @@ def draw_people(
         skeleton: Its joint set.
         boxes: (N, 4) xywh px, drawn thinly where given.
         threshold: Least score drawn.
-        thickness: Line width in px; None chooses by the people's size.
+        thickness: Line width in px; None chooses by the people's size and the picture's.
 
     Returns:
         A new picture of the same size.
@@ -80,8 +163,7 @@ def draw_people(
     canvas = np.ascontiguousarray(drawable(image, "draw_people")).copy()
     people = _people(keypoints, skeleton)
     for box in np.asarray(boxes if boxes is not None else [], dtype=np.float64).reshape(-1, 4):
-        corner = box[:2] + box[2:]
-        cv2.rectangle(canvas, fixed_point(box[:2]), fixed_point(corner), (235, 235, 235), 1, cv2.LINE_AA, SHIFT)
+        draw_box(canvas, box, (235, 235, 235))
     for person in people:
         _draw_person(canvas, person, skeleton, threshold, thickness)
     return canvas
@@ -103,21 +185,22 @@ def _draw_person(
     if not shown.any():
         return
     extent = np.ptp(person[shown, :2], axis=0).max()
-    width = thickness or int(np.clip(round(extent / 90), 1, 6))
+    width = thickness or int(np.clip(round(extent / 90), 1, max(6, stroke(canvas))))
+    rim = max(1, width // 6)
     for a, b in skeleton.edges:
         if shown[a] and shown[b]:
-            ends = fixed_point(person[a, :2]), fixed_point(person[b, :2])
-            cv2.line(canvas, *ends, (20, 20, 20), width + 2, cv2.LINE_AA, SHIFT)
-            cv2.line(canvas, *ends, side_color(skeleton, a, b), width, cv2.LINE_AA, SHIFT)
+            draw_line(canvas, person[a, :2], person[b, :2], (20, 20, 20), width + 2 * rim)
+            draw_line(canvas, person[a, :2], person[b, :2], side_color(skeleton, a, b), width)
     radius = max(int((width + 1) * (1 << SHIFT) * 0.75), 1 << SHIFT)
     for j in np.flatnonzero(shown).tolist():
-        center = fixed_point(person[j, :2])
-        cv2.circle(canvas, center, radius, (255, 255, 255), -1, cv2.LINE_AA, SHIFT)
-        cv2.circle(canvas, center, radius, side_color(skeleton, j), 1, cv2.LINE_AA, SHIFT)
+        draw_circle(canvas, person[j, :2], radius, (255, 255, 255), -1)
+        draw_circle(canvas, person[j, :2], radius, side_color(skeleton, j), rim)
 
 
 def draw_heatmap(image: Bytes, heatmap: ArrayLike, opacity: float = 0.6) -> Bytes:
     """Lays a map (h, w) of any range over a picture (H, W, 3); its highest value becomes the brightest colour.
+
+    Cells that are NaN have the colour of the lowest value.
 
     Raises:
         UserError: The picture or the map is of another type or shape.
@@ -126,11 +209,19 @@ def draw_heatmap(image: Bytes, heatmap: ArrayLike, opacity: float = 0.6) -> Byte
     values: Any = np.asarray(heatmap.detach().cpu().float() if isinstance(heatmap, Tensor) else heatmap)
     if values.ndim != 2 or not values.size or values.dtype.kind not in "fiub":
         raise UserError(f"draw_heatmap takes one map (h, w) of numbers, not {values.dtype} of shape {values.shape}")
-    low, high = float(values.min()), float(values.max())
+    values = values.astype(np.float64)
+    finite = values[np.isfinite(values)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
     scaled = ((values - low) / max(high - low, 1e-9) * 255).astype(np.uint8)
     resized = cv2.resize(scaled, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_NEAREST)
     colored = cv2.cvtColor(cv2.applyColorMap(resized, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
     return cv2.addWeighted(colored, opacity, image, 1 - opacity, 0).astype(np.uint8)
+
+
+def enlargement(image: Bytes, least: int = 512) -> int:
+    """Returns the whole factor that brings a small picture's longer side to about ``least`` px; 1 for others."""
+    return max(1, round(least / max(image.shape[:2])))
 
 
 def enlarge(image: Bytes, keypoints: NDArray[np.floating], factor: int) -> tuple[Bytes, NDArray[np.floating]]:
@@ -143,6 +234,12 @@ def enlarge(image: Bytes, keypoints: NDArray[np.floating], factor: int) -> tuple
     points = keypoints.copy()
     points[..., :2] = (points[..., :2] + 0.5) * factor - 0.5
     return big.astype(np.uint8), points
+
+
+def enlarge_boxes(boxes: ArrayLike, factor: int) -> Float64:
+    """Returns boxes (N, 4) xywh px of a picture in the pixels of the one that :func:`enlarge` makes of it."""
+    given = np.asarray(boxes, dtype=np.float64)
+    return np.concatenate([(given[..., :2] + 0.5) * factor - 0.5, given[..., 2:] * factor], -1)
 
 
 def contact_sheet(images: Sequence[Bytes], columns: int, gap: int = 4) -> Bytes:

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from posekit.arrays import Bool, Bytes, Float64
 from posekit.errors import UserError, one_of
 from posekit.skeletons import Skeleton
-from posekit.visualization.draw import SHIFT, drawable, fixed_point, side_color
+from posekit.visualization.draw import SHIFT, draw_circle, draw_line, drawable, side_color
 
 Up = Literal["-y", "y", "z"]
 
@@ -98,23 +98,25 @@ def draw_pose3d(
     return canvas
 
 
-def side_by_side(image: Bytes, panels: Sequence[Bytes], gap: int = 4) -> Bytes:
+def side_by_side(image: Bytes, panels: Sequence[Bytes], gap: int = 4, least: int = 1) -> Bytes:
     """Lays panels to the right of a picture, each scaled to the picture's height.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         panels: Pictures of any size.
         gap: White px between them.
+        least: Height, px, that panels have at least; a picture that is lower has white below it.
 
     Returns:
-        (H, W', 3) uint8.
+        (H', W', 3) uint8.
 
     Raises:
         UserError: A picture is of another type or shape.
     """
     image, *panels = (drawable(picture, "side_by_side") for picture in (image, *panels))
-    height = image.shape[0]
-    parts = [image]
+    height = max(image.shape[0], least if panels else 1)
+    below = height - image.shape[0]
+    parts = [np.pad(image, ((0, below), (0, 0), (0, 0)), constant_values=255) if below else image]
     for panel in panels:
         width = max(round(panel.shape[1] * height / panel.shape[0]), 1)
         shrinks = panel.shape[0] > height
@@ -142,7 +144,7 @@ def _draw_floor(canvas: Bytes, view: _View, ground: float) -> None:
             [(x0 - reach, ground, z0 + tick), (x0 + reach, ground, z0 + tick)],
         ):
             (a, b), _ = view(np.array(ends))
-            cv2.line(canvas, fixed_point(a), fixed_point(b), _GRID, 1, cv2.LINE_AA, SHIFT)
+            draw_line(canvas, a, b, _GRID)
 
 
 def _draw_shadow(canvas: Bytes, view: _View, points: Float64, shown: Bool, skeleton: Skeleton, ground: float) -> None:
@@ -151,7 +153,7 @@ def _draw_shadow(canvas: Bytes, view: _View, points: Float64, shown: Bool, skele
     pixels, _ = view(flat)
     for a, b in skeleton.edges:
         if shown[a] and shown[b]:
-            cv2.line(canvas, fixed_point(pixels[a]), fixed_point(pixels[b]), _SHADOW, _width(view), cv2.LINE_AA, SHIFT)
+            draw_line(canvas, pixels[a], pixels[b], _SHADOW, _width(view))
 
 
 def _width(view: _View) -> int:
@@ -169,10 +171,9 @@ def _draw_bones(canvas: Bytes, view: _View, points: Float64, shown: Bool, skelet
         width = max(1, round(_width(view) * 1.5 * middle / distance))
         color = side_color(skeleton, *joints)
         if len(joints) == 2:
-            ends = fixed_point(pixels[joints[0]]), fixed_point(pixels[joints[1]])
-            cv2.line(canvas, *ends, _INK, width + 2, cv2.LINE_AA, SHIFT)
-            cv2.line(canvas, *ends, color, width, cv2.LINE_AA, SHIFT)
+            draw_line(canvas, pixels[joints[0]], pixels[joints[1]], _INK, width + 2)
+            draw_line(canvas, pixels[joints[0]], pixels[joints[1]], color, width)
         else:
-            center, radius = fixed_point(pixels[joints[0]]), int((width * 0.5 + 1.5) * (1 << SHIFT))
-            cv2.circle(canvas, center, radius, (255, 255, 255), -1, cv2.LINE_AA, SHIFT)
-            cv2.circle(canvas, center, radius, color, 1, cv2.LINE_AA, SHIFT)
+            center, radius = pixels[joints[0]], int((width * 0.5 + 1.5) * (1 << SHIFT))
+            draw_circle(canvas, center, radius, (255, 255, 255), -1)
+            draw_circle(canvas, center, radius, color)

@@ -11,12 +11,24 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from posekit.arrays import Bytes, Float64
-from posekit.visualization.draw import SHIFT, Color, drawable, fixed_point
+from posekit.visualization.draw import (
+    SHIFT,
+    Color,
+    box_stroke,
+    draw_box,
+    draw_circle,
+    draw_label,
+    draw_line,
+    drawable,
+    enlarge_boxes,
+    fixed_point,
+)
 
 PREVIOUS: Color = (60, 220, 60)
 NEXT: Color = (0, 220, 230)
 LINE: Color = (40, 90, 255)
 MARK: Color = (255, 120, 200)
+_FAR = 1e6  # px; no picture reaches so far, and OpenCV's numbers hold it
 
 
 def track_color(number: int) -> Color:
@@ -44,26 +56,27 @@ class TrackPainter:
         self._place = place
         self._trail = trail
 
-    def paint(self, image: Bytes, image_id: int) -> Bytes:
-        """Returns a copy of a frame (H, W, 3) with its people's tracks."""
+    def paint(self, image: Bytes, image_id: int, factor: int = 1) -> Bytes:
+        """Returns a copy of a frame (H, W, 3), enlarged ``factor`` times before, with its people's tracks."""
         canvas = np.ascontiguousarray(drawable(image, "TrackPainter")).copy()
         now = self._place[image_id]
         for row in np.flatnonzero(self._time == now).tolist():
-            self._paint_one(canvas, row, now)
+            self._paint_one(canvas, row, now, factor)
         return canvas
 
-    def _paint_one(self, canvas: Bytes, row: int, now: int) -> None:
+    def _paint_one(self, canvas: Bytes, row: int, now: int, factor: int) -> None:
         color = track_color(int(self._track[row]))
         past = (self._track == self._track[row]) & (self._time > now - self._trail) & (self._time <= now)
         past &= self._time >= 0
         rows = np.flatnonzero(past)
-        path = self._boxes[rows[np.argsort(self._time[rows], kind="stable")]]
+        path = enlarge_boxes(self._boxes[rows[np.argsort(self._time[rows], kind="stable")]], factor)
+        box = enlarge_boxes(self._boxes[row], factor)
+        width = 1 + box_stroke(canvas, box)
         feet = path[:, :2] + path[:, 2:] * np.array([0.5, 1.0])
         for a, b in pairwise(feet):
-            cv2.line(canvas, fixed_point(a), fixed_point(b), color, 2, cv2.LINE_AA, SHIFT)
-        box = self._boxes[row]
-        cv2.rectangle(canvas, fixed_point(box[:2]), fixed_point(box[:2] + box[2:]), color, 1, cv2.LINE_AA, SHIFT)
-        _label(canvas, str(self._track[row]), box[:2], color)
+            draw_line(canvas, a, b, color, width)
+        draw_box(canvas, box, color)
+        draw_label(canvas, str(self._track[row]), box[:2], color)
 
 
 def draw_interim(image: Bytes, ends: ArrayLike, interim: ArrayLike, zoom: float = 1.0, least: float = 1.0) -> Bytes:
@@ -82,11 +95,10 @@ def draw_interim(image: Bytes, ends: ArrayLike, interim: ArrayLike, zoom: float 
     radius, width = max(round(2.5 * zoom), 2), max(round(0.6 * zoom), 1)
     for (before, after), points in zip(lines[moving], between[moving], strict=True):
         length = float(np.linalg.norm(after - before))
-        tip = min(0.3, 4 * zoom / max(length, 1e-6))
         for point, color in ((before, PREVIOUS), (after, NEXT)):
-            cv2.circle(canvas, fixed_point(point), radius << SHIFT, (20, 20, 20), width + 1, cv2.LINE_AA, SHIFT)
-            cv2.circle(canvas, fixed_point(point), radius << SHIFT, color, width, cv2.LINE_AA, SHIFT)
-        cv2.arrowedLine(canvas, fixed_point(before), fixed_point(after), LINE, width, cv2.LINE_AA, SHIFT, tip)
+            draw_circle(canvas, point, radius << SHIFT, (20, 20, 20), width + 1)
+            draw_circle(canvas, point, radius << SHIFT, color, width)
+        _arrow(canvas, before, after, width, min(0.3 * length, 4 * zoom))
         for point in points:
             _star(canvas, point, radius)
     return canvas
@@ -141,20 +153,19 @@ def _fastest(lines: Float64, count: int, side: float) -> list[Float64]:
     return chosen
 
 
+def _arrow(canvas: Bytes, start: Float64, end: Float64, width: int, tip: float) -> None:
+    draw_line(canvas, start, end, LINE, width)
+    back = np.arctan2(*(start - end)[::-1])
+    for turn in (-np.pi / 4, np.pi / 4):
+        draw_line(canvas, end, end + tip * np.array([np.cos(back + turn), np.sin(back + turn)]), LINE, width)
+
+
 def _star(canvas: Bytes, center: Float64, radius: float) -> None:
+    if not (np.abs(center) < _FAR).all():
+        return
     angle = np.arange(10) * np.pi / 5 - np.pi / 2
     reach = np.where(np.arange(10) % 2 == 0, 1.3, 0.55) * radius
     points = center + reach[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
-    fixed = np.round(np.clip(points, -1e4, 1e4) * (1 << SHIFT)).astype(np.int32)
+    fixed = np.round(points * (1 << SHIFT)).astype(np.int32)
     cv2.fillPoly(canvas, [fixed], LINE, cv2.LINE_AA, SHIFT)
     cv2.polylines(canvas, [fixed], True, (255, 255, 255), 1, cv2.LINE_AA, SHIFT)
-
-
-def _label(canvas: Bytes, text: str, corner: Float64, color: Color) -> None:
-    """Writes a number above a corner, black on the colour."""
-    scale = max(canvas.shape[0] / 1000, 0.4)
-    (w, h), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
-    x, y = (int(v) for v in np.clip(np.round(corner), 0, [max(canvas.shape[1] - w, 0), canvas.shape[0]]))
-    y = max(y, h + base)
-    cv2.rectangle(canvas, (x, y - h - base), (x + w, y), color, -1)
-    cv2.putText(canvas, text, (x, y - base // 2), cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), 1, cv2.LINE_AA)

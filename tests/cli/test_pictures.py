@@ -123,7 +123,7 @@ def test_predict_reads_every_kind(kinds, tmp_path, monkeypatch):
     found = json.loads((tmp_path / "out/results.json").read_text())
     assert {str(row["image_id"]) for row in found} == set(names)
     overlays = {p.stem: cv2.imread(str(p)).shape for p in (tmp_path / "out/overlays").iterdir()}
-    assert overlays["turned"] == (64, 48, 3)
+    assert overlays["turned"] == (512, 384, 3)  # a small picture is enlarged
 
 
 def test_overlays_of_pictures_of_one_stem_do_not_replace_each_other(tmp_path, monkeypatch):

@@ -18,8 +18,10 @@ from posekit.callbacks.writer3d import PredictionWriter3D
 from posekit.errors import UserError
 from posekit.files import atomic_write_bytes, atomic_write_text
 from posekit.metrics.keypoint_error import KeypointError
+from posekit.module import PoseModule
 from posekit.resources import process_memory
 from posekit.skeletons import get_skeleton
+from posekit.visualization import TrackPainter
 
 
 def test_atomic_write_leaves_no_part_behind(tmp_path):
@@ -139,6 +141,42 @@ def test_weak_candidates_are_in_the_file_but_neither_counted_nor_drawn(tmp_path,
         assert said.startswith("3 people: ")
     drawn = [cv2.imread(str(tmp_path / "overlays" / name)).any() for name in ("a.jpg", "b.jpg")]
     assert drawn == [True, not least]
+
+
+@pytest.mark.parametrize(("is_video", "factor"), [(False, 8), (True, 1)])
+@pytest.mark.parametrize("tracked", [False, True])
+def test_overlays_of_small_pictures_are_enlarged(tmp_path, is_video, factor, tracked):
+    joints = np.zeros((1, 17, 3), np.float32)
+    joints[0, [5, 6]] = [[20, 30, 1], [40, 30, 1]]
+    rows = {"keypoints": joints, "boxes": np.array([[10.0, 20, 40, 30]]), "image_id": np.zeros(1), "scores": np.ones(1)}
+    rows["track_id"] = np.ones(1, np.int64)
+    data = Pictures()
+    data.is_video = is_video
+    painter = TrackPainter(rows, [0]) if tracked else None
+    method = SimpleNamespace(skeleton=get_skeleton("COCO17"))
+    drawn = PredictionWriter(str(tmp_path))._overlay(data, 0, rows, method, painter)
+    assert drawn.shape == (64 * factor, 64 * factor, 3)
+    places = np.argwhere((drawn > 60).any(-1)) / factor
+    assert np.abs(places.max(0) - [50, 50]).max() < 2  # the box
+    bones = np.argwhere(np.ptp(drawn[round(25 * factor) : round(35 * factor)], -1) > 60)[:, 1] / factor
+    assert np.quantile(bones, 0.5) == pytest.approx(30, abs=3)
+
+
+def test_a_method_says_whom_its_overlays_show(tmp_path):
+    joints = np.full((2, 17, 3), 30, np.float32)
+    rows = {"keypoints": joints, "boxes": np.zeros((2, 4)), "image_id": np.zeros(2), "scores": np.ones(2)}
+    asked = []
+
+    class Method(PoseModule):
+        skeleton = get_skeleton("COCO17")
+
+        def drawn_people(self, rows, threshold):
+            asked.append((len(rows["scores"]), threshold))
+            return rows["keypoints"][:0]
+
+    assert not PredictionWriter(str(tmp_path), threshold=0.3)._overlay(Pictures(), 0, rows, Method(), None).any()
+    assert asked == [(2, 0.3)]
+    assert PredictionWriter(str(tmp_path))._overlay(Pictures(), 0, rows, type("Plain", (PoseModule,), {})(), None).any()
 
 
 def test_a_video_that_is_not_drawn_to_its_end_leaves_no_part_behind(tmp_path):
@@ -445,8 +483,9 @@ def test_time_spent_logging_is_no_wait_for_data(monkeypatch):
 
     monkeypatch.setattr(throughput, "time", SimpleNamespace(perf_counter=lambda: now[0]))
     trainer = SimpleNamespace(
-        loggers=[SimpleNamespace(log_metrics=slow)], is_last_batch=False, global_step=0, world_size=1
-    )
+        loggers=[SimpleNamespace(log_metrics=slow)], is_last_batch=False, world_size=1, current_epoch=0,
+        fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace(_batches_that_stepped=0)),
+    )  # fmt: skip
     monitor, module = throughput.ThroughputMonitor(every=1), SimpleNamespace(device=torch.device("cpu"))
     monitor.on_train_start(trainer, module)
     for step in range(3):

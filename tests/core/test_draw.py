@@ -48,6 +48,51 @@ def test_joints_below_the_threshold_nan_and_far_outside_are_left_out():
     draw_people(image, joints[None], COCO17)
 
 
+def drawn_at(picture):
+    """The places (N, 2), x and y, that are not black."""
+    return np.argwhere(picture.any(-1))[:, ::-1]
+
+
+@pytest.mark.parametrize("size", [(14000, 100), (100, 14000), (70000, 60)])
+def test_people_are_drawn_where_they_are_in_very_long_pictures(size):
+    far = np.array(size) - 50
+    box = [*(far - 2), 24, 10]
+    places = drawn_at(draw_people(np.zeros((size[1], size[0], 3), np.uint8), person(*far)[None], COCO17, [box]))
+    assert np.abs(places.min(0) - (far - 2)).max() <= 3
+    assert np.abs(places.max(0) - far - [22, 8]).max() <= 3
+
+
+@pytest.mark.parametrize("far", [300, 60100, 1e12])
+def test_a_bone_that_leaves_the_picture_keeps_its_direction(far):
+    joints = np.zeros((17, 3))
+    joints[[5, 6]] = [[100, 100, 1], [far, 100 + (far - 100) / 2, 1]]
+    places = drawn_at(draw_people(np.zeros((200, 200, 3), np.uint8), joints[None], COCO17, thickness=1))
+    for x in (130, 160, 199):
+        assert abs(places[places[:, 0] == x, 1].mean() - (100 + (x - 100) / 2)) < 0.6
+    assert places[:, 0].min() > 95  # nothing of the joint that is far away
+
+
+def test_boxes_that_are_partly_outside_or_no_numbers():
+    places = drawn_at(draw_people(np.zeros((50, 60, 3), np.uint8), [], COCO17, [[20, -1e9, 1e12, 2e9], [np.nan] * 4]))
+    assert set(places[places[:, 1] == 25, 0]) <= {19, 20, 21}
+    assert set(places[:, 1]) == set(range(50))
+
+
+def test_lines_grow_with_large_pictures():
+    joints = np.zeros((17, 3))
+    joints[[5, 6]] = [[500, 300, 1], [2500, 300, 1]]
+
+    def widths(side):
+        picture = draw_people(np.zeros((600, side, 3), np.uint8), joints[None], COCO17, [[400, 100, 2200, 400]])
+        return [int((picture[rows, 1500].max(-1) > 80).sum()) for rows in (slice(250, 350), slice(50, 150))]
+
+    (bone, box), (thick_bone, thick_box) = widths(3000), widths(9000)
+    assert bone < 12
+    assert box < 6
+    assert thick_bone > 2 * bone
+    assert thick_box > 2 * box
+
+
 def test_enlarged_crop_keeps_joints_on_their_pixels():
     image = np.zeros((16, 12, 3), np.uint8)
     image[7, 5] = 255
@@ -66,6 +111,22 @@ def test_contact_sheet_and_heatmap():
     heat[2, 1] = 5
     laid = draw_heatmap(np.zeros((16, 12, 3), np.uint8), heat, opacity=1.0)
     assert laid.sum(-1).argmax() in np.flatnonzero(np.kron(heat, np.ones((4, 4))).ravel())
+
+
+@pytest.mark.filterwarnings("error")
+def test_cells_that_are_no_numbers_blank_no_map():
+    heat = np.zeros((4, 4))
+    heat[1, 2] = 5
+    picture = np.zeros((8, 8, 3), np.uint8)
+    whole = draw_heatmap(picture, heat)
+    heat[3, 3] = np.nan
+    np.testing.assert_array_equal(draw_heatmap(picture, heat), whole)
+    heat[3, 3], heat[1, 2] = -np.inf, np.inf
+    heat[0, 0] = 5
+    assert (draw_heatmap(picture, heat)[2, 4] == draw_heatmap(picture, heat)[0, 0]).all()
+    lowest = draw_heatmap(picture, np.zeros((4, 4)))
+    np.testing.assert_array_equal(draw_heatmap(picture, np.full((4, 4), np.nan)), lowest)
+    assert (whole != lowest).any()
 
 
 SQUARE = np.zeros((20, 20, 3), np.uint8)

@@ -121,3 +121,11 @@ def test_side_by_side_scales_panels_to_the_height():
     np.testing.assert_array_equal(wide[:, :160], GREY)
     assert (wide[:, 160:164] == 255).all()
     np.testing.assert_array_equal(side_by_side(GREY, []), GREY)
+
+
+def test_panels_beside_a_low_picture_have_a_least_height():
+    wide = side_by_side(GREY, [np.zeros((60, 60, 3), np.uint8)], least=200)
+    assert wide.shape == (200, 160 + 4 + 200, 3)
+    np.testing.assert_array_equal(wide[:120, :160], GREY)
+    assert (wide[120:, :160] == 255).all()
+    assert side_by_side(GREY, [], least=200).shape == GREY.shape

@@ -154,6 +154,29 @@ def test_links_of_a_package_readme(tmp_path, monkeypatch):
     ]  # fmt: skip
 
 
+def test_what_is_for_readers_of_the_file_is_not_on_the_site():
+    page = "# T\n\nHere: [a](../posekit_hdm/README.md). <!-- not on the site -->\n\n[b](../README.md#c) [d](data.md)\n"
+    assert hooks.expand(page, "x.md") == "# T\n\n[b](index.md#c) [d](data.md)\n"
+
+
+LINK = re.compile(r"\]\((?!https?:)([^)\s#]*)(#[^)\s]+)?\)")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pages_are_whole_as_files(page):
+    text = page.read_text()
+    assert not re.search(r"^ *=== \"", text, re.MULTILINE)  # tabs, which only some sites know
+    holes = re.findall(r"^<!-- (?!home)\w+.*-->$", text, re.MULTILINE)
+    assert not holes or "<!-- not on the site -->" in text
+    prose = re.sub(r"```.*?```|`[^`]*`", "", text, flags=re.DOTALL)
+    for place, anchor in LINK.findall(prose):
+        target = (page.parent / place).resolve() if place else page
+        assert target.exists(), place
+        if anchor and target.suffix == ".md" and target.parent.name != "api":
+            heads = re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE)
+            assert anchor[1:] in {re.sub(r"[^\w -]", "", head).lower().replace(" ", "-") for head in heads}, anchor
+
+
 def test_tables_and_help_come_from_the_code():
     table = hooks.expand("<!-- skeletons -->", "conventions.md")
     assert len(table.splitlines()) == 2 + len(SKELETONS)

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from posekit.callbacks import PredictionPreview
+from posekit.data.transforms import denormalize_image
 from posekit.errors import UserError
+from posekit.geometry import crop_points
+from posekit.module import StepOutput
+from posekit.skeletons import COCO17
+from posekit.visualization import draw_people, enlarge
 from posekit_logocap import LogoCap
 from posekit_logocap.bench import decode, made_maps
 from posekit_logocap.inference import DecodeOptions, decode_people, stack_maps
@@ -268,6 +274,41 @@ def test_overlays_show_people_and_attraction_maps(make):
     assert (picture == 120).all()
     nobody = {name: value[:0] for name, value in rows.items()}
     assert (module.draw_overlay(picture, nobody, 0.2) == 120).all()
+
+
+def test_previews_draw_the_people_that_overlays_do(make, scenes):
+    trainer = lightning.Trainer(logger=False, accelerator="cpu", enable_checkpointing=False, enable_progress_bar=False)
+    trainer.datamodule = scenes
+    batch, module = next(iter(scenes.val_dataloader())), make()
+    count = len(batch["image"])
+    joints = torch.full((2 * count, 17, 3), 0.02)  # products of two heatmap values, as of people found
+    joints[..., :2] = torch.rand(2 * count, 17, 2) * 60 + 15
+    scores = torch.tensor([0.06, 0.04]).repeat(count)
+    found = {"keypoints": joints, "scores": scores, "image_id": batch["image_id"].repeat_interleave(2)}
+    preview = PredictionPreview()
+    preview.on_validation_batch_end(trainer, module, StepOutput(torch.tensor(0.0), count, predictions=found), batch, 0)
+    assert len(preview._tiles) == count
+    for row, tile in enumerate(preview._tiles):
+        image, sure = denormalize_image(batch["image"][row]), joints[2 * row : 2 * row + 1].clone()
+        sure[..., :2] = crop_points(sure[..., :2], batch["affine"][row : row + 1])
+        sure[..., 2] = 1
+        expected = draw_people(*enlarge(image, sure.numpy(), 3), COCO17)
+        np.testing.assert_array_equal(tile[: len(expected)], expected)
+
+
+def test_attraction_maps_grow_with_the_picture(make):
+    module = make()
+    rows = {
+        "keypoints": np.full((1, 17, 3), 20.0), "initial": np.full((1, 17, 3), 20.0), "scores": np.ones(1),
+        "attraction": np.zeros((1, 17, 11, 11)),
+        "mesh": np.stack(np.meshgrid(np.arange(11.0), np.arange(11.0)), -1)[None, None].repeat(17, 1) + 15,
+    }  # fmt: skip
+    shares = []
+    for side in (1000, 3000):
+        drawn = module.draw_overlay(np.full((side, side, 3), 120, np.uint8), rows, 0.2)
+        shares.append((drawn.shape[0] - side) / side)
+        assert drawn.shape[1] < 1.1 * side
+    assert shares[1] == pytest.approx(shares[0], rel=0.1)
 
 
 def test_upper_bound_of_made_poses_and_of_a_network(make, scenes):

@@ -84,8 +84,11 @@ def test_rows_overlays_and_meshes(write):
         "person_0_frame_000001.obj",
     ]
     picture = cv2.imread(str(next((folder / "overlays").glob("*.jpg"))))
-    assert picture[19, 24].max() > 60  # the triangle
-    assert picture[2, 2].max() < 20
+    assert picture.shape == (400, 500, 3)  # a small picture is enlarged
+    assert picture[195, 245].max() > 60  # the triangle
+    assert picture[25, 25].max() < 20
+    rows_of, columns = np.nonzero(picture.max(-1) > 60)
+    assert abs(columns.min() - 150) + abs(columns.max() - 349) + abs(rows_of.min() - 100) < 9
     assert json.loads((folder / "images.json").read_text()) == {"0": "v#0", "1": "v#1"}
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -13,6 +14,8 @@ from lightning.pytorch.loggers import CSVLogger
 from posekit.data import ImageSource
 from posekit.data.images import read_image
 from posekit.errors import UserError
+from posekit.skeletons import LIMB17
+from posekit.visualization import track_color
 from posekit_nlrd import PosePanelWriter
 from tests.nlrd.conftest import make_data, make_model, make_trainer
 
@@ -37,8 +40,8 @@ def test_a_picture_is_drawn_beside_its_pose_from_two_sides(photo, tmp_path):
     rows = predict(photo, tmp_path / "out", tmp_path)
     assert np.array(rows[0]["joints3d"]).shape == (17, 3)
     drawn = cv2.imread(str(tmp_path / "out/overlays/photo.jpg"))
-    assert drawn.shape == (60, 80 + 2 * (60 + 4), 3)
-    panel = drawn[:, 84:144]
+    assert drawn.shape == (360, 480 + 2 * (360 + 4), 3)  # a small picture is enlarged
+    panel = drawn[:, 484:844]
     assert (panel.max(-1).astype(int) - panel.min(-1) > 60).sum() > 20  # coloured bones on a pale ground
 
 
@@ -49,7 +52,50 @@ def test_several_people_have_panels_each(photo, tmp_path):
     rows = predict(photo, tmp_path / "out", tmp_path, boxes=str(boxes))
     assert [row["scores"] for row in rows] == [0.9, 0.5]
     drawn = cv2.imread(str(tmp_path / "out/overlays/photo.jpg"))
-    assert drawn.shape == (60, 80 + 4 * (60 + 4), 3)
+    assert drawn.shape == (360, 480 + 4 * (360 + 4), 3)
+
+
+class Photo:
+    is_video = False
+
+    def __init__(self, size):
+        self.size = size
+
+    def read_frame(self, image_id):
+        return np.full((*self.size[::-1], 3), 90, np.uint8)
+
+
+def painted(size, boxes, is_video=False):
+    """A picture of people in boxes, the first one the most confident."""
+    count, photo = len(boxes), Photo(size)
+    photo.is_video = is_video
+    poses = np.random.default_rng(0).normal(0, 0.4, (count, 17, 3))
+    rows = {"image_id": np.zeros(count), "scores": -np.arange(count), "boxes": np.array(boxes), "joints3d": poses}
+    return PosePanelWriter("out")._paint(photo, 0, rows, SimpleNamespace(skeleton=LIMB17))
+
+
+def has(picture, color):
+    return (np.abs(picture.astype(int) - color).max(-1) < 8).sum() > 20
+
+
+def test_boxes_and_panels_of_several_people_belong_together():
+    drawn = painted((600, 400), [[50.0 + 100 * k, 50, 80, 300] for k in range(5)])
+    assert drawn.shape == (400, 600 + 6 * 404, 3)
+    for person in range(3):
+        color, left = track_color(person + 1), 600 + person * 808
+        assert has(drawn[45:355, 45 + 100 * person : 135 + 100 * person], color)
+        assert has(drawn[:30, left : left + 404], color)
+        assert has(drawn[:30, left + 404 : left + 808], color)
+    assert (drawn[100:300, 345:600] == 90).all()  # the others
+    assert has(drawn[380:, :150], (235, 235, 235))  # says how many there are
+    alone = painted((600, 400), [[0.0, 0, 600, 400]])
+    assert (alone[:, :600] == 90).all()
+    assert has(painted((600, 400), [[50.0, 50, 80, 300]] * 2, is_video=True)[380:, :150], (235, 235, 235))
+
+
+def test_panels_beside_a_low_picture_can_be_seen():
+    assert painted((600, 40), [[0.0, 0, 600, 40]]).shape == (256, 600 + 2 * 260, 3)
+    assert painted((600, 40), [[0.0, 0, 600, 40]], is_video=True).shape == (40, 600 + 2 * 44, 3)
 
 
 def test_a_video_becomes_a_video_of_one_size(tmp_path):
@@ -75,6 +121,9 @@ def test_validations_leave_pictures(tmp_path):
     rows, columns = cv2.imread(str(tmp_path / "run/previews/val_0000002_target.png")).shape[:2]
     assert rows > 4 * 150
     assert columns > 5 * 150
+    sheet = cv2.imread(str(tmp_path / "run/previews/val_0000002_target.png"))
+    for tile in range(5):  # input, result and truth, each from two sides
+        assert has(sheet[4:20, 4 + 164 * tile : 40 + 164 * tile], (235, 235, 235))
 
 
 @pytest.mark.parametrize("page", ["docs/prediction.md", "posekit_nlrd/README.md"])

@@ -68,6 +68,19 @@ def test_rows_are_dots_below_their_groups(results, figure):
     assert len(figure[0].get_suptitle().splitlines()) > 1
 
 
+def test_long_names_have_two_lines(results, figure, monkeypatch):
+    from posekit.tables.plot import plot
+
+    long = "cross-entropy, then HDM, softmax, cut off at 2 cells"
+    monkeypatch.setitem(ROWS[1], "name", long)
+    monkeypatch.setitem(ROWS[2], "name", "word " * 30)
+    plot(results())
+    names = [text.get_text() for text in figure[0].axes[0].get_yticklabels()]
+    assert names[2] == "cross-entropy, then HDM, softmax, cut\noff at 2 cells"
+    assert names[3].endswith("word…")
+    assert [name.count("\n") for name in names] == [0, 0, 1, 1, 0, 0, 0]
+
+
 def test_a_grid_is_painted_with_its_numbers(results, figure):
     from posekit.tables.plot import plot
 

@@ -115,6 +115,28 @@ def test_tracks_keep_their_colours_and_paths():
     assert not first[53:58, 29:33].any()
 
 
+def test_tracks_and_arrows_are_drawn_where_they_are_in_very_wide_frames():
+    black = np.zeros((80, 12000, 3), np.uint8)
+    boxes = np.array([[11700.0, 10, 40, 50], [11740, 10, 40, 50]])
+    rows = {"track_id": np.array([3, 3]), "image_id": np.array([5, 6]), "boxes": boxes}
+    columns = np.argwhere(TrackPainter(rows, [5, 6]).paint(black, 6).any(-1))[:, 1]
+    assert columns.min() > 11700
+    assert columns.max() < 11800
+    drawn = draw_interim(black, [[[11700, 40], [11760, 40]]], [[[11730.0, 40]]], zoom=2)
+    columns = np.argwhere(drawn.any(-1))[:, 1]
+    assert columns.min() > 11680
+    assert columns.max() < 11780
+    for x in (11712, 11730, 11750):
+        assert near(drawn[38:43, x - 1 : x + 2], LINE)
+    assert near(drawn[33:37, 11750:11760], LINE)  # the arrow's tip
+
+
+def test_tracks_follow_an_enlarged_picture():
+    rows = {"track_id": np.array([3]), "image_id": np.array([5]), "boxes": np.array([[10.0, 10, 5, 6]])}
+    places = np.argwhere(TrackPainter(rows, [5]).paint(np.zeros((200, 200, 3), np.uint8), 5, 4).any(-1))
+    assert abs(places.max(0) - [65.5, 61.5]).max() < 3
+
+
 def test_interim_poses_have_the_figures_colours():
     black = np.zeros((100, 100, 3), np.uint8)
     ends = np.array([[[20.0, 50], [80, 50]], [[30.0, 20], [30.2, 20]]])
