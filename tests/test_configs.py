@@ -21,19 +21,23 @@ def params():
 
 
 @pytest.mark.parametrize("name", params())
-def test_config_fits_validates_and_predicts(name, tmp_path, monkeypatch, mini_coco, mini_mpii):
+def test_config_fits_validates_and_predicts(name, tmp_path, monkeypatch, caplog, mini_coco, mini_mpii):
     monkeypatch.chdir(tmp_path)
     config = shrink(yaml.safe_load(CONFIGS[name].read_text()), Roots(tmp_path, mini_coco, mini_mpii))
     path = tmp_path / CONFIGS[name].name
     path.write_text(yaml.safe_dump(config))
-    main(["fit", "--config", str(path)])
+    with caplog.at_level("INFO"):
+        main(["fit", "--config", str(path)])
     run = next(Path("runs").iterdir()) / "version_0"
     checkpoint = str(run / "checkpoints" / "best.ckpt")
     assert (run / "results.json").is_file()
     main(["validate", "--config", str(path), "--ckpt_path", checkpoint])
     if not learns_from_pictures(config):
         return
-    assert list((run / "previews").glob("*.png"))
+    previews = [str(picture) for picture in sorted((run / "previews").glob("*.png"))]
+    assert previews
+    if name.startswith(("hdm", "quickstart", "logocap")):
+        assert f"picture of predictions: {previews[-1]}" in caplog.messages
     photo = next(mini_coco.rglob("*.jpg"))
     words = ["--input", str(photo), "--output", "out", "--trainer.enable_progress_bar=false"]
     main(["predict", "--ckpt_path", checkpoint, *words])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ class PredictionPreview(Callback):
         self.columns = columns
         self.threshold = threshold
         self._tiles: list[Bytes] = []
+        self._latest: Path | None = None
 
     def on_validation_batch_end(
         self,
@@ -115,16 +117,25 @@ class PredictionPreview(Callback):
         tiles, self._tiles = self._tiles, []
         if not tiles or folder is None or trainer.sanity_checking:
             return
-        if trainer.state.fn != "fit":
-            end_progress(trainer)
         path = folder / "previews" / f"{stage}_{trainer.global_step:07d}.png"
         try:
             write_picture(path, contact_sheet(tiles, self.columns))
         except OSError as error:
             rank_zero_info(f"preview not written: {error}")
             return
-        if trainer.state.fn != "fit" or trainer.fit_loop.done:
-            rank_zero_info(f"picture of predictions: {path}")
+        self._latest = path
+        if trainer.state.fn != "fit":
+            self._say(trainer)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Says where the last picture is."""
+        self._say(trainer)
+
+    def _say(self, trainer: Trainer) -> None:
+        if self._latest is not None:
+            end_progress(trainer)
+            rank_zero_info(f"picture of predictions: {self._latest}")
+        self._latest = None
 
 
 def _key_frames(batch: dict[str, Any]) -> dict[str, Any]:
