@@ -28,7 +28,7 @@ def validation_is_due(trainer: Trainer) -> bool:
     return loop._data_fetcher is not None and bool(loop.epoch_loop._should_check_val_fx(loop._data_fetcher))
 
 
-def keep_place(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
+def keep_place(trainer: Trainer, checkpoint: dict[str, Any]) -> int | None:
     """Changes a checkpoint so that a resumed run goes on behind the last whole step, with the validation due there.
 
     Lightning's counters say what hook they were written in, and some of the places that a run can end in are taken for
@@ -37,17 +37,22 @@ def keep_place(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
     Args:
         trainer: Whose checkpoint it is.
         checkpoint: Its content, changed in place where it has the loops' state.
+
+    Returns:
+        The step that the loggers' last row of training stands at; None where the run has not trained.
     """
     state = checkpoint.get("loops", {}).get("fit_loop")
     if state is None:
-        return
+        return None
     places = _loader_places(trainer, checkpoint, state)
     stand = _stand(trainer, places)
     for place in places:
         place["batches"] = min(place["batches"], stand.batches if stand.within_epoch else 0)
-    if not _begins(trainer):
-        _tell_epochs(trainer, state, stand)
-        _tell_batches(trainer, state, stand)
+    if _begins(trainer):
+        return None
+    _tell_epochs(trainer, state, stand)
+    _tell_batches(trainer, state, stand)
+    return stand.rows - 1 if stand.rows else None
 
 
 @dataclass(frozen=True)

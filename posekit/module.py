@@ -313,7 +313,8 @@ class PoseModule(LightningModule):
         own = checkpoint[CHECKPOINT_KEY] = {"class_path": class_path} | ({"learned": learned} if learned else {})
         if self._trainer is not None:
             own["metrics"] = latest_metrics(self._trainer)
-            keep_place(self._trainer, checkpoint)
+            row = keep_place(self._trainer, checkpoint)
+            own |= {} if row is None else {"row": row}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes over what an earlier fit has learned of its data; a fit that goes on looks at its own."""

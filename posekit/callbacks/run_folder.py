@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -29,18 +29,19 @@ def run_folder(trainer: Trainer) -> Path | None:
 
 
 @contextmanager
-def unless_refused(trainer: Trainer) -> Iterator[None]:
+def unless_refused(trainer: Trainer, resumed: int = 0) -> Iterator[None]:
     """Takes back the folder of a run that is refused before its first step, where the run made it and put nothing in.
 
     Args:
         trainer: About to run; every process calls it.
+        resumed: Steps of the checkpoint that it goes on from.
     """
-    folder, step = run_folder(trainer), trainer.global_step
+    folder, steps = run_folder(trainer), (trainer.global_step, resumed)
     absent = [path for path in (folder, *folder.parents) if not path.exists()] if folder is not None else []
     try:
         yield
     except (UserError, MisconfigurationException):
-        if absent and trainer.is_global_zero and trainer.global_step == step:
+        if absent and trainer.is_global_zero and trainer.global_step in steps:
             _take_back(absent)
         raise
 
@@ -52,10 +53,16 @@ def _take_back(made: Sequence[Path]) -> None:
         made: The folder, and then what it lies in.
     """
     folder, *around = made
-    if not folder.is_dir() or not all(any(file.match(name) for name in _AT_THE_START) for file in folder.iterdir()):
+    if not folder.is_dir() or not all(map(_is_of_the_start, folder.iterdir())):
         return
     shutil.rmtree(folder)
-    for path in around:
-        if any(path.iterdir()):
-            return
-        path.rmdir()
+    with suppress(OSError):  # another run is in it
+        for path in around:
+            path.rmdir()
+
+
+def _is_of_the_start(path: Path) -> bool:
+    """Tells whether a run's folder holds a file, or the earlier run's best state, before the first step."""
+    if path.is_dir():
+        return path.name == "checkpoints" and all(file.match("best*.ckpt") for file in path.iterdir())
+    return any(path.match(name) for name in _AT_THE_START)

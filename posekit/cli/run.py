@@ -36,7 +36,7 @@ from posekit.callbacks import (
     ThroughputMonitor,
 )
 from posekit.callbacks.run_folder import unless_refused
-from posekit.checkpoints import read_checkpoint
+from posekit.checkpoints import CHECKPOINT_KEY, read_checkpoint
 from posekit.cli.build import PoseParser, build_from_config, build_model, link_values
 from posekit.cli.drawn_once import DrawnOnce, starts_others
 from posekit.cli.quiet import one_line_errors, quieten
@@ -123,7 +123,7 @@ class PoseCLI(LightningCLI):
         self.datamodule.setup(self.command)
 
     def _run_subcommand(self, subcommand: str) -> None:
-        with unless_refused(self.trainer):
+        with unless_refused(self.trainer, (self.ckpt_given or {}).get("global_step", 0)):
             super()._run_subcommand(subcommand)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -216,6 +216,9 @@ def _stand_at(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
     if 0 < epochs.started == epochs.completed:  # the fit's own are of the epoch's last batch
         epochs.completed -= 1
         loop.epoch_loop._batches_that_stepped -= 1
+    row = checkpoint.get(CHECKPOINT_KEY, {}).get("row")
+    if row is not None:
+        loop.epoch_loop._batches_that_stepped = row
 
 
 def _takes_the_place(given: Callback, default: Callback) -> bool:

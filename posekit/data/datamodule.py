@@ -60,7 +60,8 @@ def checked_size(name: str, size: Sequence[int]) -> tuple[int, int]:
     Raises:
         UserError: It is no such size.
     """
-    sides: list[Any] = list(size) if isinstance(size, Iterable) else [size]
+    given: Any = size
+    sides = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
     if len(sides) != 2 or not all(isinstance(side, Integral) and int(side) >= 16 for side in sides):
         raise UserError(f"{name}: image_size is {sides}, but must be [W, H] of at least 16 px, whole numbers")
     return int(sides[0]), int(sides[1])

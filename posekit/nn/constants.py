@@ -65,4 +65,4 @@ def _unchanged(found: Tensor) -> Tensor:
 
 
 def _is_traced(like: Tensor) -> bool:
-    return torch.compiler.is_compiling() or isinstance(like, FakeTensor)
+    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None or isinstance(like, FakeTensor)

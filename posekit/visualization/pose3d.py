@@ -27,6 +27,7 @@ _BACKGROUND, _GRID, _SHADOW, _INK = (250, 250, 250), (214, 214, 214), (188, 188,
 _ELEVATION = 14.0  # degrees of the view above the horizontal
 _DISTANCE = 3.2  # of the view, in spans
 _CELL = 0.5  # metres
+_WIDEST = 20.0  # metres that are shown on such a floor; of wider poses (in mm, diverged) its cells are larger
 
 
 @dataclass(frozen=True)
@@ -135,9 +136,10 @@ def _turn(yaw: float) -> Float64:
 
 
 def _draw_floor(canvas: Bytes, view: _View, ground: float) -> None:
-    reach = np.ceil(0.75 * view.span / _CELL) * _CELL
-    ticks = np.arange(-reach, reach + _CELL / 2, _CELL)
-    x0, z0 = (np.round(view.center[k] / _CELL) * _CELL for k in (0, 2))
+    cell = _CELL * max(1.0, np.ceil(view.span / _WIDEST))
+    reach = np.ceil(0.75 * view.span / cell) * cell
+    ticks = np.arange(-reach, reach + cell / 2, cell)
+    x0, z0 = (np.round(view.center[k] / cell) * cell for k in (0, 2))
     for tick in ticks:
         for ends in (
             [(x0 + tick, ground, z0 - reach), (x0 + tick, ground, z0 + reach)],

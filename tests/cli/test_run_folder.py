@@ -68,6 +68,15 @@ def test_an_evaluation_stands_where_its_checkpoint_does(config):
         assert (trainer.global_step, trainer.current_epoch) == (4, 1)  # what pictures are named after
 
 
+def test_an_evaluation_stands_where_a_run_was_told_to_end(config):
+    words = ["--data.batch_size=4", "--trainer.callbacks+=tests.cli.toys.StopAt", "--trainer.callbacks.step=6"]
+    main(["fit", "--config", str(config), *words])  # four batches an epoch, so within the second
+    run = config.parent / "runs/toy/version_0"
+    main(["validate", "--config", str(config), "--ckpt_path", str(run / "checkpoints/last.ckpt")])
+    expected = [row[:2] for row in rows(run) if "val/loss" in row[2]]
+    assert [row[:2] for row in rows(run.parent / "version_1")] == expected[-1:] == [("1", "5")]
+
+
 def test_a_checkpoint_of_weights_alone_is_evaluated_too(config):
     main(["fit", "--config", str(config)])
     run = config.parent / "runs/toy/version_0"
@@ -83,6 +92,15 @@ def test_a_run_refused_at_its_set_up_leaves_no_folder(config, capsys):
     main(["fit", "--config", str(config)])
     refused(capsys, "fit", "--config", str(config), "--trainer.callbacks+=BatchSizeFinder")
     assert [path.name for path in (config.parent / "runs/toy").iterdir()] == ["version_0"]
+
+
+def test_a_resumed_run_that_is_refused_leaves_no_folder(config, capsys):
+    main(["fit", "--config", str(config)])
+    run = config.parent / "runs/toy/version_0"
+    words = ["--trainer.max_epochs=3", "--model.optimizer=sgd", f"--ckpt_path={run / 'checkpoints/last.ckpt'}"]
+    assert "another kind of optimizer" in refused(capsys, "fit", "--config", str(config), *words)
+    assert list(run.parent.iterdir()) == [run]
+    assert (run / "checkpoints/best.ckpt").is_file()
 
 
 @pytest.mark.parametrize("made", ["before", "rows", "steps", "elsewhere"])

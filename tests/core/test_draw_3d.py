@@ -6,6 +6,7 @@ import pytest
 from posekit.body import load_builtin_body
 from posekit.errors import UserError
 from posekit.skeletons import COCO17, H36M17
+from posekit.visualization import pose3d
 from posekit.visualization.draw import LEFT, RIGHT
 from posekit.visualization.mesh import draw_mesh, vertex_normals
 from posekit.visualization.pose3d import draw_pose3d, side_by_side
@@ -129,3 +130,12 @@ def test_panels_beside_a_low_picture_have_a_least_height():
     np.testing.assert_array_equal(wide[:120, :160], GREY)
     assert (wide[120:, :160] == 255).all()
     assert side_by_side(GREY, [], least=200).shape == GREY.shape
+
+
+def test_a_pose_in_millimetres_is_drawn_as_soon_as_one_in_metres(monkeypatch):
+    lines = []
+    monkeypatch.setattr(pose3d, "draw_line", lambda *args: lines.append(args))
+    pose = np.random.default_rng(0).standard_normal((17, 3))
+    for scale in (1.0, 1e3, 1e6):
+        draw_pose3d(pose * scale, COCO17, 64)
+    assert len(lines) < 3 * 200

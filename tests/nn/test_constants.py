@@ -84,3 +84,12 @@ def test_shapes_worked_out_without_data_leave_nothing():
     with FakeTensorMode() as mode:
         assert used(mode.from_tensor(x)).shape == (2, 3, 4, 2)
     assert type(used(x)) is torch.Tensor
+
+
+def test_a_first_trace_is_like_the_next():
+    class Turned(torch.nn.Module):
+        def forward(self, x):
+            return x * constants((3, 5, 7, 11), x, torch.float32)
+
+    traced = torch.jit.trace(Turned(), torch.ones(2, 4))
+    assert traced(torch.ones(1, 4)).tolist() == [[3, 5, 7, 11]]
