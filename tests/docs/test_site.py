@@ -28,6 +28,7 @@ def module(name):
 
 
 hooks = module("hooks")
+FORMULA = re.compile(r"\$[^$\n]*[\\_^][^$\n]*\$")
 
 
 @pytest.mark.slow
@@ -47,6 +48,8 @@ def test_the_site_builds_without_a_warning(tmp_path):
         text = page.read_text()
         assert ":class:`" not in text, page
         assert "&lt;!-- include" not in text, page
+        assert not FORMULA.search(re.sub(r"<(script|code|pre)\b.*?</\1>", "", text, flags=re.DOTALL)), page
+    assert (tmp_path / "site" / "methods" / "hdm" / "index.html").read_text().count('class="arithmatex"') > 10
 
 
 # -- what the pages say ------------------------------------------------------------------------------------------------
@@ -68,6 +71,15 @@ def test_every_method_has_a_page():
     pages = {p.stem for p in (DOCS / "methods").glob("*.md")}
     ours = {point.value.split(":")[0] for point in plugins(METHODS).values() if point.value.startswith("posekit")}
     assert {f"posekit_{page}" for page in pages} == ours
+
+
+def test_formulas_are_written_as_github_reads_them_too():
+    texts = {page.name: page.read_text() for page in PAGES}
+    assert sum(len(FORMULA.findall(text)) for text in texts.values()) > 20
+    for name, text in texts.items():
+        assert not re.search(r"\\[(\[]", re.sub(r"`[^`]*`", "", text)), name
+        for formula in FORMULA.findall(text):  # within $ and $ it takes a backslash off punctuation
+            assert not re.search(r"\\[^a-zA-Z]", formula), f"{name}: {formula}"
 
 
 def test_every_page_is_in_the_navigation():
