@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from posekit.bench.timing import one_thread
+from posekit.bench.timing import measure, one_thread
 from posekit.errors import UserError
 from posekit.resources import best_cpu_ms
 from posekit_logocap.inference import decode_people
@@ -124,30 +124,15 @@ def _cuda_rows(module: LogoCap, sides: tuple[int, ...], repeats: int) -> dict[st
             images = torch.randn(batch, 3, *size, device="cuda").to(memory_format=torch.channels_last)
             maps = made_maps(module, size, 10, 1, batch)
             for name, dtype in (("fp32", None), ("bf16", torch.bfloat16)):
-                seconds = _cuda_seconds(module, images, maps, size, dtype, repeats)
-                result[f"cuda_{name}_{side}_batch{batch}_pictures_per_s"] = batch / seconds
+                with torch.inference_mode(), torch.autocast("cuda", dtype, enabled=dtype is not None):
+                    timing = measure(partial(_infer, module, images, maps), images.device, repeats)
+                result[f"cuda_{name}_{side}_batch{batch}_pictures_per_s"] = 1000 * batch / min(timing.ms)
     return result
 
 
-def _cuda_seconds(
-    module: LogoCap,
-    images: Tensor,
-    maps: DenseMaps,
-    size: tuple[int, int],
-    dtype: torch.dtype | None,
-    repeats: int,
-) -> float:
-    best = float("inf")
-    with torch.inference_mode(), torch.autocast("cuda", dtype, enabled=dtype is not None):
-        for index in range(repeats + 3):
-            torch.cuda.synchronize()
-            began = time.perf_counter()
-            module.dense(images)
-            decode(module, maps, size)
-            torch.cuda.synchronize()
-            if index >= 3:
-                best = min(best, time.perf_counter() - began)
-    return best
+def _infer(module: LogoCap, images: Tensor, maps: DenseMaps) -> None:
+    module.dense(images)
+    decode(module, maps, (images.shape[-2], images.shape[-1]))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
 from posekit.cli.messages import explain
-from posekit.cli.nulls import refuse_nulls
+from posekit.cli.misfits import refuse_misfits
 from posekit.cli.quiet import one_line_errors
 from posekit.cli.words import check_classes_named, checkpoint_words, resolve_configs, say_untrained
 from posekit.data.datamodule import LINKED, PoseDataModule
@@ -38,10 +38,10 @@ def link_values(config: Any) -> None:
     """Makes data module and method agree on the linked values: a side that says nothing takes the other's.
 
     Raises:
-        UserError: Both sides say something and differ, or a value is null that must not be.
+        UserError: Both sides say something and differ, or a class is given what it cannot take.
     """
     _agree(config)
-    refuse_nulls(config)
+    refuse_misfits(config)
 
 
 def _agree(config: Any) -> None:

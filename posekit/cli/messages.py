@@ -55,7 +55,7 @@ def _unknown_key(match: re.Match[str], options: Sequence[str]) -> str:
         group = "".join(part + "." for part in path[:depth])
         known = {name[len(group) :].split(".")[0] for name in options if name.startswith(group)} - _NOT_KEYS
         if known:
-            valid = "" if len(known) > 30 else f" Valid keys: {', '.join(sorted(known))}."
+            valid = "" if len(known) > 60 else f" Valid keys: {', '.join(sorted(known))}."
             inside = f" of {group[:-1]}" if group else ""
             return f"unknown key {'.'.join(path[depth:])!r}{inside}.{nearest(path[depth], known)}{valid}"
     return f"unknown key {match.group(1)!r}"
@@ -86,6 +86,16 @@ def _unknown_class(match: re.Match[str], options: Sequence[str]) -> str:
     )
 
 
+def _abstract_class(match: re.Match[str], options: Sequence[str]) -> str:
+    """Answers for an option of a class that nothing names, as ``--trainer.logger.dir`` alone."""
+    key = re.search(r"[Pp]arser key \"?([\w.]+)", match.string)
+    name = key.group(1) if key else match.group(1)
+    known = _classes_of_the_trainer(name)
+    return f"nothing says which class {name} is: give --{name} NAME first." + (
+        f" Known: {', '.join(known)}." * bool(known)
+    )
+
+
 def _classes_of_the_trainer(key: str) -> list[str]:
     """Returns the names of Lightning's and posekit's callbacks, or of the loggers; none for other keys."""
     from lightning.pytorch import Callback, callbacks, loggers
@@ -106,7 +116,8 @@ def _quoted(match: re.Match[str], options: Sequence[str]) -> str:
     key = re.search(r"[Pp]arser key \"?([\w.]+)\"?", match.string)
     if key and re.match(r"\s*-\s+Expected an? <class 'dict'>", match.group(1)):
         return _no_dictionary(key.group(1), match.string)
-    failures = [line for line in _lines(match.group(1).split("Given value")[0]) if "NoneType" not in line]
+    lines = _lines(match.group(1).split("Given value")[0])
+    failures = list(dict.fromkeys(line for line in lines if "NoneType" not in line))
     what = " ".join(failures[:2]) if failures else " ".join(_lines(match.string))
     return (f"{key.group(1)}: " if key else "") + what[:400]
 
@@ -143,6 +154,7 @@ def _wrong_type(match: re.Match[str], options: Sequence[str]) -> str:
 _ANSWERS: tuple[tuple[str, Answer], ...] = (
     (r"[Uu]nrecognized arguments?:\s*(\S+)", _unknown_option),
     (r"arguments are required: ([\w., ]+)", _missing),
+    (r"Expected an instantiatable class, but ([\w.]+) is abstract", _abstract_class),
     (r"Expected a dot import path string: ([\w.]+)", _unknown_class),
     (r"does not accept option '([\w.]+)'", _unknown_key),
     (r"\A(?:Key|Option) ['\"]([\w.]+)['\"] is not (?:expected|accepted)", _unknown_key),

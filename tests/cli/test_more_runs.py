@@ -215,6 +215,11 @@ def test_a_fit_that_never_validates_says_so(config, capsys, caplog):
         ),
         (["--trainer.callbacks+=ResultTabel"], "Did you mean ResultTable"),
         (["--trainer.logger=CSVLoger"], "of trainer.logger. Did you mean CSVLogger"),
+        (
+            ["--trainer.logger.dir=x"],
+            "nothing says which class trainer.logger is: give --trainer.logger NAME first. Known: CSV",
+        ),
+        (["--data.dict_kwargs.x=3"], "data.dict_kwargs: ToyData takes no options but those it names"),
     ],
 )
 def test_mistakes_in_options_of_the_trainer_are_one_line(config, capsys, words, text):

@@ -1,4 +1,4 @@
-"""Values left blank in a config (null), refused before a class is built that cannot take them."""
+"""What the parser lets through, refused before a class is built that cannot take it: blank values, stray options."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from posekit.plugins import import_class
 from posekit.signatures import constructors
 
 
-def refuse_nulls(config: Any) -> None:
+def refuse_misfits(config: Any) -> None:
     """Looks through the arguments of method and data module, and of the classes within them.
 
     Args:
         config: What the parser has read, with ``model``, ``data`` or both.
 
     Raises:
-        UserError: An argument is null and its class asks for a value.
+        UserError: An argument is null and its class asks for a value, or ``dict_kwargs`` are given to a class that
+            takes no options but those it names.
     """
     for key in ("model", "data"):
         if config.get(key) is not None:
@@ -31,6 +32,7 @@ def _look_through(key: str, value: Any) -> None:
         for index, entry in enumerate(value):
             _look_through(f"{key}[{index}]", entry)
     elif isinstance(value, Mapping) and isinstance(value.get("class_path"), str):
+        _refuse_strays(key, value)
         arguments = value.get("init_args") or {}
         blank = [name for name, given in arguments.items() if given is None]
         asked = _hints(import_class(value["class_path"])) if blank else {}
@@ -39,6 +41,19 @@ def _look_through(key: str, value: Any) -> None:
                 raise UserError(f"{key}.{name} must be {_words(asked[name])}, not null (a blank value, or ~, is null)")
         for name, given in arguments.items():
             _look_through(f"{key}.{name}", given)
+
+
+def _refuse_strays(key: str, entry: Mapping[str, Any]) -> None:
+    cls = import_class(entry["class_path"])
+    if entry.get("dict_kwargs") and inspect.isclass(cls) and not _takes_any_option(cls):
+        raise UserError(
+            f"{key}.dict_kwargs: {cls.__name__} takes no options but those it names, which go under {key}.init_args"
+        )
+
+
+def _takes_any_option(cls: type) -> bool:
+    parameters = [p for last in constructors(cls)[-1:] for p in inspect.signature(last).parameters.values()]
+    return any(p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 def _hints(cls: Any) -> dict[str, Any]:
