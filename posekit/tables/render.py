@@ -124,11 +124,12 @@ def show(results: Results, console: Console) -> None:
         fields.append(Field(column.name + mark, cells))
     names = Field("", [Text(_row_name(row)) for row in results.rows], text=True)
     print_table(console, f"{spec.name}: {spec.title}", [names], fields, [row.group for row in results.rows])
+    remarks = _footer(results)
     if results.missing:
-        text = f"{len(results.missing)} of {counted(len(results.runs), 'run')} missing: table.md names them."
-        console.print(text, soft_wrap=True, markup=False)
-    for text in _footer(results):
-        console.print(text, soft_wrap=True, markup=False)
+        missing = f"{len(results.missing)} of {counted(len(results.runs), 'run')} missing: table.md names them."
+        remarks.insert(0, missing)
+    for text in remarks:  # whole lines in a file or a pipe, where they are searched
+        console.print(text, soft_wrap=not console.is_terminal, markup=False)
 
 
 def _both(cell: Cell, column: Column, row: Row) -> Text:

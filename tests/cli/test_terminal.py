@@ -11,6 +11,7 @@ import subprocess
 import sys
 import termios
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -22,6 +23,7 @@ from rich.text import Text
 from posekit.callbacks import ProgressLine
 from posekit.cli import bench
 from posekit.printed import Field, print_table, table_console
+from posekit.tables import render
 
 ROOT = Path(__file__).parents[2]
 COLUMNS = 80
@@ -150,6 +152,18 @@ def test_further_tables_have_the_rows_and_keys_that_say_something():
     assert "│ b " not in first
     assert "kind" in second
     assert "a name" not in second
+
+
+@pytest.mark.parametrize(("terminal", "count"), [(True, 3), (False, 1)])
+def test_remarks_below_a_table_are_folded_at_words_in_a_terminal_alone(monkeypatch, terminal, count):
+    monkeypatch.setattr(render, "print_table", lambda *_: None)
+    monkeypatch.setattr(render, "_footer", lambda _: ["remarkable " * 20])
+    results = SimpleNamespace(spec=SimpleNamespace(columns=[], name="", title=""), rows=[], missing=[])
+    console = Console(width=COLUMNS, file=io.StringIO(), force_terminal=terminal)
+    render.show(results, console)
+    lines = console.file.getvalue().splitlines()
+    assert len(lines) == count
+    assert {word for line in lines for word in line.split()} == {"remarkable"}
 
 
 @pytest.mark.parametrize(("width", "there"), [(80, False), (150, True)])
