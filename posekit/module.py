@@ -257,8 +257,8 @@ class PoseModule(LightningModule):
     def training_phases(self) -> dict[str, Callable[[], None]]:
         """Returns what a training step can be, by name, each with what makes the next step one of that kind.
 
-        ``posekit bench`` times all of them. It calls the function when a fit begins, after ``setup``, and before each
-        step. Most methods have one kind of step, which needs no name.
+        ``posekit bench`` times all of them. It calls the function when a fit begins, after ``setup``, before each
+        step, and before it reads the loader. Most methods have one kind of step, which needs no name.
         """
         return {"": lambda: None}
 

@@ -130,6 +130,7 @@ def solve(
         Value within log 4 times the last epsilon above the exact EMD, and the exact gradient of that value; both once
         the steps have converged (with too few the value can lie below).
     """
+    demand = _without_slivers(demand)
     mass, relative = summarise(supply.unflatten(1, size), demand, truncate)
     start = newton(torch.zeros_like(demand.weight), mass, relative, demand.weight, schedule)
     epsilon = schedule[-1]
@@ -144,6 +145,13 @@ def solve(
     )
     plans = [_finish(s, Demand(*d), p, size, table, epsilon, refine) for s, d, p in parts]
     return Plan(torch.cat([p.value for p in plans]), torch.cat([p.potential for p in plans]))
+
+
+def _without_slivers(demand: Demand) -> Demand:
+    """Takes off corners whose demand is as small as the dot's rounding: their flow is lost among the others'."""
+    weight = demand.weight
+    weight = torch.where(weight > 8 * torch.finfo(weight.dtype).eps, weight, 0.0)
+    return demand._replace(weight=weight / weight.sum(-1, keepdim=True))
 
 
 def anneal_schedule(epsilon: float, steps: int) -> tuple[float, ...]:
@@ -248,7 +256,7 @@ def newton(
         potential: (M, 4) start, px.
         supply: (M, n) masses.
         others: (M, 3, n) costs to the last three corners minus the cost to the first, px; or their kernel.
-        weight: (M, 4) demands; corners of weight 0 keep potential 0.
+        weight: (M, 4) demands; corners of weight 0 keep potential 0; others are well above rounding.
         schedule: Epsilon of each step, px.
         is_kernel: ``others`` holds exp(-cost / epsilon), for the one epsilon of the schedule.
     """
@@ -327,7 +335,8 @@ def _newton_step(mass: Tensor, coupling: Tensor, gradient: Tensor, active: Tenso
     full = torch.cat(
         [torch.cat([first, border], dim=1)[:, None], torch.cat([border[:, :, None], coupling], dim=2)], dim=1
     )
-    damping = 1e-2 * gradient.abs().amax(-1, keepdim=True) + torch.finfo(mass.dtype).tiny
+    # The least damping is as large as what rounding leaves of a small corner's rows beside the gauge's.
+    damping = 1e-2 * gradient.abs().amax(-1, keepdim=True) + 4 * torch.finfo(mass.dtype).eps
     # A constant added to all potentials changes nothing: a rank-one term of the Laplacian's size fixes it.
     gauge = mass.amax(-1)[:, None, None] * active[:, :, None] * active[:, None, :]
     system = torch.diag_embed(mass + damping + (1 - active)) - full + gauge

@@ -207,7 +207,7 @@ class BodyMetrics(torch.nn.Module):
             clip = (batch["track_id"] if tracked else batch["sample_id"])[:, None].expand_as(counted)
             place = torch.arange(counted.shape[1], device=counted.device).expand_as(counted)
             frame = batch["frame"] if tracked else place
-            seen = (poses[2] > 0).all(-1)
+            seen = rooted(poses[2], HIPS) > 0
             # A prediction stands at the body's origin, a label in the camera's frame: the way it went is no error.
             pred, target = (centred(points, HIPS) for points in poses[:2])
             self.acceleration.update(pred, target, seen, clip[counted], frame[counted])

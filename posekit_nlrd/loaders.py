@@ -105,6 +105,12 @@ class StageLoader:
     def __len__(self) -> int:
         return min(self.data.epoch_steps, int(self.method.plan.total))
 
+    @property
+    def stage_batches(self) -> int:
+        """Batches from where the method stands to the end of its stage; a pass goes on into the next one."""
+        place = self.method.place
+        return int(self.method.plan.steps[place.stage]) - int(place.step)
+
     def __iter__(self) -> Iterator[dict[str, Batch]]:
         schedule, iteration = self.method.plan, self.method.iteration
         while iteration < schedule.total:

@@ -1,13 +1,17 @@
 """Every shipped config goes through fit, validate and predict at the smallest size."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
+import posekit.data
 from posekit.cli import main
 from posekit.cli.run import build_from_config
 from posekit.configs import shipped_configs
+from posekit.data.clip_transforms import ClipAugmentation
+from posekit.data.clip_windows import Window
 from tests.small_configs import Roots, learns_from_pictures, shrink
 
 CONFIGS = {name: path for name, path in shipped_configs().items() if not name.startswith("tables/")}
@@ -55,6 +59,25 @@ def test_a_full_config_builds_its_data(name):
     flags = [f"--model.{key}={value}" for key, value in small[family].items()]
     _, data = build_from_config(["--config", str(CONFIGS[name]), *flags])
     assert type(data).__name__ == yaml.safe_load(CONFIGS[name].read_text())["data"]["class_path"]
+
+
+@pytest.mark.parametrize("name", [n for n in CONFIGS if "maed/stage" in n])
+def test_maed_s_stages_cut_people_out_of_videos_as_published(name):
+    content = yaml.safe_load(CONFIGS[name].read_text())["data"]["init_args"]
+    for part in [*content.get("clips", {}).values(), *content.get("images", {}).values()]:
+        kind, options = part["data"]["class_path"], dict(part["data"]["init_args"])
+        for key in ("augmentation", "clip_augmentation"):
+            if isinstance(options.get(key), dict) and kind not in ("COCOKeypoints", "MPII"):
+                options[key] = ClipAugmentation(**options[key])
+        window = options.get("window")
+        data = getattr(posekit.data, kind)(**options | ({"window": Window(**window)} if window else {}))
+        if kind in ("ThreeDPW", "MPIINF3DHP", "PennAction"):
+            assert (data.boxes, data.box_scale) == ("vibe", 1.3)
+        if kind == "ThreeDPW" and part["ratio"]:
+            assert data.windows(train=True).hop == 8
+        if kind == "PoseTrack":
+            assert data.box_scale == pytest.approx(0.8 * 1.3)
+            assert data.clip_augmentation == replace(ClipAugmentation.preset("maed"), crop_size=0.8 * 0.6)
 
 
 def test_there_are_configs():

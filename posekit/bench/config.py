@@ -26,6 +26,7 @@ from posekit.nn.modes import evaluating
 Row = dict[str, Any]
 
 MODES = ("eager", "compiled")
+TOO_SHORT = "the stage is too short"
 
 
 @dataclass(frozen=True)
@@ -169,8 +170,10 @@ class _Bench:
 
     def loader(self) -> Iterator[Row]:
         """Times the loader alone. Its processes' own CPU time is not counted."""
+        self.switch()  # the step that has caught a batch may have ended the stage
         loader: Any = self.datamodule.train_dataloader()
-        iterator, timing, samples = iter(loader), Timing(), 0
+        left = getattr(loader, "stage_batches", None)  # those behind them are another stage's
+        iterator, timing, samples = islice(loader, left), Timing(), 0
         next(iterator, None)  # processes start, caches fill
         began, cpu = time.perf_counter(), time.process_time()
         for batch in islice(iterator, self.options.repeats):
@@ -181,7 +184,7 @@ class _Bench:
             began, cpu = time.perf_counter(), time.process_time()
         workers = getattr(loader, "num_workers", self.datamodule.num_workers)
         if not timing.ms:
-            yield self._row("loader", note="one batch only: nothing to time")
+            yield self._row("loader", note="one batch only: nothing to time" if left is None else TOO_SHORT)
             return
         count = samples / len(timing.ms)
         row = timing.row(1)
@@ -211,7 +214,7 @@ class _Bench:
                 if timing.ms:
                     yield {**named, **timing.row(samples)}
                 else:
-                    yield {**named, "note": "calls no network to compile" if parts == [] else "the stage is too short"}
+                    yield {**named, "note": "calls no network to compile" if parts == [] else TOO_SHORT}
             except (torch.OutOfMemoryError, ValueError) as error:
                 yield {**named, "note": _reason(error)}
 

@@ -38,7 +38,7 @@ from posekit.visualization import (
 _ROOM = 1 << 16  # bytes; a disk with less is full
 
 
-def coco_results(rows: dict[str, NDArray[np.floating]]) -> list[dict[str, Any]]:
+def coco_results(rows: dict[str, NDArray[np.floating]], category: Any = 1) -> list[dict[str, Any]]:
     """Returns COCO results entries of prediction rows.
 
     They have no ``bbox``: COCO's tool would take the crop's box for the person's area.
@@ -46,12 +46,13 @@ def coco_results(rows: dict[str, NDArray[np.floating]]) -> list[dict[str, Any]]:
     Args:
         rows: ``keypoints`` (N, K, 3), ``scores`` (N,), ``boxes`` (N, 4) and ``image_id`` (N,); ``track_id`` (N,) where
             people are followed through a video, -1 for those who are not.
+        category: Id of the people's category.
     """
     tracks = rows.get("track_id", np.full(len(rows["scores"]), -1)).astype(np.int64).tolist()
     return [
         {
             "image_id": int(image),
-            "category_id": 1,
+            "category_id": category,
             "keypoints": [round(float(value), 3) for value in joints.reshape(-1)],
             "score": round(float(score), 6),
         }
@@ -63,6 +64,7 @@ def coco_results(rows: dict[str, NDArray[np.floating]]) -> list[dict[str, Any]]:
 class PredictionWriter(Callback):
     """Writes ``results.json`` (COCO format), ``images.json`` (image id to file) and overlays to a folder.
 
+    People are of the data module's ``people_category``, the id that their annotations or boxes have; without one of 1.
     Of people who are followed through a video, ``results.json`` has the ``track_id``; ``tracks.json`` says who that is.
 
     ``images.json`` is written where the data module has ``frames``, a dictionary of file names by image id. Overlays
@@ -142,7 +144,8 @@ class PredictionWriter(Callback):
         end_progress(trainer)
         console = Console(quiet=not trainer.is_global_zero)
         if trainer.is_global_zero:
-            atomic_write_text(self._results, json.dumps(coco_results(everyone)) + "\n")
+            results = coco_results(everyone, getattr(datamodule, "people_category", 1))
+            atomic_write_text(self._results, json.dumps(results) + "\n")
             self._write_names(datamodule)
         shown = self._sure(rows, pl_module)
         self._count(everyone, pl_module, console)

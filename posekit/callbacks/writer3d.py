@@ -27,6 +27,7 @@ from posekit.visualization import draw_mesh, draw_people, enlarge
 Rows = dict[str, NDArray[Any]]
 
 MESHES = ("none", "obj", "glb")
+UNKNOWN_RATE = 30.0  # frames per second of an animation whose data do not say
 _KEPT_APART = ("vertices",)  # large; meshes are written on request
 _DIGITS = {"keypoints": 2, "boxes": 2, "focal": 2, "center": 2}
 
@@ -40,9 +41,10 @@ class PredictionWriter3D(PredictionWriter):
     the joints' names in order.
     Overlays show the mesh where the method predicts one and has ``mesh_faces``, else the joints where it predicts those
     in the picture. Meshes are in metres, y up: with ``obj`` a file per person and frame, with ``glb`` an animation per
-    person, in the frames' own time from the earliest frame of all people. All files appear whole or not at all. In a
-    run of several processes each draws its own share, as it does ``obj``; process 0 writes the results of all and
-    ``glb``.
+    person, in the frames' own time from the earliest frame of all people: at the rate of each one's track
+    (:class:`~posekit.data.clips.Track`), without tracks at the data module's ``fps``; where nothing says it, at 30
+    frames per second, and a line says so. All files appear whole or not at all. In a run of several processes each
+    draws its own share, as it does ``obj``; process 0 writes the results of all and ``glb``.
 
     Args:
         output: Folder; made if it is not there.
@@ -107,8 +109,11 @@ class PredictionWriter3D(PredictionWriter):
         bodies = rows if self.meshes == "obj" else everyone
         writes = self.meshes == "obj" or (self.meshes == "glb" and trainer.is_global_zero)
         if writes and len(bodies["scores"]):
-            written = self._write_meshes(bodies, pl_module.mesh_faces, getattr(datamodule, "fps", None) or 30.0)
+            rates = frame_rates(trainer, bodies["sample_id"])
+            written = self._write_meshes(bodies, pl_module.mesh_faces, np.nan_to_num(rates, nan=UNKNOWN_RATE))
             console.print(f"meshes: {written}", soft_wrap=True, markup=False)
+            if self.meshes == "glb" and (said := _of_unknown_rate(bodies["sample_id"], rates, datamodule)):
+                console.print(said, soft_wrap=True, markup=False)
         if self._draws(trainer) and len(rows["scores"]):
             written = self._draw(datamodule, "overlay", rows, lambda i: self._paint(datamodule, i, rows, pl_module))
             console.print(f"overlays: {written}", soft_wrap=True, markup=False)
@@ -140,15 +145,18 @@ class PredictionWriter3D(PredictionWriter):
         entries = [dict(zip(lists, values, strict=True)) | same for values in zip(*lists.values(), strict=True)]
         atomic_write_text(self._results, json.dumps(entries) + "\n")
 
-    def _write_meshes(self, rows: Rows, faces: NDArray[Any], fps: float) -> Path:
+    def _write_meshes(self, rows: Rows, faces: NDArray[Any], fps: NDArray[Any] | float) -> Path:
         folder = self.output / "meshes"
+        rates = np.broadcast_to(fps, rows["frame"].shape)  # of each row's video
+        seconds = rows["frame"] / rates
+        seconds -= seconds.min()
         for person in np.unique(rows["sample_id"]).tolist():
             mine = np.flatnonzero(rows["sample_id"] == person)
             if self.meshes == "glb":
                 # A person may come late or be missing in between; no moment shows two meshes.
-                numbers, first = np.unique(rows["frame"][mine] - rows["frame"].min(), return_index=True)
-                bodies = rows["vertices"][mine[first]]
-                write_glb(folder / f"person_{person}.glb", bodies, faces, fps=fps, times=numbers / fps)
+                mine = mine[np.unique(rows["frame"][mine], return_index=True)[1]]
+                path, rate = folder / f"person_{person}.glb", float(rates[mine[0]])
+                write_glb(path, rows["vertices"][mine], faces, fps=rate, times=seconds[mine])
                 continue
             for row in mine.tolist():
                 name = f"person_{person}_frame_{int(rows['frame'][row]):06d}.obj"
@@ -181,6 +189,37 @@ def _joint_set(rows: Rows, method: Any) -> Skeleton | None:
     if not isinstance(joint_set, Skeleton) or "joints3d" not in rows or rows["joints3d"].shape[1] != len(joint_set):
         return None
     return joint_set
+
+
+def frame_rates(trainer: Any, ids: NDArray[Any]) -> NDArray[Any]:
+    """Returns the frames per second (N,) of the people in a run of prediction, NaN where nothing says them.
+
+    Args:
+        trainer: The run's: of its data set's tracks each says its own; without tracks all are at the data module's.
+        ids: (N,) tracks.
+    """
+    dataset = getattr(getattr(trainer, "predict_dataloaders", None), "dataset", None)
+    tracks = getattr(dataset, "tracks", None)
+    people, place = np.unique(ids.astype(np.int64), return_inverse=True)
+    if tracks is None:
+        found = [getattr(trainer.datamodule, "fps", None)] * len(people)
+    else:
+        found = [getattr(tracks[who], "fps", None) if 0 <= who < len(tracks) else None for who in people.tolist()]
+    rates = np.array([np.nan if rate is None else rate for rate in found], dtype=np.float64)
+    rates[~((rates > 0) & np.isfinite(rates))] = np.nan
+    return np.asarray(rates[place])
+
+
+def _of_unknown_rate(ids: NDArray[Any], rates: NDArray[Any], datamodule: Any) -> str:
+    """Returns a line about animations at a rate that nobody has told; none where all are known."""
+    people, counts = np.unique(ids, return_counts=True)
+    animations = people[counts > 1]
+    guessed = int(np.isin(animations, ids[np.isnan(rates)]).sum())
+    if not guessed:
+        return ""
+    way = " (option data.source_fps tells it)" if hasattr(datamodule, "source_fps") else ""
+    total = counted(len(animations), "animation")
+    return f"no frame rate is known of {guessed} of {total}, shown at {UNKNOWN_RATE:g} frames per second{way}"
 
 
 def _with_videos(rows: Rows, datamodule: Any) -> Rows:

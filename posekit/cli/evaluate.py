@@ -13,7 +13,7 @@ from typing import Any
 from posekit.cli.arguments import ArgumentParser
 from posekit.json_file import write_json
 from posekit.plugins import load_plugins
-from posekit.skeletons import SKELETONS, get_skeleton
+from posekit.skeletons import SKELETONS, Skeleton, get_skeleton
 
 
 @dataclass
@@ -108,10 +108,22 @@ def _coco(arguments: argparse.Namespace) -> Report:
     if arguments.skeleton not in SKELETONS:
         load_plugins()  # takes seconds
     skeleton = get_skeleton(arguments.skeleton)
-    values = evaluate_coco_keypoints(arguments.gt, arguments.results, skeleton.sigmas, max_dets=arguments.max_dets)
+    values = evaluate_coco_keypoints(
+        arguments.gt, arguments.results, skeleton.sigmas, max_dets=arguments.max_dets, groups=_each_joint(skeleton)
+    )
     rows = [(kind, [_percent(values[kind + column]) for column in _COCO_COLUMNS]) for kind in ("AP", "AR")]
     columns = ["0.50:0.95", "0.50", "0.75", "medium", "large"]
-    return Report(f"OKS average precision and recall in % ({skeleton.name})", dict(values), rows, columns)
+    report = Report(f"OKS average precision and recall in % ({skeleton.name})", dict(values), rows, columns)
+    report.more.append(_ap_by_joint(values, skeleton))
+    return report
+
+
+def _each_joint(skeleton: Skeleton) -> dict[str, tuple[int]]:
+    return {joint: (number,) for number, joint in enumerate(skeleton.joints)}
+
+
+def _ap_by_joint(values: dict[str, float], skeleton: Skeleton) -> Report:
+    return Report("by joint", {}, [(j, [_percent(values[f"AP/{j}"])]) for j in skeleton.joints], ["AP"])
 
 
 def _percent(value: float) -> float:
@@ -127,10 +139,14 @@ def _crowdpose_options(parser: argparse.ArgumentParser) -> None:
 
 def _crowdpose(arguments: argparse.Namespace) -> Report:
     from posekit.metrics.crowdpose import evaluate_crowdpose
+    from posekit.skeletons import CROWDPOSE14
 
-    values = evaluate_crowdpose(arguments.gt, arguments.results)
-    rows = [("CrowdPose", [_percent(v) for v in values.values()])]
-    return Report("OKS average precision and recall in % (CROWDPOSE14)", dict(values), rows, list(values))
+    values = evaluate_crowdpose(arguments.gt, arguments.results, groups=_each_joint(CROWDPOSE14))
+    columns = [name for name in values if not name.startswith("AP/")]
+    rows = [("CrowdPose", [_percent(values[name]) for name in columns])]
+    report = Report("OKS average precision and recall in % (CROWDPOSE14)", dict(values), rows, columns)
+    report.more.append(_ap_by_joint(values, CROWDPOSE14))
+    return report
 
 
 def _posetrack_options(parser: argparse.ArgumentParser) -> None:

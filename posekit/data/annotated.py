@@ -291,6 +291,11 @@ class AnnotatedPeople(FolderDataModule):
         return result
 
     @property
+    def people_category(self) -> Any:
+        """Id of the people's category in the annotations of a prediction, which its results have."""
+        return self.people("predict").category
+
+    @property
     def frames(self) -> dict[int, str]:
         """File names of the images of a prediction by image id, for overlays."""
         people = self.people("predict")

@@ -56,7 +56,8 @@ class ClipAugmentation:
         half_body: Probability of a crop around the upper or the lower body of the key frame only.
         half_body_joints: Half-body crops are for people with more labelled joints than this.
         crop: Probability of a random part of the enlarged box (MAED): the enlargement is drawn from
-            U(box_scale - crop_size, box_scale), the place so that the part stays within the enlarged box.
+            U(box_scale - crop_size, box_scale), the place so that the part stays within the enlarged box. Pictures that
+            are taken whole, for want of a box, stay whole.
         crop_size: See ``crop``.
         color: Strength of brightness, contrast and saturation jitter and, unless ``hue`` says otherwise, of hue.
         hue: Strength of hue jitter, in turns of the colour circle; None takes ``color``.
@@ -126,6 +127,7 @@ class ClipAugmentation:
         skeleton: Skeleton,
         output_size: Sequence[int],
         box_scale: float,
+        whole: bool = False,
     ) -> View:
         """Draws a view.
 
@@ -136,9 +138,10 @@ class ClipAugmentation:
             skeleton: The joint set.
             output_size: (W, H) of the crop, px.
             box_scale: Enlargement of the box.
+            whole: The box is the picture's, nobody's own: no random part (``crop``) is taken of it.
         """
         offset, scale = self._part(rng, box, joints, skeleton, output_size, box_scale)
-        if rng.random() < self.crop:
+        if rng.random() < self.crop and not whole:
             grown = rng.uniform(box_scale - self.crop_size, box_scale)
             shift = rng.uniform(-1, 1, 2) * (box_scale - grown) / 2
             offset, scale = offset + shift / box_scale, scale * max(grown / box_scale, 0.1)

@@ -239,7 +239,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
 
     def _sample(self, rng: np.random.Generator, clip: _Clip, images: list[Bytes]) -> dict[str, Any]:
         boxes, scale = self._boxes(clip, images)
-        view = self._view(rng, clip, boxes[clip.key], scale)
+        view = self._view(rng, clip, boxes[clip.key], scale, _whole(clip))
         affines = np.stack([view.affine(box, self.image_size, scale) for box in boxes])
         crops = [warp(image, affine, self.image_size) for image, affine in zip(images, affines, strict=True)]
         if self.augmentation is not None:
@@ -259,7 +259,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         """Returns the boxes (T, 4) that cut the frames, and their enlargement."""
         boxes = clip.track.boxes[clip.rows]
         key = boxes[clip.key]
-        if np.isnan(key).any():
+        if _whole(clip):
             whole = [[0.0, 0.0, image.shape[1], image.shape[0]] for image in images]
             return np.array(whole), 1.0
         known = np.asarray(np.isfinite(boxes).all(axis=1, keepdims=True))
@@ -271,11 +271,11 @@ class ClipDataset(Dataset[dict[str, Any]]):
             key = np.concatenate([low, high - low])
         return np.repeat(key[None], len(boxes), axis=0), self.box_scale
 
-    def _view(self, rng: np.random.Generator, clip: _Clip, box: Float64, box_scale: float) -> View:
+    def _view(self, rng: np.random.Generator, clip: _Clip, box: Float64, box_scale: float, whole: bool) -> View:
         if self.augmentation is None:
             return STILL
         joints = clip.track.joints[clip.rows[clip.key]]
-        return self.augmentation.view(rng, box, joints, self.skeleton, self.image_size, box_scale)
+        return self.augmentation.view(rng, box, joints, self.skeleton, self.image_size, box_scale, whole)
 
     def _joints(self, clip: _Clip, affines: Float64, flipped: bool) -> dict[str, Tensor]:
         joints = clip.track.joints[clip.rows]
@@ -340,6 +340,11 @@ class _Clip(NamedTuple):
     answers: Bool  # (T,)
     key: int
     sample_id: int
+
+
+def _whole(clip: _Clip) -> bool:
+    """Tells whether the key frame has no box, which stands for whole pictures."""
+    return bool(np.isnan(clip.track.boxes[clip.rows[clip.key]]).any())
 
 
 def _tensor(values: NDArray[Any]) -> Tensor:

@@ -134,14 +134,7 @@ def box_entries(path: Path, content: Any) -> list[tuple[int, Any]]:
     Raises:
         UserError: It is neither, or none of its boxes is a person's.
     """
-    entries, categories = content, None
-    if not isinstance(content, list):
-        if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
-            raise UserError(f"boxes file {path} holds neither a list of boxes nor a COCO file with annotations")
-        entries, categories = content["annotations"], content.get("categories")
-    if not isinstance(categories or [], list):
-        raise UserError(f"boxes file {path}: categories is no list")
-    own = people_category(path, categories, entries, boxes=True)["id"] if categories else listed_category(path, entries)
+    entries, own = _entries_and_category(path, content)
     if entries and all(_is_of_others(entry, own) for entry in entries):
         raise nobody("boxes file", path, own, entries)
     crowds = isinstance(content, dict)
@@ -150,6 +143,35 @@ def box_entries(path: Path, content: Any) -> list[tuple[int, Any]]:
         for i, e in enumerate(entries)
         if not (_is_of_others(e, own) or (crowds and _is_crowd(e)))
     ]
+
+
+def results_category(path: Path, content: Any) -> Any:
+    """Returns the category that results for boxes have: the people's of a COCO file, and 1 for a list.
+
+    A list whose boxes are all of category 0 says how a detector counts, not how the ground truth does.
+
+    Args:
+        path: The file, for messages.
+        content: What it holds.
+
+    Raises:
+        UserError: It is neither, or does not say which category is the people's.
+    """
+    return 1 if isinstance(content, list) else _entries_and_category(path, content)[1]
+
+
+def _entries_and_category(path: Path, content: Any) -> tuple[list[Any], Any]:
+    """Returns all entries of a list or of a COCO file, and the id of the people's category."""
+    entries, categories = content, None
+    if not isinstance(content, list):
+        if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
+            raise UserError(f"boxes file {path} holds neither a list of boxes nor a COCO file with annotations")
+        entries, categories = content["annotations"], content.get("categories")
+    if not isinstance(categories or [], list):
+        raise UserError(f"boxes file {path}: categories is no list")
+    if not categories:
+        return entries, listed_category(path, entries)
+    return entries, people_category(path, categories, entries, boxes=True)["id"]
 
 
 def _with_whole_numbers(entry: Any) -> Any:

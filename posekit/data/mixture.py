@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, cast
 
 from torch import Tensor
@@ -24,7 +26,7 @@ from posekit.data.mixture_sampling import (
     common_shapes,
     map_joints,
 )
-from posekit.errors import UserError, one_of
+from posekit.errors import UserError, excerpt, one_of
 from posekit.plugins import import_class
 from posekit.skeletons import get_skeleton
 
@@ -57,8 +59,8 @@ class Mixture(PoseDataModule):
     does not have is looked up there. Its joints are not mapped: it must have the mixture's joint set itself.
 
     Args:
-        clips: Parts that give clips, by a name.
-        images: Parts that give images, by a name.
+        clips: Parts that give clips, by a name; in Python also ``{"data": module, "ratio": 1}``, or a data module.
+        images: Parts that give images, likewise.
         evaluate: Name of the part that validation, test and prediction use; the first of the clips (or images) when
             None.
         clip_batch_size: Clips per process and step; unused where no part of clips trains.
@@ -90,7 +92,9 @@ class Mixture(PoseDataModule):
         seed: int = 0,
         pin_memory: bool = False,
     ) -> None:
-        self.kinds: dict[Kind, dict[str, MixturePart]] = {"clips": clips or {}, "images": images or {}}
+        self.kinds: dict[Kind, dict[str, MixturePart]] = {
+            "clips": _parts("clips", clips), "images": _parts("images", images)
+        }  # fmt: skip
         _check_parts(self.kinds, evaluate, epoch)
         self.parts = {name: part for parts in self.kinds.values() for name, part in parts.items()}
         self.evaluated: PoseDataModule = self.parts[evaluate or next(iter(self.parts))].data
@@ -264,6 +268,34 @@ def _joint_map(own: str, wanted: str) -> JointMap | None:
     return None if own == wanted else source_of(get_skeleton(own)).map_to(get_skeleton(wanted))
 
 
+def _parts(kind: Kind, given: Any) -> dict[str, MixturePart]:
+    """Returns a kind's parts of what a caller in Python may have written for them.
+
+    Raises:
+        UserError: They have no names, or one is no part.
+    """
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise UserError(f"Mixture: {kind} must be a dict of parts by name, not {type(given).__name__}")
+    return {name: _part(name, part) for name, part in given.items()}
+
+
+def _part(name: str, given: Any) -> MixturePart:
+    part = given
+    if isinstance(given, Mapping):
+        for key in given:
+            one_of(f"key in part {name} of Mixture", key, MixturePart.__annotations__)
+        part = MixturePart(**{"data": None, **given})
+    elif isinstance(given, PoseDataModule):
+        part = MixturePart(given)
+    if not isinstance(part, MixturePart):
+        raise UserError(f"Mixture: part {name} must be a MixturePart or a data module, not {type(part).__name__}")
+    if not isinstance(part.data, PoseDataModule):
+        raise UserError(f"Mixture: the data of part {name} must be a data module, not {type(part.data).__name__}")
+    return part
+
+
 def _check_parts(
     kinds: Mapping[Kind, Mapping[str, MixturePart]], evaluate: str | None, epoch: int | str | None
 ) -> None:
@@ -271,11 +303,14 @@ def _check_parts(
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UserError(f"Mixture: clips and images both have a part named {twice[0]}")
-    trained = [name for parts in kinds.values() for name, part in parts.items() if part.ratio > 0]
     for parts in kinds.values():
         for name, part in parts.items():
-            if not part.ratio >= 0:
-                raise UserError(f"Mixture: the ratio of part {name} is {part.ratio}, but must not be negative")
+            ratio: Any = part.ratio
+            if not isinstance(ratio, Real) or not 0 <= float(ratio) < math.inf:
+                raise UserError(
+                    f"Mixture: the ratio of part {name} is {excerpt(ratio)}, but must be a number of at least 0"
+                )
+    trained = [name for parts in kinds.values() for name, part in parts.items() if part.ratio > 0]
     if not trained:
         raise UserError("Mixture: no part of clips or images has a ratio above 0")
     one_of("part in evaluate of Mixture", evaluate, names, none=True)

@@ -12,7 +12,7 @@ from posekit.arrays import Bool, Bytes, Int64
 from posekit.data.coco_file import ON_FAULT, OnFault, escapes_folder, outside_fault, report_faults
 from posekit.data.crops import CropDataset, CropTable, FileReader
 from posekit.data.datamodule import PoseDataModule, Split, checked_size
-from posekit.data.detections import Boxes, box_entries, entry_fault, make_boxes
+from posekit.data.detections import Boxes, box_entries, entry_fault, make_boxes, results_category
 from posekit.data.images import report_broken
 from posekit.data.picture_files import IMAGE_SUFFIXES, is_picture_source, other_kinds, pictures_in, warn_of_others
 from posekit.data.picture_ids import picture_ids
@@ -59,6 +59,7 @@ class ImageSource(PoseDataModule):
         frames: File name (of a video: its name and the frame's number) by image id, once set up.
         is_video: Whether the source is a video.
         fps: Frames per second of a video, if its file says.
+        people_category: Id of the people's category in a COCO file of boxes, once set up, else 1; results have it.
     """
 
     view: str = "crops"
@@ -92,6 +93,7 @@ class ImageSource(PoseDataModule):
         self.frames: dict[int, str] = {}
         self.is_video = False
         self.fps: float | None = None
+        self.people_category: Any = 1
         self._rows: dict[int, int] = {}
         self._read: FileReader | VideoReader | None = None
         self._picture_input: PictureInput | None = None
@@ -219,6 +221,7 @@ class ImageSource(PoseDataModule):
     def _read_boxes(self, content: Any, names: list[str]) -> Boxes:
         assert self.boxes is not None
         entries = box_entries(self.boxes, content)
+        self.people_category = results_category(self.boxes, content)
         rows_by_name = {} if self.is_video else {name: row for row, name in enumerate(names)}
         kept: list[tuple[int, list[float], float, int]] = []
         faults: list[str] = []

@@ -52,6 +52,7 @@ def read_video_boxes(
     on_bad_annotation: OnFault = "error",
     size_of: Callable[[int], tuple[int, int] | None] = lambda video: None,
     picture_ids: Mapping[int, int] | None = None,
+    content: Any = None,
 ) -> list[BoxTrack]:
     """Reads boxes and makes tracks of them.
 
@@ -72,11 +73,12 @@ def read_video_boxes(
             leaves them out and warns.
         size_of: Gives W, H of a video's frames in px by its number; None where they are unknown.
         picture_ids: Where the videos are single pictures: the number of each by its image id.
+        content: What the file holds, where it was read before.
 
     Raises:
         UserError: The file cannot be used, or no box is left.
     """
-    content = read_json(path, "boxes file")
+    content = read_json(path, "boxes file") if content is None else content
     rows: list[tuple[int, int, str | None, list[float], float]] = []
     faults: list[str] = []
     strangers: list[str] = []

@@ -17,6 +17,7 @@ from posekit.data.clip_windows import Window
 from posekit.data.clips import CLIP_BOXES, ClipBox, ClipDataset, Track
 from posekit.data.coco_file import ON_FAULT, OnFault
 from posekit.data.datamodule import PoseDataModule, Split, checked_size
+from posekit.data.detections import results_category
 from posekit.data.picture_ids import picture_ids
 from posekit.data.video_boxes import (
     BoxTrack,
@@ -92,6 +93,7 @@ class VideoClips(PoseDataModule):
         track_names: The ``video`` and the ``person`` (as the boxes name them) of each ``track_id``, once set up.
         is_video: Whether the source is one video.
         fps: Frames per second of one video, if its file says.
+        people_category: Id of the people's category in a COCO file of boxes, once set up, else 1; results have it.
     """
 
     view: str = "clips"
@@ -150,6 +152,7 @@ class VideoClips(PoseDataModule):
         self.track_names: dict[int, dict[str, str]] = {}
         self.is_video = False
         self.fps: float | None = source_fps
+        self.people_category: Any = 1
         self._places: dict[int, tuple[int, int]] = {}  # video and frame by image id
         self._opened: Videos | None = None
         self._check()
@@ -270,10 +273,13 @@ class VideoClips(PoseDataModule):
         stems = Counter(Path(name).stem for name in names)
         short = {Path(name).stem: number for name, number in names.items() if stems[Path(name).stem] == 1}
         names = short | names
+        content = read_json(self.boxes, "boxes file")
+        self.people_category = results_category(self.boxes, content)
         people = read_video_boxes(
             self.boxes, [video.places for video in videos], names, self.score_threshold, self.on_bad_annotation,
             lru_cache(None)(lambda number: videos[number].size()),
             {ids[0]: number for number, ids in enumerate(self._ids)} if self._open().pictures else None,
+            content,
         )  # fmt: skip
         if split == "train":
             people = fit_for_learning(people, self.max_overlap, self.min_height)

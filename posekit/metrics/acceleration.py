@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from posekit.arrays import Int64
+from posekit.arrays import Bool, Float64, Int64
 from posekit.metrics.joint_rows import Groups, group_indices
-from posekit.metrics.mpjpe import acceleration_error
+from posekit.metrics.mpjpe import in_three_frames, joint_acceleration_errors
 from posekit.metrics.rows import RowsMetric, process_rank
 
 LABEL = "acceleration_error"
@@ -20,8 +20,9 @@ LABEL = "acceleration_error"
 class AccelerationError(RowsMetric):
     """Mean norm of the difference of accelerations, in mm/frame^2.
 
-    An acceleration is the second difference of three consecutive frames of one clip, all labelled. Without any such
-    triple the result is NaN. Frames that came before (same clip and frame) are dropped.
+    An acceleration is the second difference of three consecutive frames of one clip. The mean is over the joints of all
+    such triples that are labelled in all three frames; NaN without any. Frames that came before (same clip and frame)
+    are dropped.
 
     Args:
         across_clips: True repeats what the published evaluation code of VIBE, MEVA and MAED does: all frames of all
@@ -43,7 +44,8 @@ class AccelerationError(RowsMetric):
 
     pred_points: list[Tensor]  # (N, J, 3)
     target_points: list[Tensor]  # (N, J, 3)
-    frame_keys: list[Tensor]  # (N, 3) clip, frame, visible
+    frame_keys: list[Tensor]  # (N, 2) clip, frame
+    joints_seen: list[Tensor]  # (N, J)
 
     def __init__(
         self,
@@ -60,6 +62,7 @@ class AccelerationError(RowsMetric):
         self.add_rows("pred_points")
         self.add_rows("target_points")
         self.add_rows("frame_keys", torch.int64)
+        self.add_rows("joints_seen", torch.uint8)
 
     def update(
         self,
@@ -74,7 +77,8 @@ class AccelerationError(RowsMetric):
         Args:
             pred: (B, T, J, 3) metres: clips of consecutive frames; or (N, J, 3): frames, which need both ids.
             target: Same shape.
-            visible: (B, T) or (N,) bool, False where a frame has no label.
+            visible: (B, T) or (N,) bool, False where a frame has no label; or (B, T, J) or (N, J), where a joint has
+                none.
             clip_ids: (B,) or (N,), unique per clip (per video, where windows of a video follow each other); without,
                 every clip of the batch is one of its own, and repeated samples cannot be told.
             frame_ids: (B, T) or (N,) frame numbers in the clip; without, 0 .. T - 1.
@@ -94,12 +98,14 @@ class AccelerationError(RowsMetric):
             self._clips += lead[0]
         clips = clip_ids.cpu().reshape(-1, *[1] * (len(lead) - 1)).expand(lead)
         frames = (torch.arange(lead[-1]) if frame_ids is None else frame_ids.cpu()).expand(lead)
-        seen = torch.ones(lead, dtype=torch.bool) if visible is None else visible.cpu().expand(lead)
-        keys = torch.stack([clips, frames, seen.long()], -1).reshape(-1, 3)
+        seen = torch.ones(lead, dtype=torch.bool) if visible is None else visible > 0
+        if seen.ndim <= len(lead):
+            seen = seen[..., None]
         self.append(
             pred_points=pred.reshape(-1, *pred.shape[-2:]),
             target_points=target.reshape(-1, *pred.shape[-2:]),
-            frame_keys=keys,
+            frame_keys=torch.stack([clips, frames], -1).reshape(-1, 2),
+            joints_seen=seen.expand(pred.shape[:-1]).reshape(-1, pred.shape[-2]),
         )
 
     def names(self) -> list[str]:
@@ -108,28 +114,34 @@ class AccelerationError(RowsMetric):
 
     def values(self) -> dict[str, float]:
         """Computes the mean over all valid triples, of all joints and of each set asked for."""
-        keys = self.rows("frame_keys", 3).numpy()
+        keys = self.rows("frame_keys", 2).numpy()
         order = np.lexsort((keys[:, 1], keys[:, 0]))
         keys = keys[order]
         fresh = np.ones(len(keys), dtype=bool)
-        fresh[1:] = (keys[1:, :2] != keys[:-1, :2]).any(1)
+        fresh[1:] = (keys[1:] != keys[:-1]).any(1)
         keys, order = keys[fresh], order[fresh]
         if len(keys) < 3:
             return dict.fromkeys(self.names(), float("nan"))
-        pred, target = (self.rows(name, 1, 3)[torch.from_numpy(order)] for name in ("pred_points", "target_points"))
-        everything = list(range(pred.shape[1]))
+        errors, counted = self._errors(torch.from_numpy(order), keys)
+        everything = list(range(errors.shape[1]))
         sets = {LABEL: everything, **{name: [j] for j, name in enumerate(self.joints)}, **self.groups}
-        return {name: self._mean(pred[:, members], target[:, members], keys) for name, members in sets.items()}
+        return {name: _mean(errors[:, members], counted[:, members]) for name, members in sets.items()}
 
-    def _mean(self, pred: Tensor, target: Tensor, keys: Int64) -> float:
-        """Returns the mean error of frames (N, J, 3) with keys (N, 3), sorted."""
-        error = acceleration_error(pred, target, torch.from_numpy(keys[:, 2] > 0)).numpy()
-        valid = np.isfinite(error)
+    def _errors(self, order: Tensor, keys: Int64) -> tuple[Float64, Bool]:
+        """Returns the errors (N - 2, J) of frames in an order, with keys (N, 2), and which of them count."""
+        pred, target = (self.rows(name, 1, 3)[order] for name in ("pred_points", "target_points"))
+        errors = joint_acceleration_errors(pred, target).numpy()
+        counted = in_three_frames(self.rows("joints_seen", 1)[order] > 0, 0).numpy() & np.isfinite(errors)
         if not self.across_clips:
-            valid &= (keys[2:, 0] == keys[:-2, 0]) & (keys[2:, 1] == keys[:-2, 1] + 2)
-        return float(error[valid].mean()) if valid.any() else float("nan")
+            same = (keys[2:, 0] == keys[:-2, 0]) & (keys[2:, 1] == keys[:-2, 1] + 2)
+            counted &= same[:, None]
+        return errors, counted
 
     def compute(self) -> Any:
         """Returns the mean error in mm/frame^2 (a float64 scalar), or a dict where breakdowns were asked for."""
         values = self.computed()
         return values if len(values) > 1 else values[LABEL]
+
+
+def _mean(errors: Float64, counted: Bool) -> float:
+    return float(errors[counted].mean()) if counted.any() else float("nan")

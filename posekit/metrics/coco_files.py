@@ -19,7 +19,7 @@ from posekit.joint_names import match_joints
 from posekit.json_file import read_json
 from posekit.metrics._coco_match import DetectionRows, TruthRows
 from posekit.metrics._stack import joint_extent_area
-from posekit.metrics.oks_ap import evaluate_coco, summarise
+from posekit.metrics.oks_ap import evaluate_coco, group_ap, summarise
 from posekit.skeletons import COCO17, SKELETONS
 
 Source = str | PathLike[str] | Mapping[str, Any] | Sequence[Mapping[str, Any]]
@@ -32,6 +32,7 @@ def evaluate_coco_keypoints(
     sigmas: Sequence[float] = COCO17.sigmas,
     image_ids: Sequence[int] | None = None,
     max_dets: int = 20,
+    groups: Mapping[str, Sequence[int]] | None = None,
 ) -> dict[str, float]:
     """Evaluates a results file against a ground-truth file, equal to pycocotools (also its corner cases).
 
@@ -44,6 +45,7 @@ def evaluate_coco_keypoints(
         sigmas: (K,) OKS standard deviations of the joints.
         image_ids: Evaluate these images only.
         max_dets: Detections per image and category that count.
+        groups: Sets of joints by name; each adds ``AP/name``, as in :class:`~posekit.metrics.KeypointAP`.
 
     Returns:
         ``AP AP50 AP75 APM APL AR AR50 AR75 ARM ARL`` in [0, 1], -1 where nobody is annotated in the area range.
@@ -52,7 +54,8 @@ def evaluate_coco_keypoints(
         UserError: A file is missing or no JSON, or an entry is wrong; the line names the file and the entry.
     """
     loaded = load_coco(gt_json, results_json, sigmas, image_ids)
-    return summarise(*(evaluate_coco(det, truth, sigmas, max_dets) for truth, det in loaded))
+    result = summarise(*(evaluate_coco(det, truth, sigmas, max_dets) for truth, det in loaded))
+    return result | group_ap(loaded, sigmas, groups or {}, max_dets)
 
 
 def load_coco(
@@ -96,6 +99,8 @@ def load_coco(
     gt_category, det_category = (_get(entries, "category_id", 1) for entries in (annotations, results))
     categories = _category_ids(gt.get("categories"), gt_name) or list(dict.fromkeys(gt_category))
     _check_categories(categories, gt_category, det_category, gt_name, res_name)
+    people = [category for category, ignored in zip(gt_category, truth.ignore, strict=True) if not ignored]
+    _warn_of_other_people(categories, people, det_category, gt_name, res_name)
     return [
         (truth.take(gt_in & _equal(gt_category, category)), det.take(det_in & _equal(det_category, category)))
         for category in categories
@@ -162,6 +167,19 @@ def _check_categories(
         names = sorted(set(strange), key=str)
         warnings.warn(
             f"{name}: {len(strange)} {what} of categories {names} are left out: {gt_name} does not list them",
+            stacklevel=4,
+        )
+
+
+def _warn_of_other_people(
+    known: Sequence[Any], labelled: Sequence[Any], used: Sequence[Any], gt_name: str, res_name: str
+) -> None:
+    """Warns of results none of which is of a category that has labelled people: no number would tell why AP is 0."""
+    people, found = (sorted(set(ids) & set(known), key=str) for ids in (labelled, used))
+    if people and found and not set(people) & set(found):
+        warnings.warn(
+            f"{res_name}: all results are of categories {found}, of which {gt_name} has no labelled people; those are "
+            f"of categories {people}",
             stacklevel=4,
         )
 

@@ -10,7 +10,7 @@ import numpy as np
 from posekit.errors import UserError
 from posekit.json_file import numbers
 from posekit.metrics.coco_files import Source, content_of, load_coco
-from posekit.metrics.oks_ap import evaluate_coco, summarise
+from posekit.metrics.oks_ap import evaluate_coco, group_ap, summarise
 from posekit.skeletons import CROWDPOSE14
 
 AREA_SHARE = 0.53  # CrowdPose has no masks: a person's area is this share of its box
@@ -46,6 +46,7 @@ def evaluate_crowdpose(
     results_json: Source,
     sigmas: Sequence[float] = CROWDPOSE14.sigmas,
     limits: tuple[float, float] = LIMITS,
+    groups: Mapping[str, Sequence[int]] | None = None,
 ) -> dict[str, float]:
     """Evaluates a results file against CrowdPose's annotations.
 
@@ -57,6 +58,7 @@ def evaluate_crowdpose(
         results_json: Path of a COCO results file, or its content.
         sigmas: (14,) OKS standard deviations.
         limits: See :func:`crowd_levels`.
+        groups: Sets of joints by name; each adds ``AP/name``, as in :class:`~posekit.metrics.KeypointAP`.
 
     Returns:
         ``AP AP50 AP75 AR AR50 AR75`` and ``APeasy APmedium APhard`` in [0, 1], -1 where nobody is annotated.
@@ -76,4 +78,4 @@ def evaluate_crowdpose(
             for truth, det in loaded
         ]
         result["AP" + split] = summarise(*parts)["AP"]
-    return result
+    return result | group_ap(loaded, sigmas, groups or {})

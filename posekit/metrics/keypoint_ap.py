@@ -15,7 +15,7 @@ from posekit.arrays import Bool, Int64
 from posekit.errors import in_range
 from posekit.metrics._coco_match import DetectionRows, TruthRows
 from posekit.metrics._stack import stack_detections, stack_truth
-from posekit.metrics.oks_ap import AP_NAMES, evaluate_coco, oks_nms, summarise
+from posekit.metrics.oks_ap import AP_NAMES, evaluate_coco, group_ap, oks_nms, summarise
 from posekit.metrics.rows import RowsMetric, first_dict_of_sample, process_rank
 from posekit.skeletons import COCO17
 
@@ -242,11 +242,7 @@ class KeypointAP(RowsMetric):
         for name, images in self.image_groups.items():
             some = det.take(np.isin(det.image, images)), truth.take(np.isin(truth.image, images))
             result[f"AP{name}"] = summarise(evaluate_coco(*some, self.sigmas, self.max_dets))["AP"]
-        for name, joints in self.groups.items():
-            labelled = truth.labelled & np.isin(np.arange(len(self.sigmas)), joints)
-            part = replace(truth, labelled=labelled, ignore=truth.ignore | ~labelled.any(1))
-            result[f"AP/{name}"] = summarise(evaluate_coco(det, part, self.sigmas, self.max_dets))["AP"]
-        return result
+        return result | group_ap([(truth, det)], self.sigmas, self.groups, self.max_dets)
 
     def collected(self) -> tuple[DetectionRows, TruthRows]:
         """Returns what is evaluated: rows without repeated samples, in canonical order, after suppression.

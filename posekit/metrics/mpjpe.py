@@ -103,18 +103,31 @@ def acceleration_error(pred: Tensor, target: Tensor, visible: Tensor | None = No
     Args:
         pred: (..., T, J, 3) metres, consecutive frames.
         target: (..., T, J, 3) metres.
-        visible: (..., T) bool; a frame with an unlabelled pose takes its neighbours' accelerations with it.
+        visible: (..., T) bool; a frame with an unlabelled pose takes its neighbours' accelerations with it. Or
+            (..., T, J) bool: the mean is over the joints that are labelled in all three frames.
 
     Returns:
         (..., T - 2) mm/frame^2, NaN where one of the three frames is not visible; empty for fewer than 3 frames.
     """
-    _same_shape(pred, target)
-    difference = _second_difference(pred.double() - target.double())
-    error = MM * torch.linalg.vector_norm(difference, dim=-1).mean(-1)
+    error = joint_acceleration_errors(pred, target)
     if visible is None:
-        return error
-    seen = visible[..., :-2] & visible[..., 1:-1] & visible[..., 2:]
-    return error.where(seen, float("nan"))
+        return error.mean(-1)
+    if visible.ndim < error.ndim:
+        return error.mean(-1).where(in_three_frames(visible, -1), float("nan"))
+    seen = in_three_frames(visible, -2)
+    return error.where(seen, 0.0).sum(-1) / seen.sum(-1)
+
+
+def joint_acceleration_errors(pred: Tensor, target: Tensor) -> Tensor:
+    """Returns norms (..., T - 2, J) in mm/frame^2 of second differences of pred - target, (..., T, J, 3) metres."""
+    _same_shape(pred, target)
+    return MM * torch.linalg.vector_norm(_second_difference(pred.double() - target.double()), dim=-1)
+
+
+def in_three_frames(visible: Tensor, axis: int) -> Tensor:
+    """Tells of every three frames in a row along an axis whether something is visible in all of them."""
+    rows = visible.movedim(axis, 0)
+    return (rows[:-2] & rows[1:-1] & rows[2:]).movedim(0, axis)
 
 
 def _second_difference(points: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ Source of the rules: pycocotools' ``COCOeval`` 2.0.11; equality is tested to 1e-
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -161,20 +162,50 @@ def evaluate_coco(
     return evaluate_rows(det, truth, variances(sigmas), OKS_THRESHOLDS, RECALL_POINTS, areas, max_dets)
 
 
+def group_ap(
+    categories: Sequence[tuple[TruthRows, DetectionRows]],
+    sigmas: Sequence[float],
+    groups: Mapping[str, Sequence[int]],
+    max_dets: int = 20,
+) -> dict[str, float]:
+    """Computes the AP whose OKS looks at some joints alone; people without any of them labelled are ignored.
+
+    Args:
+        categories: Per category the annotated and the detected people.
+        sigmas: (K,).
+        groups: Sets of joints by name.
+        max_dets: Detections per image that count.
+
+    Returns:
+        ``AP/name`` of each group in [0, 1], -1 where nobody has a joint of it.
+    """
+    result = {}
+    for name, joints in groups.items():
+        chosen = np.isin(np.arange(len(sigmas)), joints)
+        precision = []
+        for truth, det in categories:
+            labelled = truth.labelled & chosen
+            part = replace(truth, labelled=labelled, ignore=truth.ignore | ~labelled.any(1))
+            precision.append(evaluate_coco(det, part, sigmas, max_dets, AREA_RANGES[:1]).precision)
+        result[f"AP/{name}"] = _mean(np.stack(precision))
+    return result
+
+
 def summarise(*categories: Accumulated) -> dict[str, float]:
     """Averages precision and recall (of several categories) to COCO's ten numbers."""
     precision = np.stack([c.precision for c in categories], axis=2)
     recall = np.stack([c.recall for c in categories], axis=1)
-
-    def mean(values: Float64) -> float:
-        valid = values[values > -1]
-        return float(np.mean(valid)) if len(valid) else -1.0
-
     result = {}
     for prefix, values in (("AP", precision), ("AR", recall)):
-        result[prefix] = mean(values[..., 0])
-        result[prefix + "50"] = mean(values[OKS_THRESHOLDS == 0.5][..., 0])
-        result[prefix + "75"] = mean(values[OKS_THRESHOLDS == 0.75][..., 0])
-        result[prefix + "M"] = mean(values[..., 1])
-        result[prefix + "L"] = mean(values[..., 2])
+        result[prefix] = _mean(values[..., 0])
+        result[prefix + "50"] = _mean(values[OKS_THRESHOLDS == 0.5][..., 0])
+        result[prefix + "75"] = _mean(values[OKS_THRESHOLDS == 0.75][..., 0])
+        result[prefix + "M"] = _mean(values[..., 1])
+        result[prefix + "L"] = _mean(values[..., 2])
     return result
+
+
+def _mean(values: Float64) -> float:
+    """Averages what somebody is annotated for; -1 where nobody is."""
+    valid = values[values > -1]
+    return float(np.mean(valid)) if len(valid) else -1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -41,8 +42,8 @@ class AdaptationOptions(StageOptions):
         random_frame: L_LCR takes a random frame of each clip, the first one otherwise (the release's form).
         heads: Contrast the outputs of projection heads; the features themselves otherwise (the paper's equation).
         jitter: Probability of a colour shift, on either side of every pair.
-        frames: Frames of each clip that pose relations use, spread over its window; None takes 30 in a row. Few frames
-            of many clips tell a step more than many of few.
+        frames: Frames of each clip that pose relations use, evenly spread over its whole window, from a random start;
+            None takes 30 in a row. Few frames of many clips tell a step more than many of few.
         motion_clips: Clips of each batch that motion relations and L_HCR use, all of whose 30 frames go through G; None
             takes all.
         statistics_steps: First steps that only estimate G's batch statistics anew, on target frames (0: they stay the
@@ -149,6 +150,15 @@ class AdaptationStage(Stage):
         """Returns the longest window of its relations, and 30 frames at least."""
         kinds = self.networks.kinds
         return max([LENGTH, *(kinds[term].frames for term in self.terms if term in kinds)]) if stream == "target" else 1
+
+    def check_window(self, stream: str, frames: int) -> None:
+        """Refuses also windows that have fewer frames than are to be taken out of them."""
+        super().check_window(stream, frames)
+        wanted = self.options.frames
+        if stream == self.stream and wanted is not None and wanted > frames:
+            raise UserError(
+                f"stage adaptation: frames is {wanted}, but data.{stream} has windows of {counted(frames, 'frame')}"
+            )
 
     def check_samples(self, stream: str, count: int) -> None:
         """Refuses batches of one clip where a term tells clips apart: its loss is 0 on them."""
@@ -275,9 +285,15 @@ class AdaptationStage(Stage):
         return window[:, start : start + LENGTH]
 
     def _spread(self, window: Tensor, draws: Draws) -> Tensor:
-        """Takes ``frames`` frames out of windows (B, T, 3, H, W), evenly spread, from a random start."""
-        stride = max(window.shape[1] // (self.options.frames or LENGTH), 1)
-        return window[:, draws.number(stride) :: stride][:, : self.options.frames]
+        """Takes ``frames`` frames out of windows (B, T, 3, H, W), evenly spread, from a random start.
+
+        Each frame of the window is as likely as any other; of shorter windows all are taken.
+        """
+        length = window.shape[1]
+        count = min(self.options.frames or LENGTH, length)
+        unit = math.gcd(length, count)  # starts that differ by less take the same frames
+        start = unit * draws.number(length // unit)
+        return window[:, (torch.arange(count, device=window.device) * length + start) // count]
 
     def _features(self, images: Tensor) -> tuple[Tensor, Tensor]:
         return self.networks.image.features(images, self.frozen_before)

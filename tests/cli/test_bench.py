@@ -23,6 +23,7 @@ from posekit.module import StepOutput
 from posekit.nn.recompute import recompute
 from posekit.resources import best_cpu_ms
 from posekit.yaml_file import read_yaml
+from tests.nlrd.conftest import make_data, make_model
 from tests.small_configs import Roots, shrink
 
 from .test_run import refused
@@ -243,6 +244,19 @@ def test_stages_are_timed_in_their_own_modes(small):
     for phase, modes in seen:
         assert "" not in modes
         assert ("networks.image" in modes) == (phase != "source")
+
+
+def test_the_loader_of_a_stage_is_timed_on_that_stage_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    steps = {"pose": 9, "motion": 4, "source": 1, "pose_relation": 2, "motion_relations": 5, "adaptation": 3}
+    few = {"pose": {"poses": 8, "warmup_steps": 1}, "pose_relation": {"poses": 8}}
+    module = make_model([{"name": name, "steps": count, **few.get(name, {})} for name, count in steps.items()])
+    options = BenchOptions(repeats=6, device="cpu", batch_sizes=[2])
+    rows = list(bench_config(module, make_data(), options))
+    loaders = {row["phase"]: row.get("repeats", row.get("note")) for row in rows if row["what"] == "loader"}
+    # One batch was a training step's, one goes before the clock starts; the shortest stages begin anew.
+    wanted = {"pose": 6, "motion": 2, "source": "the stage is too short", "pose_relation": 1}
+    assert loaders == wanted | {"motion_relations": 3, "adaptation": 1}
 
 
 # -- batches ----------------------------------------------------------------------------------------------------------

@@ -71,6 +71,21 @@ def test_coco_results_keep_large_ids_exactly(tmp_path):
     assert [row.get("track_id") for row in rows] == [4, None]
 
 
+def test_results_have_the_category_of_the_data_s_people(tmp_path):
+    outputs = {
+        "keypoints": torch.rand(1, 17, 3), "scores": torch.ones(1), "boxes": torch.rand(1, 4),
+        "image_id": torch.tensor([3]), "sample_id": torch.tensor([7]),
+    }  # fmt: skip
+    for data, category in ((SimpleNamespace(people_category=0), 0), (SimpleNamespace(), 1)):
+        trainer = SimpleNamespace(datamodule=data, world_size=1, is_global_zero=True)
+        writer = PredictionWriter(str(tmp_path))
+        writer.on_predict_start(trainer, None)
+        writer.on_predict_batch_end(trainer, None, outputs, None, 0)
+        writer.on_predict_end(trainer, SimpleNamespace())
+        (row,) = json.loads((tmp_path / "results.json").read_text())
+        assert row["category_id"] == category
+
+
 @pytest.mark.parametrize(
     ("files", "names"),
     [
@@ -346,7 +361,13 @@ def test_an_animation_keeps_the_time_in_which_a_person_is_missing(tmp_path):
     vertices = np.random.default_rng(0).random((4, 4, 3), dtype=np.float32) + 1
     rows = {"sample_id": np.array([0, 0, 0, 1]), "frame": np.array([25, 26, 120, 20]), "vertices": vertices}
     folder = writer._write_meshes(rows, np.array([[0, 1, 2], [1, 2, 3]]), 25.0)
-    content = (folder / "person_0.glb").read_bytes()
+    shown = [{round(time * 25, 3): on for time, on in keys.items()} for keys in animation(folder / "person_0.glb")]
+    assert shown == [{0: 1, 5: 1, 6: 0}, {0: 0, 6: 1, 100: 0}, {0: 0, 100: 1, 101: 1}]
+
+
+def animation(path):
+    """Returns of each frame of a GLB file the moments at which it is shown or hidden."""
+    content = path.read_bytes()
     scene = json.loads(content[20 : 20 + int.from_bytes(content[12:16], "little")])
     blob = content[28 + int.from_bytes(content[12:16], "little") :]
 
@@ -357,8 +378,29 @@ def test_an_animation_keeps_the_time_in_which_a_person_is_missing(tmp_path):
     shown = []
     for sampler in scene["animations"][0]["samplers"]:
         times, on = read(sampler["input"]), read(sampler["output"])[::3]
-        shown.append(dict(zip((times * 25).round(3).tolist(), on.tolist(), strict=True)))
-    assert shown == [{0: 1, 5: 1, 6: 0}, {0: 0, 6: 1, 100: 0}, {0: 0, 100: 1, 101: 1}]
+        shown.append(dict(zip(times.tolist(), on.tolist(), strict=True)))
+    return shown
+
+
+def test_an_animation_runs_at_the_rate_of_its_own_track(tmp_path, capsys):
+    rows = {
+        "joints3d": torch.zeros(7, 14, 3), "vertices": torch.ones(7, 3, 3), "scores": torch.ones(7),
+        "sample_id": torch.tensor([0, 0, 1, 1, 2, 2, 3]), "frame": torch.tensor([4, 5, 2, 3, 12, 14, 3]),
+        "image_id": torch.arange(7),
+    }  # fmt: skip
+    dataset = SimpleNamespace(tracks=[SimpleNamespace(fps=fps) for fps in (50.0, 25.0, None, None)])
+    loader, data = SimpleNamespace(dataset=dataset), SimpleNamespace(fps=100.0, source_fps=None)  # to be brought to
+    trainer = SimpleNamespace(predict_dataloaders=loader, datamodule=data, world_size=1, is_global_zero=True)
+    writer, method = PredictionWriter3D(str(tmp_path), meshes="glb"), SimpleNamespace(mesh_faces=np.array([[0, 1, 2]]))
+    writer.on_predict_batch_end(trainer, method, rows, None, 0)
+    writer.on_predict_end(trainer, method)
+    lasts = [list(animation(tmp_path / "meshes" / f"person_{person}.glb")[-1]) for person in range(3)]
+    np.testing.assert_allclose(lasts[0], [0, 0.02, 0.04], atol=1e-6)
+    np.testing.assert_allclose(lasts[1], [0, 0.04, 0.08], atol=1e-6)
+    start = 14 / 30 - 0.08  # the earliest moment of all people is their zero
+    np.testing.assert_allclose(lasts[2], [0, start, start + 1 / 30], atol=1e-6)
+    said = capsys.readouterr().out
+    assert "no frame rate is known of 1 of 3 animations, shown at 30 frames per second (option data.source_fps" in said
 
 
 class Part(pl.LightningModule):

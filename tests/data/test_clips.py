@@ -316,6 +316,16 @@ def test_maed_crops_stay_within_the_enlarged_box():
     assert 125 < max(sides) <= 130
 
 
+def test_no_random_part_is_taken_of_pictures_without_a_box():
+    track = make_track(range(2))
+    for boxes in (track.boxes, np.full((2, 4), np.nan)):
+        data = dataset(
+            replace(track, boxes=boxes), Window.chunk(2), augmentation=ClipAugmentation(crop=1.0), train=True
+        )
+        widths = [47 / data[(epoch, 0)]["affine"][0, 0, 0].item() for epoch in range(5)]
+        assert (widths == pytest.approx([160] * 5)) == bool(np.isnan(boxes).all())
+
+
 def test_crop_affines_agree_with_the_official_ones():
     # Enlargement 0.9 of a square box, shifted by (0.1, -0.15) of its side.
     box = np.array([0.0, 0.0, 100.0, 100.0])

@@ -157,7 +157,9 @@ def test_detections_of_data_whose_people_have_another_category(coco):
 
     coco.edit(renumber, "val")
     write_detections(coco, [box(0, category=0), box(1, category=1)])
-    assert [int(s["image_id"]) for s in samples(coco.module(detections="boxes.json"), "val")] == [0]
+    module = coco.module(detections="boxes.json")
+    assert [int(s["image_id"]) for s in samples(module, "val")] == [0]
+    assert module.people_category == 0  # of results
 
 
 def box(image_id=0, score=0.9, bbox=(50, 30, 120, 200), category=1):

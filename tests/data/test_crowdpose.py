@@ -5,6 +5,7 @@ import lightning
 import numpy as np
 import pytest
 
+from posekit.cli.evaluate import run
 from posekit.cli.run import build_from_config
 from posekit.data import MPII, CrowdPose, OCHuman
 from posekit.errors import UserError
@@ -97,6 +98,7 @@ def test_ap_agrees_with_the_toolboxs_rules(crowdpose):
         entry = {"image_id": target["image_id"], "category_id": 1, "keypoints": points.ravel().tolist(), "score": 1.0}
         results.append(entry)
     expected = evaluate_crowdpose(crowdpose / "json/crowdpose_test.json", results)
+    check_crowdpose_command(crowdpose, results, expected)
     found = metric.compute()
     assert 0 < expected["AP"] < 1
     assert found["AP"] == pytest.approx(expected["AP"])
@@ -108,6 +110,17 @@ def test_ap_agrees_with_the_toolboxs_rules(crowdpose):
     found = {name: float(value) for name, value in grouped.compute().items()}
     assert list(found) == list(expected)
     assert found == pytest.approx(expected)
+
+
+def check_crowdpose_command(folder, results, expected):
+    """``posekit evaluate crowdpose`` writes the nine numbers, and AP by joint."""
+    (folder / "results.json").write_text(json.dumps(results))
+    files = [str(folder / "json/crowdpose_test.json"), str(folder / "results.json")]
+    run(["crowdpose", *files, "--json", str(folder / "numbers.json")])
+    numbers = json.loads((folder / "numbers.json").read_text())
+    assert list(numbers) == [*expected, *(f"AP/{joint}" for joint in CROWDPOSE14.joints)]
+    assert {name: numbers[name] for name in expected} == expected
+    assert numbers["AP/head_top"] > 0
 
 
 @pytest.mark.parametrize("view", ["crops", "scenes"])

@@ -142,13 +142,18 @@ def test_boxes_of_the_peoples_category(folder, tmp_path, kind):
     ids = [c["id"] for c in categories if kind != "joints" or c["id"] == people] or [people]
     boxes = [{"image_id": 0, "bbox": [number, 2, 30, 40], "category_id": number} for number in ids]
     content = {"images": [{"id": 0, "file_name": "a.png"}], "annotations": boxes, "categories": categories}
-    _, (batch,) = predictions_of(folder, boxes=write_json(tmp_path, content))
+    path = write_json(tmp_path, content)
+    module, (batch,) = predictions_of(folder, boxes=path)
     assert batch["box"][:, 0].tolist() == [people]
+    clips = VideoClips(str(folder), boxes=path, image_size=(32, 32))
+    clips.setup("predict")
+    assert module.people_category == clips.people_category == people  # of results
 
 
 def test_a_list_of_boxes_that_are_all_of_category_0(folder, tmp_path):
     box = {"file_name": "a.png", "bbox": [1, 2, 30, 40]}
-    assert len(predictions_of(folder, boxes=write_json(tmp_path, [box | {"category_id": 0}] * 3))[1]) == 2
+    module, batches = predictions_of(folder, boxes=write_json(tmp_path, [box | {"category_id": 0}] * 3))
+    assert (len(batches), module.people_category) == (2, 1)
     with pytest.raises(UserError, match="people may be category 0 or 1"):
         predictions_of(folder, boxes=write_json(tmp_path, [box | {"category_id": k} for k in (0, 1)]))
 

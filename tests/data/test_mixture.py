@@ -249,11 +249,32 @@ def test_evaluation_is_one_parts():
     assert {pick.part for pick in picks_of(mixture)} == {"a", "c"}
 
 
+def test_parts_as_a_notebook_writes_them():
+    clips = Clips(4, 1)
+    mixture = Mixture({"a": clips}, {"b": {"data": Images(4, 2), "ratio": 2}})
+    assert mixture.parts["a"] == MixturePart(clips, 1.0)
+    assert mixture.parts["b"].ratio == 2
+    assert mixture.evaluated is clips
+    assert len(epoch_of(mixture)) == 1
+
+
 @pytest.mark.parametrize(
     ("make", "text"),
     [
         (lambda: Mixture(), "no part of clips or images has a ratio above 0"),
         (lambda: Mixture(parts(a=(Clips(4, 0), -1.0))), "the ratio of part a is -1.0"),
+        (
+            lambda: Mixture(parts(a=(Clips(4, 0), "2"))),
+            "the ratio of part a is '2', but must be a number of at least 0",
+        ),
+        (lambda: Mixture([Clips(4, 0)]), "clips must be a dict of parts by name, not list"),
+        (
+            lambda: Mixture({"a": {"data": Clips(4, 0), "rate": 1}}),
+            "unknown key in part a .*'rate'; known: data, ratio",
+        ),
+        (lambda: Mixture({"a": {"ratio": 1}}), "the data of part a must be a data module, not NoneType"),
+        (lambda: Mixture({"a": MixturePart("ThreeDPW")}), "the data of part a must be a data module, not str"),
+        (lambda: Mixture(images={"a": 3}), "part a must be a MixturePart or a data module, not int"),
         (lambda: Mixture(parts(a=Clips(4, 0)), parts(a=Images(4, 0))), "both have a part named a"),
         (lambda: Mixture(parts(abc=Clips(4, 0)), evaluate="abd"), "unknown part in evaluate of Mixture 'abd'.*abc"),
         (lambda: Mixture(parts(a=Clips(4, 0)), epoch="b"), "unknown part in epoch of Mixture 'b'"),

@@ -100,6 +100,21 @@ def test_training_labels(tmp_path):
     np.testing.assert_allclose(universal.joints3d, 1.1 * track.joints3d)
 
 
+def test_boxes_of_vibe_s_label_files(tmp_path):
+    """Squares of 1.1 times the longer side around 17 joints, without hands and feet."""
+    write_train(tmp_path)
+    write_test(tmp_path)
+    (every,) = data(tmp_path).tracks("train")
+    (track,) = data(tmp_path, boxes="vibe").tracks("train")
+    points = project(points_of(TEST_JOINTS.joints, FRAMES), K)
+    low, high = points.min(1), points.max(1)
+    side = np.repeat(1.1 * (high - low).max(1, keepdims=True), 2, 1)
+    np.testing.assert_allclose(track.boxes, np.concatenate([(low + high - side) / 2, side], 1))
+    assert (every.boxes[:, 3] > (high - low)[:, 1]).all()  # down to the toes
+    (test,) = data(tmp_path, boxes="vibe").tracks("test")
+    np.testing.assert_allclose(test.boxes, track.boxes)
+
+
 def test_training_pictures_and_rates(tmp_path):
     write_train(tmp_path, 1, 2)
     clips = data(tmp_path, frames=3, window="chunk").dataset("train")

@@ -68,6 +68,9 @@ def test_penn_without_boxes_or_pictures(tmp_path):
     (track,) = penn(tmp_path).tracks("train")
     seen = track.joints[1][track.joints[1, :, 2] > 0, :2]
     np.testing.assert_allclose(track.boxes[1], np.r_[seen.min(0), np.ptp(seen, axis=0)])
+    write_penn(tmp_path)
+    (published,) = penn(tmp_path, boxes="vibe").tracks("train")
+    np.testing.assert_allclose(published.boxes, track.boxes)
     (tmp_path / "frames" / "0001" / "000002.jpg").unlink()
     with pytest.raises(UserError, match=r"video 0001: 1 of 4 pictures do not exist, e\.g\. .*000002\.jpg"):
         penn(tmp_path).dataset("train")

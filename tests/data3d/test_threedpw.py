@@ -3,6 +3,8 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter1d
+from scipy.signal import medfilt
 
 from posekit.body import load_body, load_builtin_body
 from posekit.data import ThreeDPW
@@ -249,6 +251,7 @@ def test_a_malicious_file_is_refused(tmp_path):
     ("options", "message"),
     [
         ({"gender": "x"}, "unknown gender of ThreeDPW"),
+        ({"boxes": "x"}, "unknown boxes of ThreeDPW"),
         ({"eval_joints": 15}, "eval_joints is 15, but its evaluations have 14, 24 joints"),
         ({"view": "scenes"}, "unknown view of ThreeDPW"),
         ({"frames": 0}, "frames is 0, but must be positive"),
@@ -261,6 +264,32 @@ def test_a_malicious_file_is_refused(tmp_path):
 def test_wrong_options(tmp_path, options, message):
     with pytest.raises(UserError, match=message):
         ThreeDPW(str(tmp_path), **options)
+
+
+def test_boxes_of_vibe_s_label_files(tmp_path):
+    content = sequence(frames=40)
+    points = content["poses2d"][0]  # (frames, 3, 18)
+    rng = np.random.default_rng(0)
+    points[:, :2] = rng.uniform(50, 250, (40, 2, 18))
+    points[[0, 20, 21], 2] = 0  # nobody is seen: no box at the end, one in between from the neighbours
+    points[5, 2, 7:] = 0.3  # not above the threshold
+    write(tmp_path, content=content)
+    (own,) = ThreeDPW(str(tmp_path), verify_images=False).tracks("train")
+    (track,) = ThreeDPW(str(tmp_path), verify_images=False, boxes="vibe").tracks("train")
+    assert track.frames.tolist() == own.frames.tolist() == [*range(1, 20), *range(22, 40)]
+    values = []
+    for frame in own.frames:
+        seen = points[frame, :2, points[frame, 2] > 0.3]
+        low, high = seen.min(0), seen.max(0)
+        values.append([*(low + high) / 2, 150 / np.linalg.norm(high - low)])
+    paths = [np.interp(np.arange(1, 40), own.frames, path) for path in np.transpose(values)]
+    x, y, scale = (gaussian_filter1d(medfilt(path, 11), 8)[own.frames - 1] for path in paths)
+    side = 150 / scale * 1.1
+    np.testing.assert_allclose(track.boxes, np.c_[x - side / 2, y - side / 2, side, side])
+    write(tmp_path / "short")  # shorter than the median
+    (short,) = ThreeDPW(str(tmp_path / "short"), boxes="vibe").tracks("train")
+    assert (np.abs(short.boxes[:, :2] + short.boxes[:, 2:] / 2 - [200, 150]) < 100).all()
+    assert (short.boxes[:, 2:] < 400).all()
 
 
 def test_missing_folders(tmp_path):

@@ -118,6 +118,13 @@ def test_commands_and_configs_exist():
                 assert value.removeprefix("examples/") in shipped_configs(), f"{page}: {line}"
 
 
+def test_the_python_of_the_data_page_runs():
+    space = {}
+    for block in re.findall(r"```python\n(.*?)```", (DOCS / "data.md").read_text(), re.DOTALL):
+        exec(block, space)
+    assert space["data"].parts["studio"].ratio == 2
+
+
 NOT_ALONE = ("--ckpt_path", "--print_config", "--model.help", "--data.help", "my_changes", "mixture.yaml", "Centroid")
 """Marks of commands that need a file of the user's, or train nothing."""
 

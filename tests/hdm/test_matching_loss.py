@@ -70,6 +70,25 @@ def test_float32_is_near_float64():
     assert ((g64 - g32).abs().amax((-2, -1)) / g64.abs().amax((-2, -1))).max() < 1e-4
 
 
+@pytest.mark.parametrize("suppliers", ["relu", "softplus", "softmax"])
+@pytest.mark.parametrize("truncate", [None, 2.0])
+def test_dots_a_rounding_step_beside_a_grid_line(suppliers, truncate):
+    near = torch.rand(2000, 2, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    away = torch.where(near > 0.5, 1.0, -1.0) * 10 ** (-8 + 8 * near)  # 1e-8 to 1 px of either side
+    dots = (torch.tensor([5.0, 9.0]) + away).clamp(min=0).float()[None]
+    maps = torch.full((1, len(near), *SIZE), -1.0 if suppliers == "relu" else 0.0)
+    index = torch.arange(len(near))
+    maps[0, index, 8 + index % 3, 4 + index // 3 % 3] = 5.0  # sure and right, to a pixel
+    maps[0, ::2, 12, 1] = 4.8
+    loss = HeatmapMatchingLoss(suppliers=suppliers, truncate=truncate, reduction="none")
+    value, gradient = gradient_of(loss, maps.requires_grad_(), dots, torch.ones(1, len(near)))
+    assert gradient.isfinite().all()
+    steps = HeatmapMatchingLoss(suppliers=suppliers, truncate=truncate, reduction="none", anneal=60, refine=60)
+    with torch.no_grad():
+        precise = steps(maps.double(), dots.double(), torch.ones(1, len(near)))
+    torch.testing.assert_close(value.double(), precise, atol=3e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("size", [(2, 2), (2, 5), (9, 3), (16, 12), (33, 21)])
 def test_schedule_has_converged(size):
     maps, dots, weight = example(3, 8, size, seed=5)

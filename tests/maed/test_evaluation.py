@@ -124,6 +124,23 @@ def test_a_frame_with_an_unlabelled_hip_has_no_error_from_the_hips(value):
     assert numbers["PA-MPJPE"] == pytest.approx(float(aligned.mean()), rel=1e-5)
 
 
+def test_accelerations_of_data_that_lack_a_joint_are_those_of_the_others():
+    generator = torch.Generator().manual_seed(0)
+    target = torch.randn(1, 6, 49, 3, generator=generator)
+    wrong = 0.1 * torch.randn(6, 14, 3, generator=generator)
+    wrong[:, list(HIPS)] = 0
+    weight = torch.ones(1, 6, 49)
+    weight[..., 25 + 13] = 0  # the head's top
+    batch = {
+        "valid": torch.ones(1, 6, dtype=torch.bool), "sample_id": torch.zeros(1, dtype=torch.int64),
+        "joints3d": target, "joints3d_weight": weight,
+    }  # fmt: skip
+    errors = BodyMetrics(14)
+    errors.add_clips(batch, None, GivenJoints(), target[0, :, 25:39] + wrong)
+    expected = (wrong[:-2] - 2 * wrong[1:-1] + wrong[2:]).norm(dim=-1)[:, :13].mean()
+    assert float(errors.compute()["acceleration_error"]) == pytest.approx(1000 * float(expected), rel=1e-4)
+
+
 def test_where_a_person_walks_is_no_error_of_acceleration():
     """Predictions stand at the body's origin, labels in the camera's frame."""
     generator = torch.Generator().manual_seed(0)

@@ -152,6 +152,24 @@ def test_predict_command_on_a_video_and_a_picture(checkpoint, tmp_path, monkeypa
     assert list((tmp_path / "picture/overlays").glob("*.jpg"))
 
 
+def test_animations_of_several_videos_run_at_their_own_rates(checkpoint, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "videos").mkdir()
+    for name, rate in (("a", 10), ("b", 50)):
+        video = cv2.VideoWriter(f"videos/{name}.mp4", cv2.VideoWriter.fourcc(*"mp4v"), rate, (80, 60))
+        for frame in range(3):
+            video.write(np.full((60, 80, 3), 60 * frame, np.uint8))
+        video.release()
+    words = ["--input", "videos", "--output", "out", "--meshes", "glb", "--trainer.callbacks.overlays=false"]
+    main(["predict", "--ckpt_path", str(checkpoint), *words, "--trainer.accelerator=cpu"])
+    for person, rate in enumerate((10, 50)):
+        content = (tmp_path / f"out/meshes/person_{person}.glb").read_bytes()
+        scene = json.loads(content[20 : 20 + int.from_bytes(content[12:16], "little")])
+        ends = [scene["accessors"][s["input"]]["max"][0] for s in scene["animations"][0]["samplers"]]
+        np.testing.assert_allclose(ends, np.arange(1, 4) / rate, atol=1e-6)
+    assert "no frame rate" not in capsys.readouterr().out
+
+
 def test_a_run_s_config_does_not_hide_what_its_fit_has_learned(checkpoint, tmp_path, monkeypatch):
     content = torch.load(checkpoint, weights_only=True)
     given = dict(content["hyper_parameters"])

@@ -91,6 +91,30 @@ def test_categories_and_first_box(content):
     check(gt, results, r"result \[1\].*no 'bbox', but the first result has one")
 
 
+def test_results_of_a_category_without_people_are_told(content, recwarn):
+    gt, results = content
+    gt["categories"] = [{**gt["categories"][0], "id": 0}, {"id": 1, "name": "ball"}]
+    for entry in gt["annotations"]:
+        entry["category_id"] = 0
+    evaluate_coco_keypoints(gt, [{**r, "category_id": 0} for r in results])
+    evaluate_coco_keypoints(gt, [{**results[0], "category_id": 0}, *results[1:]])
+    evaluate_coco_keypoints(gt, [])
+    assert not recwarn
+    line = r"all results are of categories \[1\], of which the ground truth has no labelled people; those .* \[0\]"
+    with pytest.warns(UserWarning, match=line):
+        assert evaluate_coco_keypoints(gt, results)["AP"] == 0
+
+
+def test_ap_by_joint_is_that_of_a_file_with_the_joint_alone(content):
+    gt, results = content
+    found = evaluate_coco_keypoints(gt, results, groups={"nose": [0], "none": []})
+    assert found["AP/none"] == -1
+    for entry in gt["annotations"]:
+        entry["keypoints"][3:] = [0.0] * 48
+        entry["num_keypoints"] = int(entry["keypoints"][2] > 0)
+    assert found["AP/nose"] == pytest.approx(official(gt, results)["AP"], abs=1e-12)
+
+
 def test_entries_that_would_be_lost_or_counted_twice(content):
     gt, results = content
     twice = [*gt["categories"], gt["categories"][0]]
@@ -150,7 +174,10 @@ def test_command(tmp_path, content, capsys):
     assert difference(json.loads(out.read_text()), official(gt, results)) < 1e-12
     printed = capsys.readouterr().out
     assert "0.50:0.95" in printed
-    assert set(json.loads(out.read_text())) == set(NAMES)
+    by_joint = [f"AP/{joint}" for joint in COCO17.joints]
+    assert list(json.loads(out.read_text())) == [*NAMES, *by_joint]
+    assert "by joint" in printed
+    assert set(COCO17.joints) <= set(printed.split())
     for argv in (["coco"], ["nonsense", "a", "b"], [], ["coco", "a", "b"], ["coco", "a", "b", "--skeleton", "COCO18"]):
         with pytest.raises(UserError):
             run(argv)

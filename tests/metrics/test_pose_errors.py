@@ -316,6 +316,27 @@ def test_plot():
     assert metric.plot()[0] is not None
 
 
+def test_acceleration_error_of_joints_that_are_not_always_labelled():
+    generator = torch.Generator().manual_seed(0)
+    pred, target = torch.randn(2, 2, 7, 3, 3, generator=generator, dtype=torch.float64)
+    visible = torch.ones(2, 7, 3, dtype=torch.bool)
+    visible[..., 1] = False  # never
+    visible[0, 3, 2] = False  # but in the triples from 1, 2 and 3
+    target = target.masked_fill(~visible[..., None], torch.nan)
+    each = acceleration_error(pred, target, visible)
+    both = [acceleration_error(pred[..., [j], :], target[..., [j], :]) for j in (0, 2)]
+    torch.testing.assert_close(each[1], (both[0] + both[1])[1] / 2)
+    torch.testing.assert_close(each[0, 1:4], both[0][0, 1:4])
+    counted = torch.cat([both[0].flatten(), both[1][0, [0, 4]], both[1][1]])
+    metric = AccelerationError(joints=["a", "b", "c"])
+    metric.update(pred, target, visible)
+    values = metric.compute()
+    torch.testing.assert_close(values["acceleration_error"], counted.mean())
+    torch.testing.assert_close(values["a"], both[0].mean())
+    assert values["b"].isnan()
+    assert acceleration_error(pred[:, :1], target[:, :1], visible[:, :1]).shape == (2, 0)
+
+
 def test_acceleration_error_by_joint_and_group():
     generator = torch.Generator().manual_seed(0)
     pred, target = torch.randn(2, 2, 6, 3, 3, generator=generator, dtype=torch.float64)

@@ -5,6 +5,7 @@ import torch
 from lightning.pytorch import Callback
 
 from posekit.data.loader import EpochSampler
+from posekit.errors import UserError
 from posekit_nlrd import NLRDData
 from posekit_nlrd.augment import Draws
 from posekit_nlrd.stages import Tools
@@ -122,6 +123,28 @@ def test_pose_relations_spread_their_frames_over_the_window():
         starts.add(numbers[0].item())
     assert len(starts) > 3
     assert stage._spread(window[:, :4], Draws(torch.device("cpu"), 0)).shape[1] == 4
+
+
+@pytest.mark.parametrize("frames", [25, 40, 59, 60])
+def test_any_number_of_frames_is_spread_over_the_whole_window(frames):
+    _, stage, _, _ = ready(terms=["flip_inplane"], frames=frames)
+    window = torch.arange(60.0)[None, :, None, None, None]
+    seen = torch.zeros(60)
+    for step in range(300):
+        numbers = stage._spread(window, Draws(torch.device("cpu"), step))[0, :, 0, 0, 0]
+        gaps = numbers.diff()
+        assert len(numbers) == frames
+        assert gaps.min() == 60 // frames
+        assert gaps.max() <= -(-60 // frames)
+        seen[numbers.long()] += 1 / 300
+    assert (seen - frames / 60).abs().max() < 0.15  # each frame as often as any other
+
+
+def test_more_frames_than_the_window_has_are_refused(tmp_path):
+    model = make_model([{"name": "adaptation", "steps": 1, "frames": 61}])
+    model.networks.stages_done[:5] = True
+    with pytest.raises(UserError, match=r"adaptation: frames is 61, but data\.target has windows of 60 frames"):
+        make_trainer(tmp_path).fit(model, datamodule=make_data())
 
 
 def test_frames_and_clips_bound_what_goes_through_g(monkeypatch):

@@ -15,9 +15,10 @@ from posekit.data.body3d.cameras import fit_pinhole
 from posekit.data.body3d.frames import open_frames
 from posekit.data.body3d.module import BodyDataModule, Part, Recording, pinhole
 from posekit.data.body3d.numbers import label_numbers
-from posekit.data.body3d.person import Person, Protocol
+from posekit.data.body3d.person import Person, Protocol, visible_joints
+from posekit.data.body3d.vibe_boxes import BOX_RULES, BoxRule, vibe_boxes
 from posekit.data.joint_maps import JointSource
-from posekit.errors import UserError
+from posekit.errors import UserError, one_of
 from posekit.mat5 import read_mat5
 from posekit.mat_arrays import flags, frames_first, read_arrays
 from posekit.metrics.mpi_inf_3dhp_files import TEST_JOINTS_3DHP
@@ -70,6 +71,8 @@ class MPIINF3DHP(BodyDataModule):
         cameras: Training cameras, of 0 … 13; the eight at chest height when None.
         test_subjects: Test sequences, of 1 … 6; all when None.
         universal: Take ``univ_annot3``, which has one skeleton's bone lengths; published test results often do.
+        boxes: ``"own"``: the visible joints' extent, ``"vibe"``: that of VIBE's and MAED's label files, squares of 1.1
+            times the longer side of the extent of the 17 test joints.
         options: Of :class:`~posekit.data.body3d.module.BodyDataModule`, by name.
     """
 
@@ -89,6 +92,7 @@ class MPIINF3DHP(BodyDataModule):
         cameras: Sequence[int] | None = USUAL_CAMERAS,
         test_subjects: Sequence[int] | None = None,
         universal: bool = False,
+        boxes: BoxRule = "own",
         **options: Any,
     ) -> None:
         super().__init__(root, **options)
@@ -97,6 +101,8 @@ class MPIINF3DHP(BodyDataModule):
         self.cameras = self.chosen("cameras", cameras or USUAL_CAMERAS, CAMERAS)
         self.test_subjects = self.chosen("test_subjects", test_subjects, TESTS)
         self.universal = universal
+        one_of("boxes of MPIINF3DHP", boxes, BOX_RULES)
+        self.boxes: BoxRule = boxes
 
     def recordings(self, split: Part) -> list[Recording]:
         """Lists the training sequences, one for each camera, or the test sequences.
@@ -162,16 +168,18 @@ class MPIINF3DHP(BodyDataModule):
         video = folder / "imageSequence" / f"{name}.avi"
         read = open_frames(label, rows, folders, video, offset=1, verify=self.verify_images)
         matrix = fit_pinhole(points3d, points2d) if matrix is None else matrix
+        joints, size = _seen(points2d), (2048, 2048)
         return Person(
             name=label,
             video=label,
             read=read,
             image_rows=rows,
             frames=rows,
-            joints=_seen(points2d),
+            joints=joints,
             source=TRAIN_JOINTS,
             joints3d=points3d,
-            image_size=(2048, 2048),
+            boxes=self._boxes(joints, TRAIN_JOINTS, size),
+            image_size=size,
             camera=None if matrix is None else pinhole(matrix, count),
             fps=rate,
         )
@@ -192,22 +200,31 @@ class MPIINF3DHP(BodyDataModule):
         folders = [(folder / "imageSequence", ["img_%06d.jpg"])]
         read = open_frames(folder.name, rows, folders, offset=1, verify=self.verify_images)
         matrix = fit_pinhole(points3d, points2d, np.repeat(valid[:, None], 17, 1))
+        joints, size = _seen(points2d), (1920, 1080) if folder.name in ("TS5", "TS6") else (2048, 2048)
         person = Person(
             name=folder.name,
             video=folder.name,
             read=read,
             image_rows=rows,
             frames=rows,
-            joints=_seen(points2d),
+            joints=joints,
             source=TEST_JOINTS,
             joints3d=points3d,
             weight3d=np.repeat(valid[:, None].astype(np.float64), 17, 1),
+            boxes=self._boxes(joints, TEST_JOINTS, size),
             keys=valid,
-            image_size=(1920, 1080) if folder.name in ("TS5", "TS6") else (2048, 2048),
+            image_size=size,
             camera=None if matrix is None else pinhole(matrix, count),
             fps=self.source_fps,
         )
         return [person]
+
+    def _boxes(self, joints: Float64, source: JointSource, image_size: tuple[int, int]) -> Float64 | None:
+        """Returns the boxes (N, 4) of joints (N, J, 3); None for the extent of all of them."""
+        if self.boxes == "own":
+            return None
+        # The test joints are those of SPIN's 49 that the data set has: no hands and feet.
+        return vibe_boxes(visible_joints(joints[:, list(map(source.joints.index, TEST_JOINTS.joints))], image_size))
 
 
 def _seen(points: Float64) -> Float64:

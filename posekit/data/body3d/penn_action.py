@@ -12,8 +12,9 @@ from posekit.arrays import Float64
 from posekit.data.body3d.frames import open_frames
 from posekit.data.body3d.module import BodyDataModule, Part, Recording
 from posekit.data.body3d.person import Person
+from posekit.data.body3d.vibe_boxes import BOX_RULES, BoxRule
 from posekit.data.joint_maps import JointSource
-from posekit.errors import UserError
+from posekit.errors import UserError, one_of
 from posekit.mat5 import read_mat5
 
 _WHAT = "label file"
@@ -37,13 +38,16 @@ class PennAction(BodyDataModule):
 
     Args:
         root: Folder of the data.
+        boxes: ``"own"``: the file's; ``"vibe"``: the visible joints' extent, as in VIBE's and MAED's label files.
         options: Of :class:`~posekit.data.body3d.module.BodyDataModule`, by name.
     """
 
     HOME: ClassVar[str] = "http://dreamdragon.github.io/PennAction (for research)"
 
-    def __init__(self, root: str = "data/penn_action", **options: Any) -> None:
+    def __init__(self, root: str = "data/penn_action", boxes: BoxRule = "own", **options: Any) -> None:
         super().__init__(root, **options)
+        one_of("boxes of PennAction", boxes, BOX_RULES)
+        self.boxes: BoxRule = boxes
         self._training: dict[Path, bool] = {}
 
     def recordings(self, split: Part) -> list[Recording]:
@@ -88,7 +92,7 @@ class PennAction(BodyDataModule):
                 frames=rows,
                 joints=np.stack([x - 1, y - 1, 2.0 * (seen > 0)], -1),
                 source=JOINTS,
-                boxes=_boxes(content.get("bbox"), count),
+                boxes=None if self.boxes == "vibe" else _boxes(content.get("bbox"), count),
             )
         ]
 

@@ -142,17 +142,23 @@ def _near(points: Float64) -> Bool:
     return np.asarray((np.abs(points) < FAR).all(-1))  # False for NaN
 
 
+def visible_joints(joints: Float64, image_size: tuple[int, int] | None = None) -> Float64:
+    """Returns joints (N, J, 3) of which those outside the picture, or absurdly far off, are zeros: not visible."""
+    joints = joints.copy()
+    finite = _near(joints[..., :2])
+    if image_size is not None:
+        with np.errstate(invalid="ignore"):
+            finite &= ((joints[..., :2] >= -0.5) & (joints[..., :2] <= np.array(image_size) - 0.5)).all(-1)
+    joints[~finite] = 0
+    return joints
+
+
 def usable(person: Person, min_joints: int) -> Person:
     """Takes joints outside the picture, or absurdly far off, for not visible; leaves out rows that cannot be used.
 
     Those are rows without a box or with too few joints.
     """
-    joints = person.joints.copy()
-    finite = _near(joints[..., :2])
-    if person.image_size is not None:
-        with np.errstate(invalid="ignore"):
-            finite &= ((joints[..., :2] >= -0.5) & (joints[..., :2] <= np.array(person.image_size) - 0.5)).all(-1)
-    joints[~finite] = 0
+    joints = visible_joints(person.joints, person.image_size)
     boxes = joint_boxes(joints) if person.boxes is None else person.boxes
     placed = np.isnan(boxes).all(-1) | ((boxes[:, 2] > 0) & (boxes[:, 3] > 0))  # NaN stands for the whole picture
     kept = placed & ((joints[..., 2] > 0).sum(-1) >= min_joints)

@@ -15,7 +15,8 @@ from posekit.body import SMPLBody, load_body
 from posekit.data.body3d.frames import FrameReader, open_frames
 from posekit.data.body3d.module import BodyDataModule, BodyError, Part, Recording
 from posekit.data.body3d.numbers import label_numbers
-from posekit.data.body3d.person import Person, Protocol
+from posekit.data.body3d.person import Person, Protocol, visible_joints
+from posekit.data.body3d.vibe_boxes import BOX_RULES, BoxRule, smooth_vibe_boxes
 from posekit.data.joint_maps import JointSource, source_of
 from posekit.errors import UserError, one_of
 from posekit.geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
@@ -59,6 +60,8 @@ class ThreeDPW(BodyDataModule):
             regressors are looked for in the folder, or beside the file.
         body_joints: Joint set of the mesh's joints, in all splits; None takes the above.
         gender: Which body of a folder: ``"own"`` the actor's, ``"neutral"`` the neutral one, as MAED's labels.
+        boxes: ``"own"``: the visible joints' extent, ``"vibe"``: that of VIBE's and MAED's label files, squares of 1.1
+            times the extent's diagonal, smoothed over the recording.
         options: Of :class:`~posekit.data.body3d.module.BodyDataModule`, by name.
     """
 
@@ -75,15 +78,18 @@ class ThreeDPW(BodyDataModule):
         body: str | None = None,
         body_joints: str | None = None,
         gender: Literal["own", "neutral"] = "neutral",
+        boxes: BoxRule = "own",
         **options: Any,
     ) -> None:
         super().__init__(root, **options)
         one_of("gender of ThreeDPW", gender, ("own", "neutral"))
+        one_of("boxes of ThreeDPW", boxes, BOX_RULES)
         if body_joints is not None:
             get_skeleton(body_joints)
         self.body = body
         self.body_joints = body_joints
         self.gender = gender
+        self.boxes: BoxRule = boxes
         self._bodies: dict[tuple[str, str], SMPLBody] = {}  # by gender and joint set
 
     def recordings(self, split: Part) -> list[Recording]:
@@ -150,6 +156,7 @@ class ThreeDPW(BodyDataModule):
             joints3d=joints3d,
             weight3d=np.repeat(labelled[:, None], joints3d.shape[1], 1),
             source3d=source3d,
+            boxes=smooth_vibe_boxes(visible_joints(joints)) if self.boxes == "vibe" else None,
             keys=valid,
             body_pose=pose,
             body_shape=np.broadcast_to(shape, (count, 10)),
