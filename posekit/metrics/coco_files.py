@@ -88,7 +88,8 @@ def load_coco(
         raise UserError(f"{res_name}: no COCO results file (a list of dicts)")
     images = _numbered(gt["images"], gt_name)
     _warn_of_order(gt.get("categories"), sigmas, gt_name)
-    annotations = _check_annotations(gt["annotations"], images, gt_name, box_area is None)
+    others = _without_such_joints(gt.get("categories"), len(sigmas), results)
+    annotations = _check_annotations(gt["annotations"], images, gt_name, box_area is None, others)
     truth = _truth(annotations, images, len(sigmas), gt_name, box_area)
     det = _detections(results, images, len(sigmas), res_name)
     if image_ids is None:
@@ -154,6 +155,19 @@ def _category_ids(categories: Any, name: str) -> list[Any]:
     return ids
 
 
+def _without_such_joints(categories: Any, joints: int, results: Sequence[Entry]) -> list[Any]:
+    """Lists categories with other joints, without results, or with none at all, where another one has these."""
+    listed = [c for c in categories if isinstance(c, Mapping) and "id" in c] if isinstance(categories, list) else []
+    named = [c.get("keypoints") for c in listed]
+    fits = [isinstance(names, list) and len(names) == joints for names in named]
+    used = [entry.get("category_id", 1) for entry in results]
+    if not any(fits):
+        return []
+    return [
+        c["id"] for c, fit in zip(listed, fits, strict=True) if not fit and not (c.get("keypoints") and c["id"] in used)
+    ]
+
+
 def _check_categories(
     known: Sequence[Any], annotated: Sequence[Any], used: Sequence[Any], gt_name: str, res_name: str
 ) -> None:
@@ -215,19 +229,22 @@ def _known(image_ids: Sequence[int], images: Mapping[Any, int], name: str) -> Se
 
 
 def _check_annotations(
-    annotations: Sequence[Entry], images: Mapping[Any, int], name: str, need_area: bool
+    annotations: Sequence[Entry], images: Mapping[Any, int], name: str, need_area: bool, others: Sequence[Any]
 ) -> list[Entry]:
-    """Checks ids and the presence of fields; those of images that are not listed are left out."""
+    """Checks ids and the presence of fields; those of images that are not listed, and of others, are left out."""
     what = f"{name}: annotations"
     for i, entry in enumerate(annotations):
         if not isinstance(entry, Mapping):
             raise UserError(f"{name}: annotations[{i}] is no object")
+        if others and entry.get("category_id", 1) in others:
+            continue
         for field in ("id", "image_id", "keypoints", "bbox", *(("area",) if need_area else ())):
             if field not in entry:
                 raise UserError(f"{name}: annotations[{i}] (id {entry.get('id')}) has no {field!r}")
         if entry.get("iscrowd") not in (0, 1, None):
             raise UserError(f"{name}: annotations[{i}] (id {entry['id']}) has an iscrowd other than 0 or 1")
     _check_ids(annotations, {"id": None, "image_id": None, "category_id": 1}, what)
+    annotations = [entry for entry in annotations if entry.get("category_id", 1) not in others]
     ids = Counter(entry["id"] for entry in annotations)
     if len(ids) < len(annotations):
         double, times = ids.most_common(1)[0]

@@ -105,6 +105,26 @@ def test_results_of_a_category_without_people_are_told(content, recwarn):
         assert evaluate_coco_keypoints(gt, results)["AP"] == 0
 
 
+def test_what_other_categories_have_is_left_alone(content):
+    gt, results = content
+    expected = evaluate_coco_keypoints(gt, results)
+    first = gt["annotations"][0]
+    image, box = first["image_id"], first["bbox"]
+    people = {**gt["categories"][0], "keypoints": list(COCO17.joints)}
+    gt["categories"] = [people, {"id": 7, "name": "ball"}, {"id": 8, "name": "horse", "keypoints": ["nose", "tail"]}]
+    ball = {"id": 9001, "image_id": image, "category_id": 7, "bbox": box}
+    horse = {**ball, "id": 9002, "category_id": 8, "keypoints": [1, 1, 2, 5, 5, 2], "area": 9}
+    gt["annotations"] += [ball, horse]
+    assert evaluate_coco_keypoints(gt, results) == expected
+    with pytest.warns(UserWarning, match=r"all results are of categories \[7\]"):
+        assert evaluate_coco_keypoints(gt, [{**r, "category_id": 7} for r in results])["AP"] == 0
+    with pytest.raises(UserError, match="keypoints has 6 numbers"):
+        evaluate_coco_keypoints(gt, [{**results[0], "category_id": 8}])
+    gt["categories"] = [{"id": n, "name": str(n)} for n in (1, 7, 8)]
+    with pytest.raises(UserError, match=r"id 9001\) has no 'keypoints'"):
+        evaluate_coco_keypoints(gt, results)
+
+
 def test_ap_by_joint_is_that_of_a_file_with_the_joint_alone(content):
     gt, results = content
     found = evaluate_coco_keypoints(gt, results, groups={"nose": [0], "none": []})
