@@ -148,10 +148,8 @@ class HeatmapLoss(nn.Module):
             dots = points.to(maps)
             height, width = maps.shape[-2:]
             limit = constants((width, height), dots, dots.dtype)
-            # Comparisons with NaN are false, so a NaN weight or dot masks its joint.
-            inside = ((dots >= -0.5) & (dots < limit - 0.5)).all(-1)
             factor = weight.to(maps)
-            valid = (factor > 0) & inside
+            valid = self.counting(dots, factor, (height, width))
             self._check_maps(maps, valid)
             factor = torch.where(valid, factor, torch.zeros_like(factor))
             dots = torch.where(valid[..., None], dots, torch.zeros_like(dots))
@@ -159,6 +157,18 @@ class HeatmapLoss(nn.Module):
             values = self.per_joint(maps, dots, valid)
             values = torch.where(valid, values, torch.zeros_like(values)) * factor
             return self._reduce(values, factor)
+
+    def counting(self, points: Tensor, weight: Tensor, size: tuple[int, int]) -> Tensor:
+        """Tells which joints (B, K) count, for dots (B, K, 2) in px of maps of ``size`` (H, W) and weights (B, K)."""
+        limit = constants((size[1], size[0]), points, points.dtype)
+        # Comparisons with NaN are false, so a NaN weight or dot masks its joint.
+        return (weight > 0) & ((points >= -0.5) & (points < limit - 0.5)).all(-1)
+
+    def mean_over_joints(self, loss: Tensor, count: Tensor, batch_size: int) -> Tensor:
+        """Returns the mean per joint of a reduced loss of ``count`` joints of weight 1; 0 without any."""
+        if self.reduction == "mean_valid":
+            return loss
+        return loss * (batch_size if self.reduction == "sum_joints_mean_batch" else 1) / count.clamp(min=1)
 
     def per_joint(self, heatmaps: Tensor, points: Tensor, valid: Tensor) -> Tensor:
         """Returns the loss of each joint (B, K) for maps (B, K, H, W) and dots (B, K, 2) inside the map."""

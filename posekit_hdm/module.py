@@ -120,6 +120,10 @@ class HDM(TopDownModule):
         output: StepOutput[KeypointPrediction] = StepOutput(
             criterion(heatmaps, points, weight), batch_size=images.shape[0], labelled=(batch["visible"] > 0).any()
         )
+        if isinstance(criterion, HeatmapMatchingLoss):
+            # The loss adds up joints, of which a batch has now more, now fewer: this can be read.
+            count = criterion.counting(points, weight, (size[0], size[1])).sum()
+            output.logs["mean_emd_px"] = criterion.mean_over_joints(output.loss.detach(), count, len(images))
         if isinstance(criterion, HeatmapMatchingLoss) and criterion.suppliers == "relu":
             # Empty maps teach little; a share that grows says that the run is failing.
             output.logs["empty_maps"] = criterion.count_empty(heatmaps, weight) / weight.sum().clamp(min=1)

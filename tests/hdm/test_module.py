@@ -11,8 +11,9 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from posekit.callbacks import BestCheckpoint
 from posekit.data import SyntheticPeople
 from posekit.errors import UserError
+from posekit.heatmaps import to_heatmap
 from posekit_hdm import HDM
-from posekit_hdm.losses import LOSSES
+from posekit_hdm.losses import LOSSES, HeatmapMatchingLoss
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,26 @@ def test_empty_maps_under_relu_are_logged(batch):
     seen = (batch["visible"] > 0).float()
     expected = seen[:, ::2].sum() / seen.sum()
     torch.testing.assert_close(module.step(batch, "train").logs["empty_maps"], expected)
-    assert make(loss="hdm").step(batch, "train").logs == {}
+    assert "empty_maps" not in make(loss="hdm").step(batch, "train").logs
+
+
+@pytest.mark.parametrize("reduction", ["sum_joints_mean_batch", "mean_valid", "sum"])
+def test_the_mean_distance_of_a_joint_is_logged(batch, reduction):
+    module = make(loss="hdm", loss_options={"reduction": reduction})
+    batch = {**batch, "keypoints": batch["keypoints"].clone(), "visible": batch["visible"].clone()}
+    batch["keypoints"][0, 3] = -50.0  # outside: does not count
+    batch["visible"][1] = 0
+    with torch.no_grad():
+        logged = module.step(batch, "train").logs["mean_emd_px"]
+        maps = module(batch["image"])
+        points = to_heatmap(batch["keypoints"], batch["image"].shape[-2:], maps.shape[-2:], module.mapping)
+        each = HeatmapMatchingLoss(reduction="none")(maps, points, batch["visible"] > 0)
+    counting = (batch["visible"] > 0) & (each > 0)
+    assert not counting[0, 3]
+    torch.testing.assert_close(logged, each.sum() / counting.sum())
+    batch["visible"].zero_()
+    assert module.step(batch, "train").logs["mean_emd_px"] == 0
+    assert make(loss="gaussian_mse").step(batch, "train").logs == {}
 
 
 def test_flip_test_makes_predictions_mirror_symmetric(batch):
