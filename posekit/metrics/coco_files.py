@@ -88,8 +88,8 @@ def load_coco(
         raise UserError(f"{res_name}: no COCO results file (a list of dicts)")
     images = _numbered(gt["images"], gt_name)
     _warn_of_order(gt.get("categories"), sigmas, gt_name)
-    others = _without_such_joints(gt.get("categories"), len(sigmas), results)
-    annotations = _check_annotations(gt["annotations"], images, gt_name, box_area is None, others)
+    entries = _without_others(gt["annotations"], gt.get("categories"), len(sigmas), results)
+    annotations = _check_annotations(entries, images, gt_name, box_area is None)
     truth = _truth(annotations, images, len(sigmas), gt_name, box_area)
     det = _detections(results, images, len(sigmas), res_name)
     if image_ids is None:
@@ -155,17 +155,25 @@ def _category_ids(categories: Any, name: str) -> list[Any]:
     return ids
 
 
-def _without_such_joints(categories: Any, joints: int, results: Sequence[Entry]) -> list[Any]:
-    """Lists categories with other joints, without results, or with none at all, where another one has these."""
+def _without_others(
+    annotations: Sequence[Any], categories: Any, joints: int, results: Sequence[Entry]
+) -> Sequence[Any]:
+    """Leaves out what is no pose of these joints, of categories without joints, or with others and without results."""
     listed = [c for c in categories if isinstance(c, Mapping) and "id" in c] if isinstance(categories, list) else []
-    named = [c.get("keypoints") for c in listed]
-    fits = [isinstance(names, list) and len(names) == joints for names in named]
+    names = [(c["id"], c.get("keypoints") or []) for c in listed]
+    fits = [isinstance(own, list) and len(own) == joints for _, own in names]
     used = [entry.get("category_id", 1) for entry in results]
-    if not any(fits):
-        return []
-    return [
-        c["id"] for c, fit in zip(listed, fits, strict=True) if not fit and not (c.get("keypoints") and c["id"] in used)
-    ]
+    others = [key for (key, own), fit in zip(names, fits, strict=True) if not fit and not (own and key in used)]
+    if not others or not any(fits):
+        return annotations
+
+    def is_other(entry: Any) -> bool:
+        if not isinstance(entry, Mapping) or entry.get("category_id", 1) not in others:
+            return False
+        points = entry.get("keypoints")
+        return not isinstance(points, list) or len(points) != 3 * joints
+
+    return [entry for entry in annotations if not is_other(entry)]
 
 
 def _check_categories(
@@ -229,22 +237,19 @@ def _known(image_ids: Sequence[int], images: Mapping[Any, int], name: str) -> Se
 
 
 def _check_annotations(
-    annotations: Sequence[Entry], images: Mapping[Any, int], name: str, need_area: bool, others: Sequence[Any]
+    annotations: Sequence[Entry], images: Mapping[Any, int], name: str, need_area: bool
 ) -> list[Entry]:
-    """Checks ids and the presence of fields; those of images that are not listed, and of others, are left out."""
+    """Checks ids and the presence of fields; those of images that are not listed are left out."""
     what = f"{name}: annotations"
     for i, entry in enumerate(annotations):
         if not isinstance(entry, Mapping):
             raise UserError(f"{name}: annotations[{i}] is no object")
-        if others and entry.get("category_id", 1) in others:
-            continue
         for field in ("id", "image_id", "keypoints", "bbox", *(("area",) if need_area else ())):
             if field not in entry:
                 raise UserError(f"{name}: annotations[{i}] (id {entry.get('id')}) has no {field!r}")
         if entry.get("iscrowd") not in (0, 1, None):
             raise UserError(f"{name}: annotations[{i}] (id {entry['id']}) has an iscrowd other than 0 or 1")
     _check_ids(annotations, {"id": None, "image_id": None, "category_id": 1}, what)
-    annotations = [entry for entry in annotations if entry.get("category_id", 1) not in others]
     ids = Counter(entry["id"] for entry in annotations)
     if len(ids) < len(annotations):
         double, times = ids.most_common(1)[0]
