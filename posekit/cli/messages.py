@@ -89,11 +89,13 @@ def _unknown_class(match: re.Match[str], options: Sequence[str]) -> str:
 def _abstract_class(match: re.Match[str], options: Sequence[str]) -> str:
     """Answers for an option of a class that nothing names, as ``--trainer.logger.dir`` alone."""
     key = re.search(r"[Pp]arser key \"?([\w.]+)", match.string)
-    name = key.group(1) if key else match.group(1)
+    return _unnamed_class(key.group(1) if key else match.group(1))
+
+
+def _unnamed_class(name: str) -> str:
     known = _classes_of_the_trainer(name)
-    return f"nothing says which class {name} is: give --{name} NAME first." + (
-        f" Known: {', '.join(known)}." * bool(known)
-    )
+    option = f"--{name}+=NAME" if name == "trainer.callbacks" else f"--{name} NAME"
+    return f"nothing says which class {name} is: give {option} first." + (f" Known: {', '.join(known)}." * bool(known))
 
 
 def _classes_of_the_trainer(key: str) -> list[str]:
@@ -118,6 +120,8 @@ def _quoted(match: re.Match[str], options: Sequence[str]) -> str:
         return _no_dictionary(key.group(1), match.string)
     lines = _lines(match.group(1).split("Given value")[0])
     failures = list(dict.fromkeys(line for line in lines if "NoneType" not in line))
+    if key and failures and failures[0].startswith("unknown key") and "Given value: NestedArg(" in match.string:
+        return _unnamed_class(key.group(1))
     what = " ".join(failures[:2]) if failures else " ".join(_lines(match.string))
     return (f"{key.group(1)}: " if key else "") + what[:400]
 

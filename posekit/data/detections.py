@@ -146,18 +146,28 @@ def box_entries(path: Path, content: Any) -> list[tuple[int, Any]]:
 
 
 def results_category(path: Path, content: Any) -> Any:
-    """Returns the category that results for boxes have: the people's of a COCO file, and 1 for a list.
+    """Returns the category that results for boxes have: the one with joints of a COCO file, else 1.
 
-    A list whose boxes are all of category 0 says how a detector counts, not how the ground truth does.
+    Boxes without joints are a detector's: their ids say how it counts, not how the ground truth does.
 
     Args:
         path: The file, for messages.
         content: What it holds.
 
     Raises:
-        UserError: It is neither, or does not say which category is the people's.
+        UserError: It is neither a list of boxes nor a COCO file, or does not say which category is the people's.
     """
-    return 1 if isinstance(content, list) else _entries_and_category(path, content)[1]
+    if isinstance(content, list):
+        return 1
+    entries, own = _entries_and_category(path, content)
+    posed = [
+        c["id"] for c in content.get("categories") or [] if isinstance(c, dict) and "id" in c and c.get("keypoints")
+    ]
+    for category in [own, *posed]:
+        mine = [entry for entry in entries if isinstance(entry, dict) and not _is_of_others(entry, category)]
+        if mine and (category in posed or any(entry.get("keypoints") for entry in mine)):
+            return category
+    return 1
 
 
 def _entries_and_category(path: Path, content: Any) -> tuple[list[Any], Any]:

@@ -219,6 +219,7 @@ def test_a_fit_that_never_validates_says_so(config, capsys, caplog):
             ["--trainer.logger.dir=x"],
             "nothing says which class trainer.logger is: give --trainer.logger NAME first. Known: CSV",
         ),
+        (["--trainer.callbacks.patience=3"], "give --trainer.callbacks+=NAME first. Known: "),
         (["--data.dict_kwargs.x=3"], "data.dict_kwargs: ToyData takes no options but those it names"),
     ],
 )

@@ -147,7 +147,31 @@ def test_boxes_of_the_peoples_category(folder, tmp_path, kind):
     assert batch["box"][:, 0].tolist() == [people]
     clips = VideoClips(str(folder), boxes=path, image_size=(32, 32))
     clips.setup("predict")
-    assert module.people_category == clips.people_category == people  # of results
+    assert module.people_category == clips.people_category == 1  # of results: boxes without joints are a detector's
+
+
+JOINTS = [10, 10, 2]
+
+
+@pytest.mark.parametrize(
+    ("categories", "entries", "people"),
+    [
+        ([{"id": 0, "name": "player", "keypoints": ["a"]}], [{"category_id": 0}], 0),
+        ([{"id": 0, "name": "player"}], [{"category_id": 0, "keypoints": JOINTS}], 0),
+        ([], [{"category_id": 0, "keypoints": JOINTS}], 0),
+        (
+            [{"id": 1, "name": "person"}, {"id": 2, "name": "pose", "keypoints": ["a"]}],
+            [{"category_id": 1}, {"category_id": 2, "keypoints": JOINTS}],
+            2,
+        ),
+        ([{"id": 0, "name": "people"}, {"id": 1, "name": "dog", "keypoints": ["a"]}], [{"category_id": 0}], 1),
+    ],
+)
+def test_results_are_of_the_category_with_joints(folder, tmp_path, categories, entries, people):
+    boxes = [{"image_id": 0, "bbox": [1, 2, 30, 40], **entry} for entry in entries]
+    content = {"images": [{"id": 0, "file_name": "a.png"}], "annotations": boxes, "categories": categories}
+    module, _ = predictions_of(folder, boxes=write_json(tmp_path, content))
+    assert module.people_category == people
 
 
 def test_a_list_of_boxes_that_are_all_of_category_0(folder, tmp_path):

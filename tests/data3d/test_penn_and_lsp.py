@@ -44,6 +44,7 @@ def test_penn_labels(tmp_path):
     np.testing.assert_allclose(track.boxes[0], [10, 20, 200, 150])
     assert track.joints3d is None
     assert track.fps is None
+    assert penn(tmp_path, source_fps=15.0).tracks("train")[0].fps == 15
     assert [t.name for t in penn(tmp_path).tracks("val")] == ["0002"]
     sample = penn(tmp_path).dataset("train")[1]
     np.testing.assert_allclose(brightness(sample["image"]), [60, 75], atol=4)

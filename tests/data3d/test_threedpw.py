@@ -272,7 +272,7 @@ def test_boxes_of_vibe_s_label_files(tmp_path):
     rng = np.random.default_rng(0)
     points[:, :2] = rng.uniform(50, 250, (40, 2, 18))
     points[[0, 20, 21], 2] = 0  # nobody is seen: no box at the end, one in between from the neighbours
-    points[5, 2, 7:] = 0.3  # not above the threshold
+    points[5, 2, 9:] = 0.3  # not above the threshold
     write(tmp_path, content=content)
     (own,) = ThreeDPW(str(tmp_path), verify_images=False).tracks("train")
     (track,) = ThreeDPW(str(tmp_path), verify_images=False, boxes="vibe").tracks("train")
@@ -290,6 +290,15 @@ def test_boxes_of_vibe_s_label_files(tmp_path):
     (short,) = ThreeDPW(str(tmp_path / "short"), boxes="vibe").tracks("train")
     assert (np.abs(short.boxes[:, :2] + short.boxes[:, 2:] / 2 - [200, 150]) < 100).all()
     assert (short.boxes[:, 2:] < 400).all()
+
+
+def test_frames_with_few_of_the_limbs_joints_are_left_out(tmp_path):
+    content = sequence(frames=24)
+    content["poses2d"][0][10:14, 2] = 0
+    content["poses2d"][0][10:12, 2, [0, 1, 2, 5, 14, 15, 16, 17]] = 0.9  # 8 of the 18, of the 12 the shoulders
+    content["poses2d"][0][12:14, 2, 2:9] = 0.9  # 7 of the 12
+    (track,) = ThreeDPW(str(write(tmp_path, content=content)), verify_images=False).tracks("train")
+    assert track.frames.tolist() == [*range(10), *range(12, 24)]
 
 
 def test_missing_folders(tmp_path):

@@ -113,6 +113,8 @@ class BodyDataModule(FolderDataModule):
     """Published evaluations by their number of joints."""
     MIN_JOINTS: ClassVar[int] = 2
     """Frames with fewer visible joints are left out."""
+    COUNTED: ClassVar[Sequence[int] | None] = None
+    """Which of the files' joints are counted for that; all when None."""
     LABEL_BODY: ClassVar[str] = "SMPL"
     """The body whose pose and shape are labels, where the files have such: ``SMPL`` or ``builtin``."""
 
@@ -343,7 +345,7 @@ class BodyDataModule(FolderDataModule):
         dropped = rows = 0
         for person in people:
             person = self._at_rate(person, slow)
-            whole = usable(person, self.MIN_JOINTS)
+            whole = usable(person, self.MIN_JOINTS, self.COUNTED)
             dropped += len(person) - len(whole)
             rows += len(person)
             if self.every > 1:
@@ -366,9 +368,9 @@ class BodyDataModule(FolderDataModule):
         return replace(person, keys=chosen if person.keys is None else person.keys & chosen)
 
     def _at_rate(self, person: Person, slow: list[str]) -> Person:
-        if self.fps is None:
-            return person
         rate = person.fps if person.fps is not None else self.source_fps
+        if self.fps is None:
+            return replace(person, fps=rate)
         if rate is None or not np.isfinite(rate) or rate <= 0:
             given = "is not known" if rate is None else f"is {rate:g}"
             raise UserError(f"{type(self).__name__}: the frame rate of {person.name} {given}: set option source_fps")

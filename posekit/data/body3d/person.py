@@ -153,15 +153,16 @@ def visible_joints(joints: Float64, image_size: tuple[int, int] | None = None) -
     return joints
 
 
-def usable(person: Person, min_joints: int) -> Person:
+def usable(person: Person, min_joints: int, counted: Sequence[int] | None = None) -> Person:
     """Takes joints outside the picture, or absurdly far off, for not visible; leaves out rows that cannot be used.
 
-    Those are rows without a box or with too few joints.
+    Those are rows without a box or with too few joints, of all or of those that are counted.
     """
     joints = visible_joints(person.joints, person.image_size)
     boxes = joint_boxes(joints) if person.boxes is None else person.boxes
     placed = np.isnan(boxes).all(-1) | ((boxes[:, 2] > 0) & (boxes[:, 3] > 0))  # NaN stands for the whole picture
-    kept = placed & ((joints[..., 2] > 0).sum(-1) >= min_joints)
+    seen = joints[..., 2] > 0
+    kept = placed & ((seen if counted is None else seen[:, list(counted)]).sum(-1) >= min_joints)
     return replace(person, joints=joints, boxes=boxes).take(kept)
 
 

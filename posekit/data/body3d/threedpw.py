@@ -48,7 +48,8 @@ class ThreeDPW(BodyDataModule):
     pickles are read without running anything in them. Labels are in the camera's frame: the root's rotation is
     premultiplied by the camera's, and ``body_translation`` belongs to the turned body. Where ``campose_valid`` says
     that a camera does not fit the picture, 3D labels have weight 0 and the frame is no key frame. 2D joints are
-    detections (18 of OpenPose), visible from a confidence of 0.3 on; frames with 6 or fewer are left out. Rate: 30.
+    detections (18 of OpenPose), visible from a confidence of 0.3 on; frames with 6 or fewer of the 12 from shoulders to
+    ankles are left out, as in the label files of VIBE and MAED. Rate: 30.
 
     3D joints are the file's 24 of SMPL, or those of the posed mesh where a body is given: in training on SPIN49 the 14
     that SPIN has of LSP, as MAED's labels, else Human3.6M's 17; or those that ``body_joints`` names. Published
@@ -70,6 +71,7 @@ class ThreeDPW(BodyDataModule):
         14: Protocol("LSP's 14 of Human3.6M's regressor on the neutral mesh, mid hips aligned", LSP14),
         24: Protocol("SMPL's 24 joints: the data set's own challenge", joints=SMPL24.joints),
     }
+    COUNTED: ClassVar[Sequence[int]] = range(2, 14)  # OpenPose's shoulders to ankles, as published
     MIN_JOINTS: ClassVar[int] = 7
 
     def __init__(
