@@ -120,7 +120,8 @@ def _quoted(match: re.Match[str], options: Sequence[str]) -> str:
         return _no_dictionary(key.group(1), match.string)
     lines = _lines(match.group(1).split("Given value")[0])
     failures = list(dict.fromkeys(line for line in lines if "NoneType" not in line))
-    if key and failures and failures[0].startswith("unknown key") and "Given value: NestedArg(" in match.string:
+    is_unnamed = "Given value: NestedArg(" in match.string and failures and failures[0].startswith("unknown key")
+    if key and is_unnamed and _classes_of_the_trainer(key.group(1)):
         return _unnamed_class(key.group(1))
     what = " ".join(failures[:2]) if failures else " ".join(_lines(match.string))
     return (f"{key.group(1)}: " if key else "") + what[:400]
