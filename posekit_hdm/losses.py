@@ -34,7 +34,7 @@ class HeatmapMatchingLoss(SupplyLoss):
     The map supplies S = relu(h) / sum relu(h) (the paper's) or softplus / softmax in place of relu; the corners of the
     dot's cell demand their bilinear weights; cost is the distance in heatmap px. The value is the KL-entropic transport
     cost, at most ``epsilon * log 4`` above the exact one and not below it (with the default steps, in float32: to 2e-4
-    px at ``epsilon`` of 0.02 and above, to 1e-3 px below; rare dots next to a grid line, most maps reach 1e-5); its
+    px at ``epsilon`` of 0.02 and above, to 2e-3 px below; rare dots next to a grid line, most maps reach 1e-5); its
     gradient is the closed form dL/dh = s'(h) (a - <a, S>) / Z with the dual potential a (Eq. 3 and the
     chain rule). Points get no gradient. The loss does not change when a relu map is scaled, so the size of h carries no
     confidence.
